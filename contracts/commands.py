@@ -1,0 +1,51 @@
+"""What a service may ask for. Other services publish the same messages: docs/messages.md."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from contracts.media import Medium
+from contracts.options import DetectionOptions
+
+TASK_ID_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+TaskId = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=TASK_ID_PATTERN, description="a UUID, lower case; it names folders, so nothing else is let in"
+    ),
+]
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
+    """What every command says."""
+
+    task_id: TaskId
+    """Chosen by the sender."""
+    medium: Medium
+    options: DetectionOptions = DetectionOptions()
+    is_quiet: bool = False
+    """True: its events reach only listeners that ask for this task (a synchronous answer)."""
+    created_at: datetime | None = None
+    continuation: int = 0
+    """How often a stopping consumer handed the task on."""
+    version: Literal[1] = 1
+
+
+class DetectImage(Command, frozen=True, kw_only=True, tag="DetectImage"):
+    """Find the objects in one picture."""
+
+
+class DetectVideo(Command, frozen=True, kw_only=True, tag="DetectVideo"):
+    """Find the objects in a video, also one that is still arriving (`medium.isGrowing`)."""
+
+
+AnyCommand = DetectImage | DetectVideo
+
+
+class CancelTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="CancelTask"):
+    """To every consumer: stop this task if it is yours."""
+
+    task_id: TaskId
+    version: Literal[1] = 1

@@ -1,0 +1,42 @@
+"""What is looked at: a medium, where it lies, and how much of it has arrived."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class MediumKind(StrEnum):
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+class Medium(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A file below one of the configured roots.
+
+    `path` is relative to the root and uses `/`; a path that resolves outside its root is refused (`forbidden_path`).
+    """
+
+    root: str
+    """Name of a root of the settings: `storage`, `videos` or `images`."""
+    path: str
+    kind: MediumKind
+    media_id: str | None = None
+    """The content hash; None while the file is still arriving."""
+    name: str | None = None
+    """The client's file name: data, never used as a path."""
+    is_growing: bool = False
+    """True while the file is being uploaded: an extent lies beside it."""
+
+
+VIDEO_EXTENSIONS = frozenset(("mp4", "mov", "webm", "mkv", "avi", "m4v", "ts", "mpg", "wmv", "flv", "3gp"))
+IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff"))
+
+
+def kind_by_extension(name: str) -> MediumKind | None:
+    """The kind that a file name's extension promises, or None for an unknown one."""
+    extension = name.rsplit(".", 1)[-1].lower() if "." in name else ""
+    if extension in VIDEO_EXTENSIONS:
+        return MediumKind.VIDEO
+    if extension in IMAGE_EXTENSIONS:
+        return MediumKind.IMAGE
+    return None

@@ -1,0 +1,87 @@
+"""How a medium is looked at: the client's configuration, with every range checked."""
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from contracts.failures import Failure, FailureCode
+
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
+
+
+class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The camera at the moment of recording; with a height it gives metres per pixel."""
+
+    focal_length: Annotated[Positive, Meta(description="mm")] = 24.0
+    sensor_width: Annotated[Positive, Meta(description="mm")] = 23.5
+    current_zoom: Annotated[Positive, Meta(description="factor")] = 1.0
+    current_angle: Annotated[float, Meta(gt=0, le=90, description="degrees, 90 looks straight down")] = 90.0
+    current_height: Annotated[Positive, Meta(description="m")] | None = None
+
+
+class DetectionOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration of one task, snake_case on the wire (CONTRACT section 2)."""
+
+    frame_period_recognition: Annotated[int, Meta(ge=1, le=1000, description="every Nth frame is inferred")] = 4
+    frame_recognition_seconds: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="least seconds between reports; 0 reports every sampled frame with detections"),
+    ] = 2.0
+    probability_threshold: Annotated[Ratio, Meta(description="detections below are dropped")] = 0.25
+    tracking_distance_confidence: Annotated[
+        Ratio, Meta(description="movement that counts as news, fraction of the model's width")
+    ] = 0.0
+    tracking_probability_increase: Annotated[Ratio, Meta(description="gain of confidence that counts as news")] = 0.0
+    tracking_intersection_threshold: Annotated[
+        Ratio, Meta(description="containment ratio above which the weaker box goes")
+    ] = 0.6
+    model_batch_size: Annotated[int, Meta(ge=1, le=64, description="upper bound of a batch")] = 8
+    big_image_tile_overlap_percent: Annotated[int, Meta(ge=0, le=90, description="overlap of tiles")] = 20
+    tiling: Annotated[Literal["auto", "off"], Meta(description="off: the whole picture is one frame")] = "auto"
+    camera_config: CameraConfig | None = None
+    altitude: Annotated[Positive, Meta(description="m; older name of camera_config.current_height")] | None = None
+    focal_length: Annotated[Positive, Meta(description="mm; older name of camera_config.focal_length")] | None = None
+    sensor_width: Annotated[Positive, Meta(description="mm; older name of camera_config.sensor_width")] | None = None
+
+    def camera(self) -> CameraConfig | None:
+        """The camera, the flat aliases filled in where `camera_config` is absent; None if nothing was said of it."""
+        if self.camera_config is not None:
+            return self.camera_config
+        flat = {"current_height": self.altitude, "focal_length": self.focal_length, "sensor_width": self.sensor_width}
+        stated = {name: value for name, value in flat.items() if value is not None}
+        return CameraConfig(**stated) if stated else None
+
+
+class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options as read from a client, and the unknown fields that were ignored."""
+
+    options: DetectionOptions
+    unknown_fields: tuple[str, ...] = ()
+
+
+def read_options(text: bytes | str | None) -> ReadOptions:
+    """The options in a JSON text; None and the empty text give the defaults.
+
+    Raises `Failure`: `malformed_options` if the text is no JSON object, `options_out_of_range` naming field and range.
+    """
+    if not text:
+        return ReadOptions(options=DetectionOptions())
+    try:
+        fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failure(FailureCode.MALFORMED_OPTIONS, f"config is not a JSON object: {error}") from error
+    try:
+        options = msgspec.json.decode(text, type=DetectionOptions)
+    except msgspec.ValidationError as error:
+        raise Failure(FailureCode.OPTIONS_OUT_OF_RANGE, _named(error)) from error
+    known = set(DetectionOptions.__struct_fields__)
+    return ReadOptions(options=options, unknown_fields=tuple(name for name in fields if name not in known))
+
+
+def _named(error: msgspec.ValidationError) -> str:
+    """`frame_period_recognition: Expected int <= 1000` from msgspec's `... - at `$.frame_period_recognition``."""
+    match = re.fullmatch(r"(?s)(?P<range>.*) - at `\$\.?(?P<field>.*)`", str(error))
+    return f"{match['field']}: {match['range']}" if match else str(error)

@@ -1,0 +1,232 @@
+"""What lies on the shared disk, and the three ways it is written: once, replaced whole, or appended.
+
+Storage is the database, so there is none to run. Every path is built here and every name is ours: a client's file name is
+data. Two processes agree through two operations of the file system that are atomic: creating a file exclusively, and
+renaming one over another.
+"""
+
+import os
+import secrets
+import struct
+import time
+import zlib
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from contracts.commands import AnyCommand
+from contracts.media import Medium, MediumKind
+
+_Record = TypeVar("_Record")
+
+
+class ExtentState(IntEnum):
+    WRITING = 0
+    SEALED = 1
+    ABORTED = 2
+
+
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a growing file has arrived: `head_bytes` from its start, `tail_bytes` up to its end."""
+
+    head_bytes: int = 0
+    tail_bytes: int = 0
+    total_bytes: int | None = None
+    """None while the length is unknown (a chunked upload)."""
+    state: ExtentState = ExtentState.WRITING
+    heartbeat_s: float = 0.0
+    """Unix time of the writer; a reader only looks whether it changes, so clocks need not agree."""
+
+    @property
+    def received_bytes(self) -> int:
+        return self.head_bytes + self.tail_bytes
+
+
+EXTENT_BYTES = 48
+_EXTENT = struct.Struct("<QQqdIII")  # head, tail, total (-1 unknown), heartbeat, state, magic, crc32 of what is before
+_EXTENT_MAGIC = 0x31545845  # "EXT1"
+_EXTENT_READS_MAX = 100
+"""Reads of an extent whose checksum does not match before it counts as broken: a rewrite takes microseconds."""
+
+
+def pack_extent(extent: Extent) -> bytes:
+    """`EXTENT_BYTES` bytes, the last four a checksum of the others."""
+    total = -1 if extent.total_bytes is None else extent.total_bytes
+    body = _EXTENT.pack(
+        extent.head_bytes, extent.tail_bytes, total, extent.heartbeat_s, extent.state, _EXTENT_MAGIC, 0
+    )[:-4]
+    packed = body + zlib.crc32(body).to_bytes(4, "little")
+    return packed.ljust(EXTENT_BYTES, b"\0")
+
+
+def unpack_extent(packed: bytes) -> Extent | None:
+    """The extent, or None if the bytes were caught in the middle of being rewritten."""
+    if len(packed) < _EXTENT.size:
+        return None
+    head, tail, total, heartbeat, state, magic, checksum = _EXTENT.unpack(packed[: _EXTENT.size])
+    if magic != _EXTENT_MAGIC or checksum != zlib.crc32(packed[: _EXTENT.size - 4]):
+        return None
+    return Extent(
+        head_bytes=head,
+        tail_bytes=tail,
+        total_bytes=None if total < 0 else total,
+        state=ExtentState(state),
+        heartbeat_s=heartbeat,
+    )
+
+
+def read_extent(path: Path) -> Extent:
+    """The extent at `path`, read again while it is being rewritten.
+
+    Raises `FileNotFoundError` if there is none, `ValueError` if it stays unreadable.
+    """
+    for _ in range(_EXTENT_READS_MAX):
+        extent = unpack_extent(path.read_bytes())
+        if extent is not None:
+            return extent
+        time.sleep(0.001)
+    raise ValueError(f"{path} is no extent")
+
+
+class Seal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Written beside the body before its extent turns `SEALED`: what the finished upload is."""
+
+    media_id: str
+    size_bytes: int
+    digest: str
+    """XXH3-128 of every byte, hex."""
+
+
+class MediaRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`media/<id>/media.json`."""
+
+    media_id: str
+    name: str
+    kind: MediumKind
+    size_bytes: int
+    digest: str
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`tasks/<id>/task.json`. One writer at a time: the edge until the command is confirmed, then the holder of the lease."""
+
+    task_id: str
+    command: AnyCommand
+    created_at: datetime
+    started_at: datetime | None = None
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`tasks/<id>/lease`: who works on a task. Whoever creates `results.<epoch>.jsonl` owns that epoch and writes this."""
+
+    owner: str
+    epoch: int
+    heartbeat_at: datetime
+    is_released: bool = False
+    """True when its holder handed the task on by itself."""
+
+
+class Layout:
+    """Every path below one storage root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"
+
+    @property
+    def media(self) -> Path:
+        return self.root / "media"
+
+    @property
+    def tasks(self) -> Path:
+        return self.root / "tasks"
+
+    def body(self, task_id: str) -> Path:
+        return self.uploads / task_id / "body"
+
+    def extent(self, task_id: str) -> Path:
+        return self.uploads / task_id / "extent"
+
+    def seal(self, task_id: str) -> Path:
+        return self.uploads / task_id / "seal.json"
+
+    def medium(self, media_id: str) -> Path:
+        return self.media / media_id
+
+    def source(self, media_id: str) -> Path:
+        return self.media / media_id / "source"
+
+    def media_record(self, media_id: str) -> Path:
+        return self.media / media_id / "media.json"
+
+    def task(self, task_id: str) -> Path:
+        return self.tasks / task_id
+
+    def task_record(self, task_id: str) -> Path:
+        return self.tasks / task_id / "task.json"
+
+    def lease(self, task_id: str) -> Path:
+        return self.tasks / task_id / "lease"
+
+    def results(self, task_id: str, *, epoch: int) -> Path:
+        return self.tasks / task_id / f"results.{epoch}.jsonl"
+
+    def end(self, task_id: str) -> Path:
+        return self.tasks / task_id / "end.json"
+
+    def cancel(self, task_id: str) -> Path:
+        return self.tasks / task_id / "cancel"
+
+    def unpublished(self, task_id: str) -> Path:
+        return self.tasks / task_id / "unpublished"
+
+
+def upload_medium(
+    task_id: str, *, kind: MediumKind, name: str, is_growing: bool, media_id: str | None = None
+) -> Medium:
+    """The medium of an upload, as a command names it."""
+    path = f"uploads/{task_id}/body"
+    return Medium(root="storage", path=path, kind=kind, name=name, is_growing=is_growing, media_id=media_id)
+
+
+def read_record(path: Path, record: type[_Record]) -> _Record | None:
+    """The record at `path`, None if there is no such file. Raises `msgspec.DecodeError` if it holds something else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=record)
+    except FileNotFoundError:
+        return None
+
+
+def create_record(path: Path, record: object) -> bool:
+    """Write a record that did not exist; False if it did. It appears whole or not at all, and survives a crash."""
+    temporary = _written_beside(path, record)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def replace_record(path: Path, record: object) -> None:
+    """Write a record over the one before; a reader sees the old or the new one, whole."""
+    _written_beside(path, record).replace(path)
+
+
+def _written_beside(path: Path, record: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    with temporary.open("xb") as file:
+        file.write(msgspec.json.encode(record))
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary

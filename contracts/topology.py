@@ -1,0 +1,132 @@
+"""Where messages go: every name of RabbitMQ, in this file only (DESIGN: two classes of queue, one log).
+
+Commands wait in quorum queues and are never lost; events lie in one stream, whose offsets are the SSE ids; presence and
+control are fanned out and never stored.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from contracts.commands import AnyCommand, DetectImage
+from contracts.events import AnyEvent, FrameDetected, TaskEnded
+
+DELIVERY_LIMIT = 20
+"""Deliveries of one command before the broker dead-letters it: a backstop, tasks end by themselves before."""
+LOG_SEGMENT_BYTES = 16_000_000
+"""Retention is looked at when a segment rolls, so segments are small."""
+
+COMMANDS = "detections.commands"
+EVENTS = "detections.events"
+EVENTS_LOG = "detections.events.log"
+PRESENCE = "detections.presence"
+CONTROL = "detections.control"
+DEAD = "detections.dead"
+DEAD_LETTERS = "detections.dead-letters"
+DEAD_LETTER_NOTICES = "detections.dead-letters.notices"
+IMAGE_COMMANDS = f"{COMMANDS}.image"
+VIDEO_COMMANDS = f"{COMMANDS}.video"
+
+TASK_ID_HEADER = "x-task-id"
+FAILURE_CODE_HEADER = "x-failure-code"
+FAILURE_DETAIL_HEADER = "x-failure-detail"
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    name: str
+    type: str
+
+
+class Queue(msgspec.Struct, frozen=True):
+    name: str
+    arguments: Mapping[str, str | int]
+
+
+class Binding(msgspec.Struct, frozen=True):
+    queue: str
+    exchange: str
+    routing_key: str = ""
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """Everything that exists before the first message; all of it durable."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+
+
+def topology() -> Topology:
+    """The whole topology. Queue arguments hold what must be; lengths and ages an operator tunes are policies."""
+    command = {"x-queue-type": "quorum", "x-dead-letter-exchange": DEAD, "x-delivery-limit": DELIVERY_LIMIT}
+    log = {
+        "x-queue-type": "stream",
+        "x-max-age": "7D",
+        "x-max-length-bytes": 1_000_000_000,
+        "x-stream-max-segment-size-bytes": LOG_SEGMENT_BYTES,
+    }
+    quorum = {"x-queue-type": "quorum"}
+    return Topology(
+        exchanges=(
+            Exchange(COMMANDS, "direct"),
+            Exchange(EVENTS, "topic"),
+            Exchange(PRESENCE, "fanout"),
+            Exchange(CONTROL, "fanout"),
+            Exchange(DEAD, "fanout"),
+        ),
+        queues=(
+            Queue(IMAGE_COMMANDS, command),
+            Queue(VIDEO_COMMANDS, command),
+            Queue(EVENTS_LOG, log),
+            Queue(DEAD_LETTERS, quorum),
+            Queue(DEAD_LETTER_NOTICES, quorum),
+        ),
+        bindings=(
+            Binding(IMAGE_COMMANDS, COMMANDS, "image"),
+            Binding(VIDEO_COMMANDS, COMMANDS, "video"),
+            Binding(EVENTS_LOG, EVENTS, "#"),
+            Binding(DEAD_LETTERS, DEAD),
+            Binding(DEAD_LETTER_NOTICES, DEAD),
+        ),
+    )
+
+
+def command_key(command: AnyCommand) -> str:
+    """The routing key on `COMMANDS`: one queue per kind, so that images never wait behind long videos."""
+    return "image" if isinstance(command, DetectImage) else "video"
+
+
+def event_key(event: AnyEvent) -> str:
+    """The routing key on `EVENTS`, `<event>.free`; never a task id, which would flood the metrics' labels."""
+    match event:
+        case FrameDetected():
+            return "frame.free"
+        case TaskEnded():
+            return "end.free"
+        case _:
+            return "progress.free"
+
+
+class _Queue(Protocol):
+    async def bind(self, exchange: Any, routing_key: str | None = None) -> Any: ...
+
+
+class Channel(Protocol):
+    """What `declare` needs of an aio-pika channel."""
+
+    async def declare_exchange(self, name: str, type: Any, *, durable: bool) -> Any: ...  # noqa: A002 - aio-pika's name
+    async def declare_queue(self, name: str, *, durable: bool, arguments: Any) -> _Queue: ...
+
+
+async def declare(channel: Channel) -> None:
+    """Create what is missing. Idempotent; raises what the channel raises if something exists with other arguments."""
+    parts = topology()
+    for exchange in parts.exchanges:
+        await channel.declare_exchange(exchange.name, exchange.type, durable=True)
+    queues = {
+        queue.name: await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+        for queue in parts.queues
+    }
+    for binding in parts.bindings:
+        await queues[binding.queue].bind(binding.exchange, binding.routing_key)

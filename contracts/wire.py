@@ -1,0 +1,77 @@
+"""How messages become bytes and come back: JSON, a `type`, a `version`, and named failures for everything else."""
+
+from typing import TypeVar
+
+import msgspec
+
+from contracts.commands import AnyCommand, CancelTask
+from contracts.events import AnyEvent, ConsumerSeen
+from contracts.failures import Failure, FailureCode
+
+CONTENT_TYPE = "application/json"
+VERSION = 1
+
+AnyMessage = AnyCommand | CancelTask | AnyEvent | ConsumerSeen
+
+_Message = TypeVar("_Message")
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    type: str
+    version: int = VERSION
+
+
+_encoder = msgspec.json.Encoder()
+_envelopes = msgspec.json.Decoder(_Envelope)
+_commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
+_events: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_controls = msgspec.json.Decoder(CancelTask)
+_presences = msgspec.json.Decoder(ConsumerSeen)
+
+
+def encode(message: AnyMessage) -> bytes:
+    """The message as JSON, ready for the broker."""
+    return _encoder.encode(message)
+
+
+def decode_command(body: bytes) -> AnyCommand:
+    """The command in `body`; unknown fields are tolerated.
+
+    Raises `Failure`: `malformed_message` naming the field, `unknown_type`, `unknown_version`.
+    """
+    return _decode(body, _commands, types=("DetectImage", "DetectVideo"))
+
+
+def decode_event(body: bytes) -> AnyEvent:
+    """The event in `body`. Raises `Failure` as `decode_command`."""
+    return _decode(body, _events, types=("FrameDetected", "TaskProgressed", "TaskEnded"))
+
+
+def decode_control(body: bytes) -> CancelTask:
+    """The control message in `body`. Raises `Failure` as `decode_command`."""
+    return _decode(body, _controls, types=("CancelTask",))
+
+
+def decode_presence(body: bytes) -> ConsumerSeen:
+    """The heartbeat in `body`. Raises `Failure` as `decode_command`."""
+    return _decode(body, _presences, types=("ConsumerSeen",))
+
+
+def _decode(body: bytes, decoder: "msgspec.json.Decoder[_Message]", *, types: tuple[str, ...]) -> _Message:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _named(body, error, types) from error
+
+
+def _named(body: bytes, error: Exception, types: tuple[str, ...]) -> Failure:
+    """The failure that says why `body` was not understood: asked only after decoding failed."""
+    try:
+        envelope = _envelopes.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Failure(FailureCode.MALFORMED_MESSAGE, str(error))
+    if envelope.type not in types:
+        return Failure(FailureCode.UNKNOWN_TYPE, f"type {envelope.type!r}, known: {', '.join(types)}")
+    if envelope.version != VERSION:
+        return Failure(FailureCode.UNKNOWN_VERSION, f"version {envelope.version} of {envelope.type}, known: {VERSION}")
+    return Failure(FailureCode.MALFORMED_MESSAGE, str(error))

@@ -1,0 +1,200 @@
+"""A RabbitMQ of our own: a child process with its own node, ports, cookie and data, all on 127.0.0.1.
+
+It never touches a broker that the machine already runs: nothing of its configuration, data folder, cookie or name service
+is shared (the node gets its own `epmd`, in the foreground, so that nothing outlives us).
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
+"""A video may take a day; the broker's default would start it again after 30 minutes."""
+INSTALL_HINT = "apt-get install rabbitmq-server"
+_SCRIPTS = Path("/usr/lib/rabbitmq/bin")  # not /usr/sbin, whose wrapper changes user and folder
+_NODE = "detections@localhost"  # the same at every start, or the data would belong to another node
+_HELLO = b"AMQP\0\0\x09\x01"
+
+
+class RabbitMissingError(Exception):
+    """There is no rabbitmq-server on this machine; the message says how to install one."""
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class PrivateRabbit:
+    """One node below `folder`; the same folder started again has the same data."""
+
+    def __init__(self, folder: Path, *, scripts: Path = _SCRIPTS, with_management: bool = True, conf: str = "") -> None:
+        self.folder = folder.absolute()
+        self.port = free_port()
+        self.management_port = free_port() if with_management else None
+        self._scripts = scripts
+        self._extra_conf = conf
+        self._epmd_port = free_port()
+        self._dist_port = free_port()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def pid(self) -> int | None:
+        return self._server.pid if self._server else None
+
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return when the node speaks AMQP.
+
+        Raises `RabbitMissingError` if none is installed, `TimeoutError` if it does not speak in time, `RuntimeError` with
+        the end of its output if it exits.
+        """
+        epmd = shutil.which("epmd")
+        if epmd is None or not (self._scripts / "rabbitmq-server").exists():
+            raise RabbitMissingError(f"no RabbitMQ on this machine; install one: {INSTALL_HINT}")
+        self._write_files()
+        self._epmd = self._spawn([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"])
+        self._server = self._spawn([str(self._scripts / "rabbitmq-server")])
+        try:
+            self._wait_until_it_speaks(timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """End the node in good order; after `STOP_TIMEOUT_S` it is killed."""
+        if self._server is not None and self._server.poll() is None:
+            self._server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._server.wait(STOP_TIMEOUT_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End everything at once, as a crash would; the data stays."""
+        for process in (self._server, self._epmd):
+            if process is not None and _group_lives(process.pid):
+                os.killpg(process.pid, signal.SIGKILL)
+            if process is not None:
+                process.wait()
+        self._server = self._epmd = None
+
+    def is_running(self) -> bool:
+        return self._server is not None and self._server.poll() is None
+
+    def ctl(self, *arguments: str, timeout_s: float = 60.0) -> str:
+        """The output of `rabbitmqctl ARGUMENTS`. Raises `subprocess.CalledProcessError`."""
+        command = [str(self._scripts / "rabbitmqctl"), "-n", _NODE, *arguments]
+        done = subprocess.run(  # noqa: S603 - our own script and arguments
+            command,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=True,
+            cwd=self.folder,
+        )
+        return done.stdout
+
+    def _spawn(self, command: list[str]) -> "subprocess.Popen[bytes]":
+        with (self.folder / "log" / "output.txt").open("ab") as output:
+            return subprocess.Popen(  # noqa: S603 - a path we looked up ourselves
+                command,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,  # Ctrl-C reaches us alone: the broker goes last
+            )
+
+    def _wait_until_it_speaks(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                output = (self.folder / "log" / "output.txt").read_text(errors="replace")
+                raise RuntimeError(f"RabbitMQ did not start: {output[-2000:]}")
+            if self._speaks():
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"RabbitMQ did not answer on 127.0.0.1:{self.port} within {timeout_s:.0f} s")
+
+    def _speaks(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as connection:
+                connection.settimeout(2)
+                connection.sendall(_HELLO)
+                return bool(connection.recv(4))
+        except OSError:
+            return False
+
+    def _write_files(self) -> None:
+        for name in ("home", "mnesia", "log"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        cookie = self.folder / "home" / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text(secrets.token_hex(16))
+            cookie.chmod(0o400)
+        plugins = "[rabbitmq_management]." if self.management_port else "[]."
+        (self.folder / "enabled_plugins").write_text(plugins + "\n")
+        (self.folder / "env.conf").write_text("")  # empty: else the machine's own rabbitmq-env.conf is read
+        (self.folder / "rabbitmq.conf").write_text(self._conf())
+
+    def _conf(self) -> str:
+        management = f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management_port}\n"
+        return (
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            f"{management if self.management_port else ''}"
+            "log.console = false\n"
+            f"log.file = {self.folder}/log/broker.log\n"
+            "log.file.level = info\n"
+            f"consumer_timeout = {CONSUMER_TIMEOUT_MS}\n"
+            "vm_memory_high_watermark.absolute = 512MB\n"
+            "disk_free_limit.absolute = 100MB\n"
+            f"{self._extra_conf}"
+        )
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
+        return inherited | {
+            "HOME": str(self.folder / "home"),
+            "RABBITMQ_NODENAME": _NODE,
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_MNESIA_DIR": str(self.folder / "mnesia" / "node"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_SCHEMA_DIR": str(self.folder / "schema"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "generated"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "env.conf"),
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # without it the distribution port listens on every address
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+
+def _group_lives(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

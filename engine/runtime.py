@@ -1,0 +1,52 @@
+"""Tensors in, tensors out: what every runtime offers."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Tensor = NDArray[Any]
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One input or output of a model; a dimension of None is free."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    """numpy's name: `float32`, `uint8`, `int64`."""
+
+
+class Runtime(Protocol):
+    """A loaded model. `infer` is thread-safe; everything else is used by its owner."""
+
+    @property
+    def engine_type(self) -> str:
+        """`onnx`, `scripted`, ... as `/health` shows it."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the model file says of itself (class names, stride), empty if nothing."""
+        ...
+
+    def infer(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The outputs in the order of `outputs`. Raises `Failure(inference_failed)`."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds; `infer` is not called afterwards."""
+        ...
+
+
+def numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
+    """The dtype of a spec."""
+    return np.dtype(spec.dtype)

@@ -1,0 +1,38 @@
+"""What every test may ask for: the private RabbitMQ of the session, and the shared models and media where they are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from detections.rabbitmq import PrivateRabbit, RabbitMissingError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if SHARED_DATA.is_dir():
+        return
+    skip = pytest.mark.skip(reason="real_media: ../shared/data is not on this machine")
+    for item in items:
+        if "real_media" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real models and media; only for tests marked `real_media`."""
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
+    """A real RabbitMQ, started once; tests that need an empty one delete its queues (`clean_rabbit`)."""
+    node = PrivateRabbit(tmp_path_factory.mktemp("rabbit"))
+    try:
+        node.start()
+    except RabbitMissingError as error:
+        pytest.fail(str(error))
+    yield node
+    node.kill()
