@@ -37,6 +37,8 @@ PADDING_PIXELS = 63 * 65_535
 """FFmpeg counts each row of a frame up to the next multiple of 64 pixels."""
 DEMUX_ERRORS_MAX = 16
 """Consecutive reads of packets that may fail before the rest of a file is given up."""
+CLOCK_RESET_S = 1.0
+"""Times that fall by more than this start anew (a recorder was restarted); by less, they stand still."""
 FALLBACK_FRAME_S = 1 / 25
 """Time between frames where the file states neither times nor a rate."""
 
@@ -232,13 +234,13 @@ class _Timeline:
         expected_s = 0.0 if self._last_s is None else self._last_s + self._step_s
         stated_s = _stated_s(frame)
         if stated_s is None:
-            at_s = expected_s
-        else:
-            if self._origin_s is None:
-                self._origin_s = stated_s - expected_s
-            at_s = max(stated_s - self._origin_s, self._last_s or 0.0)
-        self._last_s = at_s
-        return at_s
+            self._last_s = expected_s
+            return expected_s
+        last_s = self._last_s or 0.0
+        if self._origin_s is None or stated_s - self._origin_s < last_s - CLOCK_RESET_S:
+            self._origin_s = stated_s - expected_s
+        self._last_s = max(stated_s - self._origin_s, last_s)
+        return self._last_s
 
 
 def _stated_s(frame: VideoFrame) -> float | None:

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from PIL import Image
 
 from contracts.failures import Failure, FailureCode
 from engine.decode import VideoLimits, must_wait_for_index, open_video
@@ -120,6 +121,23 @@ def test_frames_without_times_get_some(tmp_path: Path) -> None:
     assert times[-1] == pytest.approx(0.5)
 
 
+def test_a_recording_that_starts_anew_goes_on_in_time(tmp_path: Path) -> None:
+    part = write_video(tmp_path / "part", frames=50, container=Container.TS).read_bytes()
+    (tmp_path / "clip").write_bytes(part * 2)
+    times = [frame.at_s for frame in _frames(tmp_path / "clip")]
+    assert times == pytest.approx([index / 25 for index in range(100)], abs=0.05)
+    assert times == sorted(times)
+
+
+def test_times_that_fall_a_little_stand_still(tmp_path: Path) -> None:
+    part = write_video(tmp_path / "part", frames=10, container=Container.TS).read_bytes()
+    (tmp_path / "clip").write_bytes(part * 2)
+    times = [frame.at_s for frame in _frames(tmp_path / "clip")]
+    assert len(times) == 20
+    assert times == sorted(times)
+    assert times[10] == times[9]
+
+
 def test_a_title_that_is_no_utf_8_does_not_matter(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "clip"), "w", format="avi") as out:
         out.metadata["title"] = "XXXXX"
@@ -191,6 +209,15 @@ def test_a_list_of_other_files_is_never_followed(tmp_path: Path, kind: str, name
         with pytest.raises(Failure) as failure:
             _frames(tmp_path / name)
         assert failure.value.code is FailureCode.UNSUPPORTED_MEDIA
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif"])
+def test_a_picture_is_no_video_under_any_name(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(draw((160, 128), CORNERS)).save(tmp_path / f"picture.{suffix}")
+    (tmp_path / f"picture.{suffix}").rename(tmp_path / "clip.mp4")
+    with pytest.raises(Failure) as failure:
+        _frames(tmp_path / "clip.mp4")
+    assert failure.value.code is FailureCode.UNSUPPORTED_MEDIA
 
 
 def test_decoding_opens_the_file_once_and_nothing_else(tmp_path: Path) -> None:
