@@ -46,6 +46,12 @@ class AsyncClient:
     async def health(self) -> Health:
         return await self._answer(calls.health())
 
+    async def check_ready(self) -> None:
+        await self._answer(calls.readiness())
+
+    async def check_live(self) -> None:
+        await self._answer(calls.liveness())
+
     async def detect(
         self, image: Path | str | bytes, *, config: Config | None = None, name: str | None = None
     ) -> list[Detection]:

@@ -67,11 +67,11 @@ def health() -> Call[Health]:
 
 
 def readiness() -> Call[None]:
-    return Call(method="GET", path="/health/ready", read=_nothing)
+    return Call(method="GET", path="/health/ready", read=_nothing, tries_max=1)  # whoever asks, asks again
 
 
 def liveness() -> Call[None]:
-    return Call(method="GET", path="/health/live", read=_nothing)
+    return Call(method="GET", path="/health/live", read=_nothing, tries_max=1)
 
 
 def task(task_id: str) -> Call[Task]:

@@ -74,6 +74,14 @@ class Client:
         """What the consumers say of themselves."""
         return self._answer(calls.health())
 
+    def check_ready(self) -> None:
+        """Raises `ServiceError` with the reason while the edge could not do any work."""
+        self._answer(calls.readiness())
+
+    def check_live(self) -> None:
+        """Raises `UnreachableError` while there is no edge."""
+        self._answer(calls.liveness())
+
     def detect(
         self, image: Path | str | bytes, *, config: Config | None = None, name: str | None = None
     ) -> list[Detection]:
