@@ -10,7 +10,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 FILE ?=
 MODEL ?=
 ARGUMENTS = $(if $(FILE),"$(FILE)") $(if $(MODEL),--model "$(MODEL)")

@@ -3,12 +3,13 @@
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import av
 import numpy as np
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 I420 = NDArray[np.uint8]
@@ -27,7 +28,8 @@ class VideoWriter:
         """`width` and `height` in pixels, even. Raises `OSError` if the file cannot be made."""
         codec = _codec()
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-        self._stream = self._container.add_stream(codec, rate=frames_per_s, options=_quality(codec, preset))
+        stream = self._container.add_stream(codec, rate=frames_per_s, options=_quality(codec, preset))
+        self._stream = cast(VideoStream, stream)
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.gop_size = round(frames_per_s * KEYFRAME_EVERY_S)
