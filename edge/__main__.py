@@ -2,13 +2,14 @@
 
 import logging
 import os
+import signal
 import sys
 
 import structlog
 import uvicorn
 
 from contracts.settings import ConfigurationError
-from edge.app import build
+from edge.app import STOP_SIGNALS, build
 from edge.settings import EdgeSettings, from_environment
 
 
@@ -32,6 +33,8 @@ def main() -> int:
         return 2
     log_to_stdout(settings)
     server = _Server(_server_config(settings))
+    for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before
+        signal.signal(number, lambda *_: sys.exit(0))
     server.run()
     return 0 if server.started else 1
 
@@ -52,7 +55,10 @@ def log_to_stdout(settings: EdgeSettings) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
             foreign_pre_chain=shared,
         )
     )

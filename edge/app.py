@@ -6,41 +6,33 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import msgspec
-from litestar import Litestar, Response
+from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from contracts.failures import Failure
-from edge import health, stream
+from edge import detect, health, stream
 from edge.broker import keep_connected
 from edge.dead_letters import DeadLetters
+from edge.failures import EXCEPTION_HANDLERS
 from edge.feed import Feed
 from edge.health import Presence
 from edge.outbox import Outbox
+from edge.parts import IntakeLimits, IntakeParts
 from edge.replay import Replay
 from edge.request_log import request_log
 from edge.settings import EdgeSettings
 
-try:
-    from edge.failures import EXCEPTION_HANDLERS
-except ImportError:  # until the other half of the edge is merged
-
-    def _unavailable(_: Any, failure: Failure) -> Response[dict[str, str]]:
-        body = {"code": failure.code, "detail": failure.detail}
-        return Response(body, status_code=503, media_type="application/problem+json")
-
-    EXCEPTION_HANDLERS: dict[Any, Any] = {Failure: _unavailable}
-
 VERSION = "1"
+ROUTES = [*health.routes, *stream.routes, *detect.routes]
+_PROVIDED = ("settings", "outbox", "feed", "replay", "presence")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What lives as long as the edge. A route names the one it needs by the field's name."""
+    """What lives as long as the edge."""
 
     settings: EdgeSettings
     outbox: Outbox
@@ -48,15 +40,20 @@ class Parts(msgspec.Struct, frozen=True):
     replay: Replay
     presence: Presence
     dead_letters: DeadLetters
+    intake: IntakeParts
+
+    @property
+    def dependencies(self) -> dict[str, Provide]:
+        """What routes may ask for, by name."""
+        return {name: _provide(getattr(self, name)) for name in _PROVIDED} | self.intake.dependencies
 
 
 def build(settings: EdgeSettings) -> Litestar:
     """Wire an edge. Nothing is opened before it starts, and it starts and stays up without a broker."""
     parts = _parts(settings)
-    provided: dict[str, Any] = {name: getattr(parts, name) for name in parts.__struct_fields__}
     return Litestar(
-        [*health.routes, *stream.routes],
-        dependencies={name: Provide(partial(_itself, part), sync_to_thread=False) for name, part in provided.items()},
+        ROUTES,
+        dependencies=parts.dependencies,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[partial(_running, parts)],
         middleware=[request_log],
@@ -72,13 +69,17 @@ def build(settings: EdgeSettings) -> Litestar:
 
 def _parts(settings: EdgeSettings) -> Parts:
     outbox = Outbox(settings)
+    feed = Feed(settings, outbox.mark_log)
+    presence = Presence(settings)
+    limits = msgspec.convert(settings, IntakeLimits, from_attributes=True)
     return Parts(
         settings=settings,
         outbox=outbox,
-        feed=Feed(settings, outbox.mark_log),
+        feed=feed,
         replay=Replay(settings),
-        presence=Presence(settings),
+        presence=presence,
         dead_letters=DeadLetters(settings, outbox),
+        intake=IntakeParts(settings.storage, limits=limits, outbox=outbox, feed=feed, presence=presence),
     )
 
 
@@ -98,12 +99,15 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         for purpose, work in connected.items()
     ]
     tasks.append(asyncio.create_task(parts.feed.tick(), name="tick"))
-    with _told_of_signals(parts.feed.close):
-        yield
-    parts.feed.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        with _told_of_signals(parts.feed.close):
+            async with parts.intake.running():
+                yield
+    finally:
+        parts.feed.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager
@@ -127,5 +131,5 @@ def _told_of_signals(close: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _itself(part: Any) -> Any:
-    return part
+def _provide(part: object) -> Provide:
+    return Provide(lambda: part, sync_to_thread=False)

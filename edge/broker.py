@@ -15,6 +15,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from contracts import topology
 from edge.settings import EdgeSettings
 
 BROKER_ERRORS = (*CONNECTION_EXCEPTIONS, TimeoutError)
@@ -43,9 +44,16 @@ async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> No
             _log.warning("broker is silent", purpose=purpose)  # aiormq cancels us when heartbeats stay away
         except BROKER_ERRORS as error:
             _log.warning("broker connection lost", purpose=purpose, reason=_reason(error))
-        except Exception:  # an outermost loop: one bad turn must not make an edge deaf for good
+        except Exception:  # noqa: BLE001 - an outermost loop: one bad turn must not make an edge deaf for good
             _log.exception("broker work failed", purpose=purpose)
         await asyncio.sleep(settings.broker_reconnect_s)
+
+
+async def declare_topology(connection: AbstractConnection) -> None:
+    """Create what is missing on the broker. Raises what the broker raises if something exists with other arguments."""
+    channel = await connection.channel()
+    await topology.declare(channel)
+    await close_quietly(channel)
 
 
 async def until_closed(channel: AbstractChannel) -> None:

@@ -14,7 +14,7 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import last_checkpoint, latest_epoch
 from contracts.storage import Layout, create_record, read_record
 from contracts.wire import decode_command
-from edge.broker import BrokerLostError
+from edge.broker import BrokerLostError, declare_topology
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
 
@@ -54,9 +54,9 @@ class DeadLetters:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Take notices until the connection is gone; one is acknowledged when its task has an end that was published."""
+        await declare_topology(connection)
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=_PREFETCH)
-        await topology.declare(channel)
         queue = await channel.get_queue(topology.DEAD_LETTER_NOTICES, ensure=False)
         async for message in queue.iterator():
             notice = read_notice(message)

@@ -1,11 +1,11 @@
 """Who is there: the consumers' heartbeats, and the three questions about health. None of them starts an engine."""
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ from contracts.events import ConsumerSeen, EngineStatus
 from contracts.failures import Failure, FailureCode
 from contracts.wire import decode_presence
 from edge.broker import BrokerLostError
+from edge.failures import RequestFailed
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
 
@@ -164,7 +165,8 @@ async def _check_storage(settings: EdgeSettings) -> None:
         async with asyncio.timeout(settings.probe_timeout_s):
             await asyncio.to_thread(_write_and_remove, settings.storage)
     except (OSError, TimeoutError) as error:
-        raise Failure(FailureCode.STORAGE_UNAVAILABLE, f"storage is not writable: {error}") from error
+        failure = Failure(FailureCode.STORAGE_UNAVAILABLE, f"the storage is not writable: {error!r}")
+        raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE) from error
 
 
 def _write_and_remove(folder: Path) -> None:

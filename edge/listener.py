@@ -9,7 +9,7 @@ import structlog
 from contracts.failures import Failure
 from edge.broker import BROKER_ERRORS
 from edge.feed import TICKS_PER_HEARTBEAT, Feed
-from edge.replay import LogReader, Replay, Turn
+from edge.replay import LogReader, Replay
 from edge.ring import Wanted
 
 RECONNECT_MS = 1_000

@@ -133,4 +133,3 @@ def _message(body: bytes, *, kind: str, task_id: str, id: str | None) -> Message
         timestamp=datetime.now(UTC),
         app_id="edge",
     )
-

@@ -17,7 +17,9 @@ SHARED = frozenset({"amqp_url", "storage_dir", "models_dir", "videos_dir", "imag
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that may be set about an edge."""
 
-    amqp_url: Annotated[str, Meta(min_length=1, description="the RabbitMQ to speak to")] = "amqp://guest:guest@127.0.0.1/"
+    amqp_url: Annotated[str, Meta(min_length=1, description="the RabbitMQ to speak to")] = (
+        "amqp://guest:guest@127.0.0.1/"
+    )
     storage_dir: Annotated[str, Meta(min_length=1, description="folder shared by edges and consumers")] = "storage"
     models_dir: Annotated[str, Meta(min_length=1, description="folder of the model files")] = "models"
     videos_dir: Annotated[str, Meta(description="media root of videos; empty: none")] = ""
@@ -29,23 +31,29 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     stop_timeout_s: Annotated[
         int, Meta(ge=1, le=3600, description="s that running requests may take after SIGTERM before they are cut")
     ] = 10
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="least level that is logged")] = "info"
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="least level that is logged")
+    ] = "info"
 
     broker_heartbeat_s: Annotated[int, Meta(ge=1, le=600, description="s between AMQP heartbeats")] = 10
     broker_connect_timeout_s: Annotated[float, Meta(gt=0, le=60, description="s to open one broker connection")] = 5.0
-    broker_reconnect_s: Annotated[float, Meta(gt=0, le=60, description="s before a lost connection is opened again")] = 0.5
+    broker_reconnect_s: Annotated[
+        float, Meta(gt=0, le=60, description="s before a lost connection is opened again")
+    ] = 0.5
     publish_timeout_s: Annotated[
         float, Meta(gt=0, le=60, description="s to get one message confirmed, retries included; then 503")
     ] = 5.0
-    publish_retry_s: Annotated[float, Meta(gt=0, le=10, description="s before a refused message is published again")] = 0.1
-    probe_timeout_s: Annotated[float, Meta(gt=0, le=60, description="s that each check of /health/ready may take")] = 2.0
+    publish_retry_s: Annotated[
+        float, Meta(gt=0, le=10, description="s before a refused message is published again")
+    ] = 0.1
+    probe_timeout_s: Annotated[float, Meta(gt=0, le=60, description="s that each check of /health/ready may take")] = (
+        2.0
+    )
 
     stream_listeners_max: Annotated[
         int, Meta(ge=1, le=100_000, description="listeners on this edge at a time; one more gets 503")
     ] = 2_000
-    stream_heartbeat_s: Annotated[
-        float, Meta(gt=0, le=300, description="longest silence towards a listener, s")
-    ] = 15.0
+    stream_heartbeat_s: Annotated[float, Meta(gt=0, le=300, description="longest silence towards a listener, s")] = 15.0
     stream_send_bytes_max: Annotated[
         int, Meta(ge=1, le=16_777_216, description="bytes of waiting events joined into one send to a listener")
     ] = 65_536
@@ -88,6 +96,17 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     dead_letter_retry_s: Annotated[
         float, Meta(gt=0, le=600, description="s before ending a dead-lettered task is tried again")
     ] = 5.0
+
+    upload_bytes_max: Annotated[int, Meta(ge=1, description="largest medium that is taken in, bytes")] = 68_719_476_736
+    upload_idle_s: Annotated[float, Meta(gt=0, le=3600, description="s an upload may send nothing")] = 60.0
+    free_bytes_min: Annotated[
+        int, Meta(ge=0, description="bytes that stay free in the storage; an upload that would need them gets 507")
+    ] = 268_435_456
+    media_kept_s: Annotated[float, Meta(gt=0, description="s that media without an owner are kept")] = 86_400.0
+    confirm_wait_s: Annotated[
+        float, Meta(gt=0, le=600, description="s a whole upload waits for a broker that is away; then 503")
+    ] = 10.0
+    disk_threads: Annotated[int, Meta(ge=1, le=1_000, description="threads that read and write the storage")] = 32
 
     @property
     def storage(self) -> Path:

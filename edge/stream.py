@@ -1,5 +1,6 @@
 """`GET /detect/stream`: the events, to everybody who listens."""
 
+from http import HTTPStatus
 from typing import Annotated
 
 from litestar import get
@@ -8,6 +9,7 @@ from litestar.response import Stream
 
 from contracts.commands import TASK_ID_PATTERN
 from contracts.failures import Failure, FailureCode
+from edge.failures import RequestFailed
 from edge.feed import Feed
 from edge.listener import Listener
 from edge.replay import Replay
@@ -31,13 +33,15 @@ def listen(
     feed: Feed,
     replay: Replay,
     settings: EdgeSettings,
+    *,
     task_id: TaskFilter = None,
     media_id: MediaFilter = None,
     last_event_id: LastEventId = None,
 ) -> Stream:
     """DetectionEvents as server-sent events, unnamed; `gap` alone has a name and says that something is lost."""
     if feed.listeners >= settings.stream_listeners_max:
-        raise Failure(FailureCode.TOO_MANY_REQUESTS, f"{feed.listeners} listeners, which is the maximum")
+        failure = Failure(FailureCode.TOO_MANY_REQUESTS, f"{feed.listeners} listeners, which is the maximum")
+        raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE)
     wanted = Wanted(task_id=task_id, media_id=media_id)
     listener = Listener(feed, replay, wanted, send_bytes_max=settings.stream_send_bytes_max)
     return Stream(listener.events(last_event_id), media_type=MEDIA_TYPE, headers=_HEADERS)
