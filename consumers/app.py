@@ -1,6 +1,7 @@
 """A consumer process: two connections, three queues, one engine."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -13,11 +14,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import structlog
 import uvloop
 from faststream import AckPolicy
-from faststream.exceptions import NackMessage
+from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from consumers.attempt import Desk
-from consumers.detect import Delivery, Detecting
+from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.engine_room import EngineRoom, find_model
 from consumers.leases import Leases
 from consumers.outgoing import RabbitSender, Undelivered, presence_message
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 AMQP_HEARTBEAT_S = 10
 RECONNECT_INTERVAL_S = 1.0
 PRESENCE_PERIOD_S = 1.0
+LAST_WORD_S = 2.0
+"""For the heartbeat that says that this consumer leaves."""
 IMAGES_PER_WORKER = 2
 """Image commands in flight for each worker: one is looked at, one is read."""
 
@@ -62,7 +65,9 @@ class ConsumerApp:
             sender=self._sender,
             ahead_max=settings.ahead_max,
         )
-        self._detecting = Detecting(desk, room=self.room, roots=roots_of(settings))
+        self._detecting = Detecting(
+            desk, room=self.room, roots=roots_of(settings), pictures_max=IMAGES_PER_WORKER * settings.workers
+        )
         self._subscribe()
 
     async def run(self) -> None:
@@ -106,11 +111,9 @@ class ConsumerApp:
         while True:
             self._news.clear()
             await self._say_here()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PRESENCE_PERIOD_S):
                     await self._news.wait()
-            except TimeoutError:
-                pass
 
     async def _say_here(self) -> None:
         state = self.room.state
@@ -134,9 +137,10 @@ class ConsumerApp:
         logger.info("stopping", tasks=self._detecting.tasks_running)
         self._detecting.stop()
         serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-        await self._incoming.stop()
-        await self._say_here()
+        await asyncio.gather(serving, self._incoming.stop(), return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD_S):
+                await self._say_here()
         await self._outgoing.stop()
         self._detecting.close()
         self.room.close()
@@ -168,6 +172,9 @@ class ConsumerApp:
             await self._detecting.take(
                 Delivery(body=message.body, is_redelivered=bool(raw.redelivered), hang_up=hang_up)
             )
+        except NotPutAside as error:
+            logger.warning("left to the broker", error=str(error))
+            raise RejectMessage from error
         except Undelivered as error:
             logger.warning("given back", error=str(error))
             raise NackMessage(requeue=True) from error

@@ -78,12 +78,11 @@ class Attempt:
         hang_up: takes no more commands, before the task is handed on. Raises `Undelivered` when the broker is away.
         """
         try:
-            async with self._kept_alive(), Lane(self._desk.sender) as lane:
-                finished = await self._tell_what_is_seen(open_medium, lane)
-                await lane.flush()  # before the end exists: nobody publishes reports of an ended task again
-            if finished is None:
-                return await self._stop(hang_up)
-            return await self._end(finished)
+            async with self._kept_alive():
+                async with Lane(self._desk.sender) as lane:
+                    finished = await self._tell_what_is_seen(open_medium, lane)
+                    await lane.flush()  # before the end exists: nobody publishes reports of an ended task again
+                return await self._conclude(finished, hang_up)
         except Superseded as taken:
             logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch, by=str(taken))
             return None
@@ -104,7 +103,7 @@ class Attempt:
             return self._failed(failure.record())
         except Exception as error:  # the outermost loop of a task: it ends whatever happens
             logger.exception("task failed", task_id=self._command.task_id)
-            return self._failed(FailureRecord(code=FailureCode.INTERNAL, detail=f"{type(error).__name__}: {error}"))
+            return self._failed(unexpected(error))
 
     async def _check_it_may_go_on(self) -> None:
         if self._held.barren_attempts >= ATTEMPTS_MAX:
@@ -125,16 +124,31 @@ class Attempt:
                         await lane.send(event_message(event))
         return finished
 
-    async def _stop(self, hang_up: Callable[[], Awaitable[None]]) -> FailureRecord | None:
+    async def _conclude(
+        self, finished: Finished | None, hang_up: Callable[[], Awaitable[None]]
+    ) -> FailureRecord | None:
+        """End the task, or leave it to others, as it came out."""
+        seal = None
+        if finished is not None and self._command.medium.is_growing:
+            try:
+                seal = await self._seal(is_whole=finished.failure is None)
+            except Failure as failure:
+                finished = self._failed(failure.record())
+            if seal is None and finished.failure is None and self._running.stop.is_set():
+                finished = None
+        if finished is not None:
+            return await self._end(finished, seal)
         match self._running.reason:
             case StopReason.CANCELLED:
-                return await self._end(self._failed(FailureRecord(code=FailureCode.CANCELLED, detail="as asked")))
+                return await self._end(self._failed(FailureRecord(code=FailureCode.CANCELLED, detail="as asked")), None)
             case StopReason.SHUTDOWN:
                 await self._hand_on(hang_up)
             case StopReason.SUPERSEDED:
                 logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch)
             case None:
-                return await self._end(self._failed(FailureRecord(code=FailureCode.INTERNAL, detail="no end was seen")))
+                return await self._end(
+                    self._failed(FailureRecord(code=FailureCode.INTERNAL, detail="no end was seen")), None
+                )
         return None
 
     async def _hand_on(self, hang_up: Callable[[], Awaitable[None]]) -> None:
@@ -145,14 +159,8 @@ class Attempt:
         await self._desk.sender.send(command_message(continued))
         logger.info("handed on", task_id=self._command.task_id, continuation=continued.continuation)
 
-    async def _end(self, finished: Finished) -> FailureRecord | None:
+    async def _end(self, finished: Finished, seal: Seal | None) -> FailureRecord | None:
         """Create the end and publish it; whoever creates it publishes it."""
-        seal = None
-        if self._command.medium.is_growing:
-            try:
-                seal = await self._seal(is_whole=finished.failure is None)
-            except Failure as failure:
-                finished = msgspec.structs.replace(finished, failure=failure.record())
         narrator = self._narrator
         if seal is not None:
             narrator = msgspec.structs.replace(narrator, media_id=seal.media_id)
@@ -172,7 +180,7 @@ class Attempt:
         """The seal of an upload. A task that did not fail waits for it, to say which content it has seen."""
         body = self._desk.layout.body(self._command.task_id)
         if is_whole:
-            return await wait_for_seal(body)
+            return await wait_for_seal(body, stop=self._running.stop)
         return await asyncio.to_thread(read_record, body.with_name("seal.json"), Seal)
 
     def _create_end(self, event: TaskEnded) -> bool:
@@ -180,7 +188,7 @@ class Attempt:
         try:
             return create_record(self._desk.layout.end(event.task_id), event)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if unexpected(error).code is not FailureCode.STORAGE_FULL:
                 raise
             logger.error("no room for the end of a task", task_id=event.task_id)  # noqa: TRY400 - the error says no more
             return True  # its listeners are told all the same
@@ -209,3 +217,10 @@ class Attempt:
                     self._running.halt(StopReason.CANCELLED)
             except OSError as error:
                 logger.warning("lease not renewed", task_id=task_id, error=str(error))
+
+
+def unexpected(error: Exception) -> FailureRecord:
+    """An exception that nobody named, as the end of what it broke."""
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    code = FailureCode.STORAGE_FULL if is_full else FailureCode.INTERNAL
+    return FailureRecord(code=code, detail=f"{type(error).__name__}: {error}")

@@ -5,7 +5,6 @@ it is forced to the disk at most once in `SYNC_PERIOD_S` and at the end, so a po
 """
 
 import contextlib
-import errno
 import os
 import time
 from collections import deque
@@ -18,7 +17,6 @@ import msgspec
 from consumers.narrator import Narrator
 from contracts.detections import Counts
 from contracts.events import AnyEvent, FrameDetected
-from contracts.failures import Failure, FailureCode
 from contracts.results import AnyRecord, Checkpoint, Reported, TakenOver, last_checkpoint, reports
 from contracts.storage import Layout
 from engine.watching import Finished, FrameReport, Progressed
@@ -26,7 +24,6 @@ from engine.watching import Finished, FrameReport, Progressed
 SYNC_PERIOD_S = 1.0
 UNCONFIRMED_MAX = 64
 """Reports that a taker publishes again: more than can wait in a thread (`ahead_max`) and in a lane together."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Watched = FrameReport | Checkpoint | Progressed | Finished
 Told = AnyEvent | Finished
@@ -111,7 +108,7 @@ class Journal:
         """Write records whole, then look whether they still count.
 
         In this order: a taker creates its file before it reads ours, so whatever we go on to publish, it has read. Raises
-        `Superseded`, `Failure(storage_full)`.
+        `Superseded`, `OSError`.
         """
         self._write(b"".join(_encoder.encode(record) + b"\n" for record in records))
         self.check_it_is_ours()
@@ -125,14 +122,11 @@ class Journal:
             raise Superseded(str(self._next))
 
     def _write(self, content: bytes) -> None:
-        try:
-            while content:
-                content = content[os.write(self._file, content) :]
-            if time.monotonic() - self._synced_s > SYNC_PERIOD_S:
-                os.fsync(self._file)
-                self._synced_s = time.monotonic()
-        except OSError as error:
-            raise _named(error) from error
+        while content:
+            content = content[os.write(self._file, content) :]
+        if time.monotonic() - self._synced_s > SYNC_PERIOD_S:
+            os.fsync(self._file)
+            self._synced_s = time.monotonic()
 
     def __enter__(self) -> Self:
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
@@ -144,8 +138,6 @@ class Journal:
     ) -> None:
         try:
             os.fsync(self._file)
-        except OSError as failed:
-            raise _named(failed) from failed
         finally:
             os.close(self._file)
 
@@ -170,8 +162,3 @@ def recorded(
                     yield narrator.progress(seen)
                 case Finished():
                     yield seen
-
-
-def _named(error: OSError) -> Failure:
-    code = FailureCode.STORAGE_FULL if error.errno in _FULL else FailureCode.INTERNAL
-    return Failure(code, f"results: {error.strerror}")

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from consumers.attempt import Attempt, Desk, Running, StopReason
+from consumers.attempt import Attempt, Desk, Running, StopReason, unexpected
 from consumers.checkpoints import Watched
 from consumers.engine_room import EngineRoom
 from consumers.leases import AlreadyEnded, Busy, Held
 from consumers.narrator import READ_PERCENT, narrator_of
-from consumers.outgoing import dead_letter, event_message
+from consumers.outgoing import Undelivered, dead_letter, event_message
 from consumers.roots import Roots
 from contracts import wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, TaskId
@@ -33,6 +33,10 @@ logger = structlog.get_logger(__name__)
 PICTURE_COUNTS = Counts(decoded=1, sampled=1, inferred=1, reported=1)
 
 
+class NotPutAside(Undelivered):
+    """A message that led to nothing could not be kept with its reason; the broker keeps it without."""
+
+
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """A message from a command queue; it is acked when `take` returns."""
 
@@ -48,34 +52,45 @@ class Readable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     task_id: TaskId
     is_quiet: bool = False
 
+    def end(self, failure: FailureRecord) -> TaskEnded:
+        """What whoever waits for it is told."""
+        return TaskEnded(
+            task_id=self.task_id, media_id=self.task_id, is_quiet=self.is_quiet, sequence=1, failure=failure
+        )
+
 
 class Detecting:
     """Takes commands."""
 
-    def __init__(self, desk: Desk, *, room: EngineRoom, roots: Roots) -> None:
+    def __init__(self, desk: Desk, *, room: EngineRoom, roots: Roots, pictures_max: int) -> None:
         self._desk = desk
         self._room = room
         self._roots = roots
         self._running: set[Running] = set()
-        self._pictures = ThreadPoolExecutor(thread_name_prefix="picture")
+        self._pictures = ThreadPoolExecutor(pictures_max, thread_name_prefix="picture")
+        self._is_stopping = False
 
     @property
     def tasks_running(self) -> int:
         return len(self._running)
 
     async def take(self, delivery: Delivery) -> None:
-        """Do what a command says; what nobody understands is put aside with the reason. Raises `Undelivered`."""
+        """Do what a command says; what led to nothing is put aside with the reason.
+
+        Raises `Undelivered` (`NotPutAside` for the reason) when the broker could not be told.
+        """
         try:
-            command = wire.decode_command(delivery.body)
-        except Failure as failure:
-            await self._put_aside(delivery.body, failure.record())
-            return
-        if isinstance(command, DetectImage) and command.is_quiet:
-            failure = await self._answer(command)
+            failure = await self._do(delivery)
+        except Failure as not_understood:
+            await self._put_aside(delivery.body, not_understood.record())
+        except Undelivered:
+            raise
+        except Exception as error:  # the outermost loop of a message: it is kept whatever happens
+            logger.exception("command failed")
+            await self._put_aside(delivery.body, unexpected(error))
         else:
-            failure = await self._work_on(command, delivery)
-        if failure is not None and failure.code is FailureCode.FORBIDDEN_PATH:
-            await self._desk.sender.send(dead_letter(delivery.body, failure))
+            if failure is not None and failure.code is FailureCode.FORBIDDEN_PATH:
+                await self._desk.sender.send(dead_letter(delivery.body, failure))
 
     def cancel(self, task_id: str) -> None:
         """Stop a task if it runs here."""
@@ -85,11 +100,18 @@ class Detecting:
 
     def stop(self) -> None:
         """Stop every task at its next checkpoint; each is handed on."""
+        self._is_stopping = True
         for running in self._running:
             running.halt(StopReason.SHUTDOWN)
 
     def close(self) -> None:
         self._pictures.shutdown()
+
+    async def _do(self, delivery: Delivery) -> FailureRecord | None:
+        command = wire.decode_command(delivery.body)
+        if isinstance(command, DetectImage) and command.is_quiet:
+            return await self._answer(command)
+        return await self._work_on(command, delivery)
 
     async def _answer(self, command: DetectImage) -> FailureRecord | None:
         """One report and the end, for somebody who waits: nothing is written down."""
@@ -100,8 +122,7 @@ class Detecting:
             loop = asyncio.get_running_loop()
             detections = await loop.run_in_executor(self._pictures, self._detect, command, workers)
         except Failure as failure:
-            counts = Counts()
-            await send(event_message(narrator.end(sequence=1, counts=counts, failure=failure.record())))
+            await send(event_message(narrator.end(sequence=1, counts=Counts(), percent=0, failure=failure.record())))
             return failure.record()
         report = event_message(narrator.picture(detections))
         end = event_message(narrator.end(sequence=2, counts=PICTURE_COUNTS))
@@ -112,6 +133,8 @@ class Detecting:
         """Claim a task and work on it; a duplicate is dropped."""
         running = Running(command.task_id)
         self._running.add(running)  # before it is claimed: a cancel that comes now must find it
+        if self._is_stopping:
+            running.halt(StopReason.SHUTDOWN)
         try:
             is_handed_on = delivery.is_redelivered or command.continuation > 0
             claim = await asyncio.to_thread(self._desk.leases.claim, command, is_handed_on=is_handed_on)
@@ -143,19 +166,15 @@ class Detecting:
     async def _put_aside(self, body: bytes, failure: FailureRecord) -> None:
         """Keep a message that led to nothing for the operator, and tell whoever waits for it."""
         logger.warning("put aside", code=failure.code.value, detail=failure.detail)
-        await self._desk.sender.send(dead_letter(body, failure))
+        try:
+            await self._desk.sender.send(dead_letter(body, failure))
+        except Undelivered as error:
+            raise NotPutAside(failure.code) from error
         try:
             readable = msgspec.json.decode(body, type=Readable)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        event = TaskEnded(
-            task_id=readable.task_id,
-            media_id=readable.task_id,
-            is_quiet=readable.is_quiet,
-            sequence=1,
-            failure=failure,
-        )
-        await self._desk.sender.send(event_message(event))
+        await self._desk.sender.send(event_message(readable.end(failure)))
 
     def _detect(self, command: DetectImage, workers: Workers) -> list[Detection]:
         picture = read_picture(self._roots.resolve(command.medium))
