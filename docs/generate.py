@@ -6,6 +6,7 @@ generator fails on msgspec structs, hence this one, over `msgspec.json.schema_co
 
 import ast
 import inspect
+import itertools
 import sys
 import uuid
 from collections.abc import Callable, Iterable
@@ -206,7 +207,7 @@ def _field_prose(kind: Message) -> dict[str, str]:
 
 def _prose_below(definition: ast.stmt) -> dict[str, str]:
     body = getattr(definition, "body", [])
-    pairs = zip(body, body[1:], strict=False)
+    pairs = itertools.pairwise(body)
     return {
         field.target.id: " ".join(text.value.value.split())
         for field, text in pairs
