@@ -12,15 +12,15 @@ from contracts.detections import Detection
 from contracts.events import DetectionEvent
 from detections import calls
 from detections.answers import (
+    DEFAULT_URL,
     ClientError,
     Health,
     ServiceError,
     Started,
     Task,
     UnreachableError,
-    mapped,
 )
-from detections.calls import DEFAULT_URL, Call
+from detections.calls import Call, mapped
 from detections.following import Following, OnGap
 from detections.uploading import Config, OnProgress, Upload
 

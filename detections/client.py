@@ -22,6 +22,7 @@ from contracts.detections import Detection
 from contracts.events import DetectionEvent
 from detections import calls
 from detections.answers import (
+    DEFAULT_URL,
     ClientError,
     ConsumerHealth,
     Health,
@@ -30,10 +31,9 @@ from detections.answers import (
     Task,
     TaskStatus,
     UnreachableError,
-    mapped,
 )
 from detections.async_client import AsyncClient
-from detections.calls import DEFAULT_URL, Call
+from detections.calls import Call, mapped
 from detections.following import Following, OnGap
 from detections.uploading import Config, OnProgress, Progress, Upload
 

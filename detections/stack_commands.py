@@ -17,8 +17,7 @@ import typer
 from contracts.failures import Failure
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
-from detections.answers import ClientError
-from detections.calls import DEFAULT_URL
+from detections.answers import DEFAULT_URL, ClientError
 
 if TYPE_CHECKING:
     from detections.local import LocalStack
