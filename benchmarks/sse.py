@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import msgspec
+from detections.local import LocalStack
 
 from benchmarks.probes import cpu_seconds, percentile, print_head, rss_bytes
 from contracts import topology, wire
 from contracts.detections import Detection
 from contracts.events import FrameDetected
-from detections.local import LocalStack
 
 IN_FLIGHT_MAX = 50
 READ_TIMEOUT_S = 120.0
@@ -53,8 +53,10 @@ def main() -> None:
             cpu_s = cpu_seconds(edge) - cpu_s
             process.join()
             _report(name, heard, count * arguments.listeners, cpu_s)
-            print(f"  edge: {idle_bytes / 1e6:.0f} MB idle, {connected_bytes / 1e6:.0f} MB with listeners "
-                  f"({(connected_bytes - idle_bytes) / arguments.listeners / 1e3:.0f} kB each), {rss_bytes(edge) / 1e6:.0f} MB after")
+            print(
+                f"  edge: {idle_bytes / 1e6:.0f} MB idle, {connected_bytes / 1e6:.0f} MB with listeners "
+                f"({(connected_bytes - idle_bytes) / arguments.listeners / 1e3:.0f} kB each), {rss_bytes(edge) / 1e6:.0f} MB after"
+            )
 
 
 def _arguments() -> argparse.Namespace:
@@ -75,7 +77,11 @@ async def _publish(amqp_url: str, count: int, rate: float | None) -> None:
 
         async def publish(sequence: int) -> None:
             event = FrameDetected(
-                task_id=task_id, media_id=task_id, sequence=sequence, frame_index=time.monotonic_ns() // 1000, annotations=seen
+                task_id=task_id,
+                media_id=task_id,
+                sequence=sequence,
+                frame_index=time.monotonic_ns() // 1000,
+                annotations=seen,
             )
             async with slots:
                 await exchange.publish(aio_pika.Message(wire.encode(event)), topology.event_key(event))

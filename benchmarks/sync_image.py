@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+from detections.local import LocalStack
 
 from benchmarks.clips import write_photo
 from benchmarks.probes import print_head, summary_ms
 from contracts.options import DetectionOptions
-from detections.local import LocalStack
 
 CLIENTS = 16
 
@@ -31,7 +31,10 @@ def main() -> None:
     print_head("Sync image")
     with tempfile.TemporaryDirectory() as folder:
         photo = arguments.photo or write_photo(Path(folder) / "street.jpg")
-        with LocalStack(Path(folder) / "storage", model=arguments.model) as stack, httpx.Client(base_url=stack.url, timeout=60) as client:
+        with (
+            LocalStack(Path(folder) / "storage", model=arguments.model) as stack,
+            httpx.Client(base_url=stack.url, timeout=60) as client,
+        ):
             _run(client, photo, arguments.model, arguments.requests)
 
 
@@ -58,7 +61,9 @@ def _run(client: httpx.Client, photo: Path, model: Path | None, requests: int) -
     print(f"in process:   {summary_ms(turn[1] for turn in turns)}")
     print(f"beside the detection: {beside * 1e3:.1f} ms")
     service, engine = _rate(whole, requests * 4), _rate(bare, requests * 4)
-    print(f"{CLIENTS} clients: {service:.1f}/s through the service, {engine:.1f}/s by the engine alone, ratio {service / engine:.2f}, no error")
+    print(
+        f"{CLIENTS} clients: {service:.1f}/s through the service, {engine:.1f}/s by the engine alone, ratio {service / engine:.2f}, no error"
+    )
     workers.close()
 
 

@@ -15,8 +15,11 @@ class FailureCode(StrEnum):
     MALFORMED_OPTIONS = "malformed_options"
     OPTIONS_OUT_OF_RANGE = "options_out_of_range"
     MALFORMED_REQUEST = "malformed_request"
+    UNSUPPORTED_CONTENT_TYPE = "unsupported_content_type"
     FORBIDDEN_PATH = "forbidden_path"
     TASK_ID_IN_USE = "task_id_in_use"
+    IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     LENGTH_REQUIRED = "length_required"
     TOO_LARGE = "too_large"
     # What was in it

@@ -185,6 +185,10 @@ class Layout:
     def cancel(self, task_id: str) -> Path:
         return self.tasks / task_id / "cancel"
 
+    def abort(self, task_id: str) -> Path:
+        """Why the upload was aborted: a `FailureRecord`, written before the extent says so."""
+        return self.tasks / task_id / "abort"
+
     def unpublished(self, task_id: str) -> Path:
         return self.tasks / task_id / "unpublished"
 

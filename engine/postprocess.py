@@ -1,0 +1,135 @@
+"""Boxes as arrays, and what is done to them between a model and a report: thresholds, overlaps, sizes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+"""float32, which numpy's types lose in arithmetic."""
+Indices = NDArray[np.intp]
+
+CANDIDATES_MAX = 2000
+"""Boxes of one frame that are looked at after the confidence filter; the least confident beyond it go."""
+DETECTIONS_MAX = 300
+"""Detections of one frame that are reported (CONTRACT section 2)."""
+_BLOCK = 256
+"""Boxes compared at once: a matrix of at most this many rows bounds the memory of a dense frame."""
+
+
+class Boxes(msgspec.Struct, frozen=True, kw_only=True):
+    """Boxes of one frame. Which pixels the corners count (of the input, of the picture) is said where they are made."""
+
+    corners: Floats
+    """float32[N, 4]: x1, y1, x2, y2."""
+    scores: Floats
+    """float32[N], 0..1."""
+    classes: NDArray[np.int32]
+    """int32[N], from 0."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, chosen: "Indices | NDArray[np.bool_]") -> "Boxes":
+        """The chosen ones, in the order of `chosen`."""
+        return Boxes(corners=self.corners[chosen], scores=self.scores[chosen], classes=self.classes[chosen])
+
+
+def no_boxes() -> Boxes:
+    """Nothing was seen."""
+    return Boxes(corners=np.empty((0, 4), np.float32), scores=np.empty(0, np.float32), classes=np.empty(0, np.int32))
+
+
+def joined(parts: Sequence[Boxes]) -> Boxes:
+    """All boxes of several parts of one picture."""
+    if not parts:
+        return no_boxes()
+    return Boxes(
+        corners=np.concatenate([part.corners for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        classes=np.concatenate([part.classes for part in parts]),
+    )
+
+
+def sound(boxes: Boxes) -> Boxes:
+    """The boxes that can be real: finite, with an area, a class and a score above 0 (capped at 1)."""
+    widths = boxes.corners[:, 2] - boxes.corners[:, 0]
+    heights = boxes.corners[:, 3] - boxes.corners[:, 1]
+    is_finite = np.isfinite(boxes.corners).all(axis=1) & np.isfinite(boxes.scores)
+    is_real = is_finite & np.isfinite(widths) & np.isfinite(heights) & (widths > 0) & (heights > 0)
+    chosen = boxes.take(is_real & (boxes.scores > 0) & (boxes.classes >= 0))
+    return Boxes(corners=chosen.corners, scores=np.minimum(chosen.scores, 1), classes=chosen.classes)
+
+
+def most_confident(boxes: Boxes, *, at_most: int) -> Boxes:
+    """The `at_most` boxes of the highest scores, best first; equal scores keep their order."""
+    if len(boxes) > at_most:
+        boxes = boxes.take(np.sort(np.argpartition(-boxes.scores, at_most - 1)[:at_most]))
+    return boxes.take(np.argsort(-boxes.scores, kind="stable"))
+
+
+def clipped(boxes: Boxes, *, width: float, height: float) -> Boxes:
+    """The parts inside a picture of that size; boxes wholly outside go."""
+    corners = np.clip(boxes.corners, 0, np.array([width, height, width, height], np.float32))
+    return sound(Boxes(corners=corners, scores=boxes.scores, classes=boxes.classes))
+
+
+def without_repeats(boxes: Boxes, *, iou_max: float) -> Boxes:
+    """Non-maximum suppression within each class: of two boxes of a higher IoU the more confident stays. Best first."""
+    return _suppressed(boxes, lambda shared, one, other: shared > iou_max * (one + other - shared))
+
+
+def without_contained(boxes: Boxes, *, containment_max: float) -> Boxes:
+    """Of two boxes of a class that share more than that part of the smaller one, the more confident. Best first.
+
+    1 switches the rule off: nothing shares more than the whole.
+    """
+    if containment_max >= 1:
+        return most_confident(boxes, at_most=max(len(boxes), 1))
+    return _suppressed(boxes, lambda shared, one, other: shared > containment_max * np.minimum(one, other))
+
+
+Overlaps = Callable[[Floats, Floats, Floats], NDArray[np.bool_]]
+"""Whether two boxes overlap too much, of the area they share and the areas of the one and of the other."""
+
+
+def _suppressed(boxes: Boxes, overlaps: Overlaps) -> Boxes:
+    """The boxes left when each, from the best on, removes those of its class that overlap it too much."""
+    boxes = most_confident(boxes, at_most=max(len(boxes), 1))
+    areas = _areas(boxes.corners)
+    is_left = np.ones(len(boxes), np.bool_)
+    for start in range(0, len(boxes), _BLOCK):
+        block = np.flatnonzero(is_left[start : start + _BLOCK]) + start
+        rest = np.flatnonzero(is_left[start + _BLOCK :]) + start + _BLOCK
+        within = _pairs(boxes, areas, block, block, overlaps)
+        winners = block[_greedy(np.triu(within, k=1))]
+        is_left[block] = False
+        is_left[winners] = True
+        if len(rest):
+            is_left[rest] = ~_pairs(boxes, areas, winners, rest, overlaps).any(axis=0)
+    return boxes.take(is_left)
+
+
+def _pairs(boxes: Boxes, areas: Floats, rows: Indices, columns: Indices, overlaps: Overlaps) -> NDArray[np.bool_]:
+    """bool[R, C]: whether a row's box and a column's box are of one class and overlap too much."""
+    one, other = boxes.corners[rows, None], boxes.corners[None, columns]
+    sides = np.minimum(one[..., 2:], other[..., 2:])
+    sides -= np.maximum(one[..., :2], other[..., :2])
+    np.maximum(sides, 0, out=sides)
+    too_much = overlaps(sides[..., 0] * sides[..., 1], areas[rows, None], areas[None, columns])
+    return too_much & (boxes.classes[rows, None] == boxes.classes[None, columns])
+
+
+def _greedy(removes: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Who stays when row i, if it is still there, removes the columns that are set in it. removes: bool[N, N], upper."""
+    stays = np.ones(len(removes), np.bool_)
+    for row in np.flatnonzero(removes.any(axis=1)):
+        if stays[row]:
+            stays &= ~removes[row]
+    return stays
+
+
+def _areas(corners: Floats) -> Floats:
+    return (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
