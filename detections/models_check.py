@@ -1,7 +1,6 @@
 """`detections models check`: what a model file is, before it serves anybody."""
 
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,6 @@ import typer
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
-    from engine.detector import Detector
     from engine.models import ModelCard
     from engine.runtime import TensorSpec
 
@@ -33,14 +31,15 @@ def check(
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of one run.")] = 1,
 ) -> None:
     """Say what a model is, what goes in and out, how it is read and how long one look takes; or why it is refused."""
-    from engine.loading import load_detector  # the engine and its native libraries: not before they are needed
+    from detections.timing import looks_ms  # the engine and its native libraries: not before they are needed
+    from engine.loading import load_detector
 
     path = find_model(file)
     detector = load_detector(path, threads=threads)
     try:
         for line in described(path, detector.model):
             typer.echo(line)
-        median_ms = statistics.median(_looks_ms(detector, runs))
+        median_ms = statistics.median(looks_ms(detector, runs=runs))
     finally:
         detector.close()
     counted = f"{threads} thread{'s' if threads > 1 else ''}"
@@ -76,16 +75,3 @@ def _classes(names: Sequence[str], count: int | None) -> str:
     more = ", ..." if len(names) > _CLASSES_SHOWN_MAX else ""
     total = "unknown number" if count is None else str(count)
     return f"{total}: {shown}{more}" if names else f"{total}, without names"
-
-
-def _looks_ms(detector: "Detector", runs: int) -> Iterator[float]:
-    """How long each look at a picture of the model's own size took; the first one, which warms up, does not count."""
-    from contracts.options import DetectionOptions
-    from engine.picture import Blank
-
-    picture, options = Blank(width=detector.size.width, height=detector.size.height), DetectionOptions()
-    detector.detect(picture, options)
-    for _ in range(runs):
-        started_s = time.perf_counter()
-        detector.detect(picture, options)
-        yield (time.perf_counter() - started_s) * 1000

@@ -177,8 +177,8 @@ def _stated_size(stated: InputStatement) -> InputSize | None:
             return None
         case int(side):
             return InputSize(width=side, height=side)
-        case (width, height):
-            return InputSize(width=width, height=height)
+        case sides:
+            return InputSize(width=sides[0], height=sides[1])
 
 
 def _detr(outputs: Sequence[TensorSpec]) -> DetrHead | None:

@@ -32,7 +32,8 @@ class InputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     std: tuple[Positive, Positive, Positive] | None = None
     """Divided by after `mean`."""
     resize: Resize | None = None
-    size: Side | tuple[Side, Side] | None = None
+    # a list: msgspec 0.22 crashes in the garbage collector over a bounded int beside a tuple of fixed length
+    size: Side | Annotated[list[Side], Meta(min_length=2, max_length=2)] | None = None
     """A side in pixels, or width and height; for a model with free sides the size of its frames and tiles."""
     multiple: Annotated[int, Meta(ge=1, le=256)] | None = None
     """Free sides are padded to a multiple of this."""
