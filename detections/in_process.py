@@ -6,12 +6,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.batching import Workers
-from engine.growing_file import MediumFile
-from engine.images import StillPicture, read_picture
-from engine.loading import load_detector
-from engine.watching import Finished, FrameReport, Progressed, watch_video
-
 from contracts.detections import Counts, video_time
 from contracts.events import AnyEvent, FrameDetected, TaskEnded, TaskProgressed
 from contracts.failures import Failure, FailureCode
@@ -19,6 +13,11 @@ from contracts.media import MediumKind, kind_by_extension
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from edge.digest import content_hash
+from engine.batching import Workers
+from engine.growing_file import MediumFile
+from engine.images import StillPicture, read_picture
+from engine.loading import load_detector
+from engine.watching import Finished, FrameReport, Progressed, watch_video
 
 PERCENT_BEFORE_END_MAX = 99
 

@@ -63,7 +63,7 @@ async def test_a_cancelled_reader_leaves_no_thread_behind() -> None:
                 await asyncio.sleep(3600)
 
     reader = asyncio.create_task(read())
-    while not seen:  # noqa: ASYNC110 - the thread has no event to wait for
+    while not seen:
         await asyncio.sleep(0)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
