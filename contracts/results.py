@@ -96,11 +96,15 @@ def _history(layout: Layout, task_id: str, *, epoch: int, bytes_max: int | None)
     """The records of all takers up to this one, a line of the disk at a time: a long task has many."""
     if epoch == 0:
         return
-    for index, line in enumerate(_whole_lines(layout.results(task_id, epoch=epoch), bytes_max=bytes_max)):
+    is_empty = True
+    for line in _whole_lines(layout.results(task_id, epoch=epoch), bytes_max=bytes_max):
         record = _decoder.decode(line)
-        if index == 0 and isinstance(record, TakenOver):
+        if is_empty and isinstance(record, TakenOver):
             yield from _history(layout, task_id, epoch=record.previous_epoch, bytes_max=record.previous_bytes)
+        is_empty = False
         yield record
+    if is_empty and epoch > 1:  # its taker has not yet said (or never could say) where it goes on from
+        yield from _history(layout, task_id, epoch=epoch - 1, bytes_max=None)
 
 
 def _whole_lines(path: Path, *, bytes_max: int | None) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from engine.heads import (
 )
 from engine.preprocess import InputRule
 from engine.runtime import TensorSpec
-from engine.side_files import InputStatement, SideFile
+from engine.side_files import InputStatement, SideFile, Sides
 
 SIDE_PX_DEFAULT = 640
 """Side of the frames of a model with free sides whose side file states none."""
@@ -177,7 +177,7 @@ def _stated_size(stated: InputStatement) -> InputSize | None:
             return None
         case int(side):
             return InputSize(width=side, height=side)
-        case (width, height):
+        case Sides(width=width, height=height):
             return InputSize(width=width, height=height)
 
 
