@@ -5,7 +5,7 @@ never by what the library remembers.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -15,10 +15,9 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from contracts.events import AnyEvent
 from contracts.failures import Failure
-from contracts.topology import EVENTS_LOG
+from contracts.topology import EVENTS_LOG, LOG_MARKER_TYPE
 from contracts.wire import decode_event
 from edge.broker import BrokerLostError, close_quietly
-from edge.outbox import MARKER_TYPE
 
 OFFSET_HEADER = "x-stream-offset"
 _ACKS_PER_PREFETCH = 4
@@ -42,7 +41,7 @@ class Logged(msgspec.Struct, frozen=True, gc=False):
 @asynccontextmanager
 async def reading(
     connection: AbstractConnection, offset: int | Literal["last"], *, prefetch: int
-) -> AsyncIterator[AsyncIterator[Logged]]:
+) -> AsyncGenerator[AsyncIterator[Logged]]:
     """The messages from `offset` on, in order, for ever; "last" begins a little before the end.
 
     An offset older than the log begins at its oldest message. Iterating raises `BrokerLostError` when the connection or the
@@ -91,7 +90,7 @@ def read_message(message: AbstractIncomingMessage) -> Logged:
     offset = message.headers[OFFSET_HEADER]
     if not isinstance(offset, int):
         raise TypeError(f"{OFFSET_HEADER} is {offset!r}")
-    if message.type == MARKER_TYPE:
+    if message.type == LOG_MARKER_TYPE:
         return Logged(offset, marker=message.body.decode("ascii", "replace"))
     try:
         return Logged(offset, event=decode_event(message.body))
