@@ -17,7 +17,8 @@ from contracts.events import AnyEvent
 from contracts.failures import Failure
 from contracts.topology import EVENTS_LOG, LOG_MARKER_TYPE
 from contracts.wire import decode_event
-from edge.broker import BrokerLostError, close_quietly
+from edge.broker import BrokerLostError
+from edge.deliveries import consuming
 
 OFFSET_HEADER = "x-stream-offset"
 _ACKS_PER_PREFETCH = 4
@@ -47,15 +48,9 @@ async def reading(
     An offset older than the log begins at its oldest message. Iterating raises `BrokerLostError` when the connection or the
     queue is gone.
     """
-    channel = await connection.channel()
-    try:
-        await channel.set_qos(prefetch_count=prefetch)
-        queue = await channel.get_queue(EVENTS_LOG, ensure=False)
-        messages = queue.iterator(arguments={OFFSET_HEADER: offset})
-        await messages.consume()
+    arguments = {OFFSET_HEADER: offset}
+    async with consuming(connection, EVENTS_LOG, prefetch=prefetch, arguments=arguments) as messages:
         yield _logged(messages, ack_every=max(1, prefetch // _ACKS_PER_PREFETCH))
-    finally:
-        await close_quietly(channel)
 
 
 async def find_head(connection: AbstractConnection, mark: Mark, *, prefetch: int) -> int:
@@ -82,7 +77,6 @@ async def _logged(messages: AsyncIterator[AbstractIncomingMessage], *, ack_every
             await message.ack(multiple=True)
             unacknowledged = 0
         yield read_message(message)
-    raise BrokerLostError(EVENTS_LOG)
 
 
 def read_message(message: AbstractIncomingMessage) -> Logged:
