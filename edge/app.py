@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
@@ -94,7 +94,7 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         "presence": parts.presence.serve,
         "dead-letters": parts.dead_letters.serve,
     }
-    tasks = [
+    tasks: list[asyncio.Task[None]] = [
         asyncio.create_task(keep_connected(parts.settings, purpose, work), name=purpose)
         for purpose, work in connected.items()
     ]
@@ -111,7 +111,7 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
 
 
 @contextmanager
-def _told_of_signals(close: Callable[[], None]) -> Iterator[None]:
+def _told_of_signals(close: Callable[[], None]) -> Generator[None]:
     """Call `close` in the loop at a stop signal, before the server's own handler: it waits for streams that never end."""
     loop = asyncio.get_running_loop()
     previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
