@@ -190,7 +190,7 @@ async def stage(url: str, folder: Path) -> AsyncIterator[Stage]:
 
 async def until(is_so: Callable[[], bool], *, timeout_s: float = WAIT_S) -> None:
     async with asyncio.timeout(timeout_s):
-        while not is_so():  # noqa: ASYNC110 - what is awaited happens in other processes
+        while not is_so():
             await asyncio.sleep(0.01)
 
 
