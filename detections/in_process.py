@@ -6,19 +6,18 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.batching import Workers
-from engine.growing_file import MediumFile
-from engine.images import StillPicture, read_picture
-from engine.loading import load_detector
-from engine.watching import Finished, FrameReport, Progressed, watch_video
-
 from contracts.detections import Counts, video_time
 from contracts.events import AnyEvent, FrameDetected, TaskEnded, TaskProgressed
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
-from detections.content_hash import content_hash
+from edge.digest import content_hash
+from engine.batching import Workers
+from engine.growing_file import MediumFile
+from engine.images import StillPicture, read_picture
+from engine.loading import load_detector
+from engine.watching import Finished, FrameReport, Progressed, watch_video
 
 PERCENT_BEFORE_END_MAX = 99
 
@@ -34,7 +33,7 @@ class Look:
         self._model = model
         self._options = options
         self._task_id = str(uuid.uuid4())
-        self._media_id = content_hash(file)
+        self._media_id = _media_id(file)
 
     def events(self, stop: threading.Event) -> Iterator[AnyEvent]:
         """Reports and progress in order, and the end, unless `stop` was set before.
@@ -135,3 +134,8 @@ class Look:
 def _cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def _media_id(path: Path) -> str:
+    with path.open("rb") as file:
+        return content_hash(file.fileno(), size_bytes=path.stat().st_size)

@@ -13,7 +13,7 @@ import typer
 from contracts.failures import Failure
 from contracts.formats import ResultFormat, render
 from contracts.options import read_options
-from detections.models_check import DEFAULT_MODEL, find_model
+from detections.model_files import DEFAULT_MODEL, find_model
 from detections.progress import Progress
 
 EXIT_FAILED = 1
