@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import httpx
 import msgspec
 
@@ -47,7 +46,10 @@ def main() -> None:
         clips = [make_clip(Path(folder), container) for container in CONTAINERS]
         inference_s = _inference_s(clips[0])
         print(f"one inference of this model in one thread: {inference_s * 1e3:.0f} ms")
-        with LocalStack(Path(folder) / "storage", consumers=1) as stack, httpx.Client(base_url=stack.url, timeout=60) as client:
+        with (
+            LocalStack(Path(folder) / "storage", consumers=1) as stack,
+            httpx.Client(base_url=stack.url, timeout=60) as client,
+        ):
             _measure(client, clips[0])  # the engine is warm from here on
             for clip in clips:
                 _report(clip, [_measure(client, clip) for _ in range(arguments.turns)], inference_s)
@@ -102,8 +104,11 @@ def _upload(client: httpx.Client, clip: Clip, task_id: str, sent: Sent) -> None:
     if tail:
         headers["X-Tail-Bytes"] = str(tail)
         content = content[-tail:] + content[:-tail]
-    client.post("/detect/video", content=_throttled(content, needed=max(READER_BYTES, clip.first_frame_bytes + (tail or 0)), sent=sent),
-                headers=headers).raise_for_status()
+    client.post(
+        "/detect/video",
+        content=_throttled(content, needed=max(READER_BYTES, clip.first_frame_bytes + (tail or 0)), sent=sent),
+        headers=headers,
+    ).raise_for_status()
 
 
 def _throttled(content: bytes, *, needed: int, sent: Sent) -> Iterator[bytes]:

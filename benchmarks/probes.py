@@ -15,7 +15,9 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 def print_head(title: str) -> None:
     """`## title`, and when, of which commit, on what the figures below were taken."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     taken = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit.stdout.strip() or 'unknown'}"
     load = " ".join(f"{part:.1f}" for part in os.getloadavg())
     print(f"\n## {title}\n\n{taken}, {os.cpu_count()} cores, {platform.machine()}, load before {load}\n", flush=True)

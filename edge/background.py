@@ -1,0 +1,41 @@
+"""Work that outlives the request that caused it, owned by the edge and ended with it."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+TASKS_MAX = 1000
+"""Such pieces of work at once; more are refused and left to the janitor and the consumers."""
+
+
+class Background:
+    """Holds what was started until it is done."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[None, None, None]) -> bool:
+        """False if too much is under way already."""
+        if len(self._running) >= TASKS_MAX:
+            work.close()
+            return False
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        return True
+
+    async def settle(self) -> None:
+        """Wait for all of it (tests)."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def stop(self) -> None:
+        """Cancel all of it."""
+        for task in tuple(self._running):
+            task.cancel()
+        await self.settle()
+
+    def _forget(self, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logging.getLogger(__name__).error("background work failed", exc_info=error)

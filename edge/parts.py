@@ -1,0 +1,85 @@
+"""The half of the edge that takes media in, wired: what its handlers are given, and what runs beside them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+from litestar.di import Provide
+
+from contracts.storage import Layout
+from edge.announce import Announcer
+from edge.background import Background
+from edge.intake import VideoIntake
+from edge.ports import CommandsOut, ConsumersSeen, TaskFeed
+from edge.storage import Clock, UploadStore, system_clock
+from edge.task_store import TaskStore
+from edge.upload import UploadLimits
+
+
+class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of this half, each from a setting of the same name."""
+
+    upload_bytes_max: int = 64 * 1024**3
+    upload_idle_s: float = 60.0
+    free_bytes_min: int = 256 * 1024**2
+    media_kept_s: float = 24 * 3600.0
+    confirm_wait_s: float = 10.0
+    disk_threads: int = 32
+
+
+class IntakeParts:
+    """One of each, shared by all requests of an edge."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        limits: IntakeLimits,
+        outbox: CommandsOut,
+        feed: TaskFeed,
+        presence: ConsumersSeen,
+        clock: Clock = system_clock,
+    ) -> None:
+        layout = Layout(root)
+        self._limits = limits
+        self._presence = presence
+        self.background = Background()
+        self.tasks = TaskStore(layout, clock=clock)
+        self.announcer = Announcer(self.tasks, outbox, clock=clock)
+        self.uploads = UploadStore(
+            layout,
+            free_bytes_min=limits.free_bytes_min,
+            keep_for=timedelta(seconds=limits.media_kept_s),
+            clock=clock,
+        )
+        self.video_intake = VideoIntake(
+            uploads=self.uploads,
+            announcer=self.announcer,
+            feed=feed,
+            background=self.background,
+            limits=UploadLimits(bytes_max=limits.upload_bytes_max, idle_s=limits.upload_idle_s),
+            confirm_wait_s=limits.confirm_wait_s,
+            clock=clock,
+        )
+
+    @property
+    def dependencies(self) -> dict[str, Provide]:
+        """What the handlers of this half ask for by name."""
+        return {"video_intake": Provide(lambda: self.video_intake, sync_to_thread=False)}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Everything that runs beside the requests, for as long as the edge lives."""
+        with ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk") as disk:
+            asyncio.get_running_loop().set_default_executor(disk)  # its own default has 6 threads on 2 cores
+            announcing = asyncio.create_task(self.announcer.run())
+            try:
+                yield
+            finally:
+                announcing.cancel()
+                await asyncio.gather(announcing, return_exceptions=True)
+                await self.background.stop()
