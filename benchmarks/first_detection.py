@@ -16,12 +16,12 @@ from pathlib import Path
 
 import httpx
 import msgspec
-from detections.boxes import tail_bytes
-from detections.local import LocalStack
 
 from benchmarks.clips import CONTAINERS, Clip, make_clip
 from benchmarks.probes import percentile, print_head, summary_ms
 from contracts.options import DetectionOptions
+from detections.boxes import tail_bytes
+from detections.local import LocalStack
 
 RATE_BYTES_S = 2_000_000
 CHUNK_BYTES = 16 * 1024

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import httpx
-from detections.local import LocalStack
 
 from benchmarks.clips import write_long_clip
 from benchmarks.probes import peak_rss_bytes, print_head, reset_peak, rss_bytes
+from detections.local import LocalStack
 
 CHUNK_BYTES = 256 * 1024
 END_TIMEOUT_S = 900.0

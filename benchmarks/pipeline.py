@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 import httpx
-from detections.local import LocalStack
 
 from benchmarks.clips import make_clip
 from benchmarks.plain_script import frames_per_second as plain_script
 from benchmarks.probes import REPOSITORY, cpu_seconds, print_head
+from detections.local import LocalStack
 
 CORES = os.cpu_count() or 1
 EVERY_FRAME = {"frame_period_recognition": 1, "tiling": "off"}
@@ -62,7 +62,6 @@ def _turn(stack: LocalStack, model: Path, video: Path) -> None:
 def engine_alone(model: Path, *, seconds: float = 5.0) -> float:
     """Frames per second of bare session.run on ready tensors, one thread per core."""
     from engine.loading import load_detector
-
     from engine.runtime import numpy_dtype
 
     detector = load_detector(model)
@@ -89,11 +88,10 @@ def engine_alone(model: Path, *, seconds: float = 5.0) -> float:
 
 def honest_bound(model: Path, video: Path, *, frames_max: int = 150) -> float:
     """Cores / CPU seconds per frame of everything that must happen to it, one after the other in one thread."""
+    from contracts.options import read_options
     from engine.decode import open_video
     from engine.growing_file import MediumFile
     from engine.loading import load_detector
-
-    from contracts.options import read_options
 
     detector = load_detector(model)
     options = read_options(json.dumps(EVERY_FRAME)).options

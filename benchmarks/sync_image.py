@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from detections.local import LocalStack
 
 from benchmarks.clips import write_photo
 from benchmarks.probes import print_head, summary_ms
 from contracts.options import DetectionOptions
+from detections.local import LocalStack
 
 CLIENTS = 16
 

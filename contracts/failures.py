@@ -49,6 +49,7 @@ class FailureCode(StrEnum):
     MODEL_NOT_A_DETECTOR = "model_not_a_detector"
     BROKER_UNAVAILABLE = "broker_unavailable"
     STORAGE_FULL = "storage_full"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
     NO_ANSWER = "no_answer"
     TOO_MANY_REQUESTS = "too_many_requests"
     INTERNAL = "internal"

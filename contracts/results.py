@@ -96,6 +96,8 @@ def _history(layout: Layout, task_id: str, *, epoch: int, bytes_max: int | None)
     if epoch == 0:
         return
     records = read_epoch(layout.results(task_id, epoch=epoch), bytes_max=bytes_max).records
+    if not records and epoch > 1:  # its taker has not yet said (or never could say) where it goes on from
+        yield from _history(layout, task_id, epoch=epoch - 1, bytes_max=None)
     if records and isinstance(first := records[0], TakenOver):
         yield from _history(layout, task_id, epoch=first.previous_epoch, bytes_max=first.previous_bytes)
     yield from records

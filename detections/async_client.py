@@ -12,16 +12,16 @@ from contracts.detections import Detection
 from contracts.events import DetectionEvent
 from detections import calls
 from detections.answers import (
+    DEFAULT_URL,
     ClientError,
     Health,
     ServiceError,
     Started,
     Task,
     UnreachableError,
-    mapped,
 )
-from detections.calls import DEFAULT_URL, Call
-from detections.following import Following
+from detections.calls import Call, mapped
+from detections.following import Following, OnGap
 from detections.uploading import Config, OnProgress, Upload
 
 _Answer = TypeVar("_Answer")
@@ -84,9 +84,14 @@ class AsyncClient:
         await self._answer(calls.cancel(task_id))
 
     async def events(
-        self, task_id: str | None = None, *, media_id: str | None = None, last_event_id: str = ""
+        self,
+        task_id: str | None = None,
+        *,
+        media_id: str | None = None,
+        last_event_id: str = "",
+        on_gap: OnGap | None = None,
     ) -> AsyncGenerator[DetectionEvent, None]:
-        following = Following(task_id=task_id, media_id=media_id, last_event_id=last_event_id)
+        following = Following(task_id=task_id, media_id=media_id, last_event_id=last_event_id, on_gap=on_gap)
         async with contextlib.aclosing(self._batches(following)) as batches:
             async for batch in batches:
                 for event in batch:

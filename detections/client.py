@@ -22,6 +22,7 @@ from contracts.detections import Detection
 from contracts.events import DetectionEvent
 from detections import calls
 from detections.answers import (
+    DEFAULT_URL,
     ClientError,
     ConsumerHealth,
     Health,
@@ -30,11 +31,10 @@ from detections.answers import (
     Task,
     TaskStatus,
     UnreachableError,
-    mapped,
 )
 from detections.async_client import AsyncClient
-from detections.calls import DEFAULT_URL, Call
-from detections.following import Following
+from detections.calls import Call, mapped
+from detections.following import Following, OnGap
 from detections.uploading import Config, OnProgress, Progress, Upload
 
 __all__ = [
@@ -122,10 +122,20 @@ class Client:
         self._answer(calls.cancel(task_id))
 
     def events(
-        self, task_id: str | None = None, *, media_id: str | None = None, last_event_id: str = ""
+        self,
+        task_id: str | None = None,
+        *,
+        media_id: str | None = None,
+        last_event_id: str = "",
+        on_gap: OnGap | None = None,
     ) -> Iterator[DetectionEvent]:
-        """Events as they come, over broken connections. Of a task: all of its reports, however late, up to its end."""
-        for batch in self._batches(Following(task_id=task_id, media_id=media_id, last_event_id=last_event_id)):
+        """Events as they come, over broken connections. Of a task: all of its reports, however late, up to its end.
+
+        on_gap: called when events are lost for good (never with a task).
+        """
+        for batch in self._batches(
+            Following(task_id=task_id, media_id=media_id, last_event_id=last_event_id, on_gap=on_gap)
+        ):
             yield from batch
 
     @contextlib.contextmanager

@@ -30,7 +30,8 @@ class RedFinder:
         if not red.any() or options.probability_threshold > 0.9:
             return []
         ys, xs = np.nonzero(red)
-        left, right, top, bottom = xs.min() / width, (xs.max() + 1) / width, ys.min() / height, (ys.max() + 1) / height
+        left, right = float(xs.min()) / width, float(xs.max() + 1) / width
+        top, bottom = float(ys.min()) / height, float(ys.max() + 1) / height
         return [
             Detection(
                 center_x=(left + right) / 2,
