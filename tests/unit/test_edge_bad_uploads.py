@@ -142,7 +142,8 @@ async def test_a_disk_that_fills_up_in_the_middle_is_said_and_ends_the_task(
         assert await failure_of(edge, task_id) == "storage_full"
 
 
-async def test_an_upload_that_would_not_fit_is_refused_at_once(tmp_path: Path) -> None:
+async def test_an_upload_that_would_not_fit_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.intake.ATTEND_S", 3600.0)  # the look at the disk during the upload comes too late
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     async with running_edge(tmp_path, free_bytes_min=free) as edge:
         call = edge.request("POST", "/detect/video", headers=NAME | {"Content-Length": str(10**9)})

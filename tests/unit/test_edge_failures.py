@@ -9,6 +9,7 @@ from litestar import Litestar, get
 from contracts.failures import FailureCode
 from edge.app import build
 from edge.failures import EXCEPTION_HANDLERS, STATUS
+from edge.settings import EdgeSettings
 from tests.edge_app import Call, running_edge
 
 
