@@ -24,7 +24,7 @@ Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage, 
 class Commands(TyperGroup):
     """The commands, with one way to end for what goes wrong in any of them."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: typer.Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - typer's own
         try:
             return super().invoke(ctx)
         except Failure as failure:

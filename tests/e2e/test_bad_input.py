@@ -161,7 +161,7 @@ def test_a_cut_file_reports_what_can_be_decoded_and_says_partial(
     task_id = str(uuid.uuid4())
     with http.stream("GET", "/detect/stream", params={"taskId": task_id}) as stream:
         lines = stream.iter_lines()
-        next(lines)
+        wait_until_listening(lines)
         assert (
             send(http, whole[: len(whole) * 6 // 10], X_Filename=f"a{container.suffix}", X_Task_Id=task_id).status_code
             == 202
@@ -172,6 +172,12 @@ def test_a_cut_file_reports_what_can_be_decoded_and_says_partial(
     assert events[-1].get("partial") is True
     assert 0 < events[-1]["counts"]["decoded"] < 200
     assert http.get(f"/tasks/{task_id}/results").text.strip()
+
+
+def wait_until_listening(lines: Iterator[str]) -> None:
+    """Until the id of the log's head, which every listener is sent at once."""
+    while not next(lines).startswith("id:"):
+        continue
 
 
 def _until_end(lines: Iterator[str]) -> Iterator[str]:
