@@ -116,14 +116,14 @@ class ConsumerApp:
                     await self._news.wait()
 
     async def _say_here(self) -> None:
-        state = self.room.state
+        state, model = self.room.state, self.room.model
         seen = ConsumerSeen(
             id=self.id,
             host=self._host,
-            engine_type=state.engine_type,
+            engine_type=model.engine_type if model else None,
             status=state.status,
-            model=state.model,
-            error_message=state.error_message,
+            model=model.name if model else None,
+            error_message=state.reason,
             tasks_running=self._detecting.tasks_running,
             is_stopping=self._stopping.is_set(),
         )

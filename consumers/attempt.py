@@ -22,7 +22,7 @@ from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import Checkpoint
 from contracts.storage import Layout, Seal, create_record, read_record
-from engine.watching import Finished
+from engine.account import Finished
 
 logger = structlog.get_logger(__name__)
 
@@ -134,7 +134,7 @@ class Attempt:
                 seal = await self._seal(is_whole=finished.failure is None)
             except Failure as failure:
                 finished = self._failed(failure.record())
-            if seal is None and finished.failure is None and self._running.stop.is_set():
+            if seal is None and finished.failure is None and self._running.reason is not None:
                 finished = None
         if finished is not None:
             return await self._end(finished, seal)

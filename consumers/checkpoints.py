@@ -19,7 +19,7 @@ from contracts.detections import Counts
 from contracts.events import AnyEvent, FrameDetected
 from contracts.results import AnyRecord, Checkpoint, Reported, TakenOver, last_checkpoint, reports
 from contracts.storage import Layout
-from engine.watching import Finished, FrameReport, Progressed
+from engine.account import Finished, FrameReport, Progressed
 
 SYNC_PERIOD_S = 1.0
 UNCONFIRMED_MAX = 64

@@ -23,10 +23,11 @@ from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
+from engine.account import Finished, FrameReport
 from engine.batching import Workers
 from engine.growing_file import MediumFile
 from engine.images import read_picture
-from engine.watching import Finished, FrameReport, watch_video
+from engine.watching import watch_video
 
 logger = structlog.get_logger(__name__)
 

@@ -8,24 +8,16 @@ import msgspec
 import structlog
 
 from consumers.settings import ConsumerSettings
-from contracts.events import EngineStatus
-from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.failures import Failure, FailureCode
 from engine.batching import Workers
 from engine.detector import Detector
 from engine.loading import load_detector
+from engine.models import ModelCard
+from engine.status import EngineState, StatusBoard, Step
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "aerial-vehicle.onnx"
 
 logger = structlog.get_logger(__name__)
-
-
-class EngineState(msgspec.Struct, frozen=True, kw_only=True):
-    """What `/health` shows of an engine."""
-
-    status: EngineStatus = EngineStatus.NONE
-    engine_type: str | None = None
-    model: str | None = None
-    error_message: str | None = None
 
 
 class ActiveModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,10 +41,16 @@ class EngineRoom:
         self._workers_count = workers_count
         self._load = load
         self._announce = announce
+        self._board = StatusBoard(tell=self._tell)
         self._loading: asyncio.Task[Workers] | None = None
-        self.state = EngineState()
+        self.model: ModelCard | None = None
+        """What is loaded; None before and after a failure."""
         self.ready: Workers | None = None
         """The workers once they are there; None before and after a failure."""
+
+    @property
+    def state(self) -> EngineState:
+        return self._board.state
 
     async def workers(self) -> Workers:
         """The workers, loading the model if nobody has.
@@ -71,7 +69,7 @@ class EngineRoom:
         """Free the engine; running inferences end first."""
         if self.ready is not None:
             self.ready.close()
-            self.ready = None
+            self.ready = self.model = None
 
     def _forget(self, loading: "asyncio.Task[Workers]") -> None:
         self._loading = None
@@ -79,29 +77,26 @@ class EngineRoom:
             loading.exception()  # looked at, also if nobody waits any more
 
     async def _load_and_tell(self) -> Workers:
-        self._change(EngineState(status=EngineStatus.DOWNLOADING))
+        self._board.step(Step.LOAD_STARTED)
         try:
-            path = self._find_model()
-            detector = await asyncio.to_thread(self._load, path)
+            detector = await asyncio.to_thread(lambda: self._load(self._find_model()))
         except Failure as failure:
-            self._fail(failure.record())
+            self._board.step(Step.LOAD_FAILED, str(failure))
             raise
         except Exception as error:
             logger.exception("the engine did not load")
             failure = Failure(FailureCode.ENGINE_UNAVAILABLE, f"{type(error).__name__}: {error}")
-            self._fail(failure.record())
+            self._board.step(Step.LOAD_FAILED, str(failure))
             raise failure from error
+        self.model = detector.model
         self.ready = Workers(detector, count=self._workers_count)
-        card = detector.model
-        self._change(EngineState(status=EngineStatus.ENABLED, engine_type=card.engine_type, model=card.name))
+        warnings = "; ".join(detector.model.warnings)
+        self._board.step(Step.LOADED_WITH_WARNING if warnings else Step.LOADED, warnings or None)
         return self.ready
 
-    def _fail(self, failure: FailureRecord) -> None:
-        self._change(EngineState(status=EngineStatus.ERROR, error_message=f"{failure.code}: {failure.detail}"))
-
-    def _change(self, state: EngineState) -> None:
-        self.state = state
-        logger.info("engine", status=state.status.api_name, model=state.model, error=state.error_message)
+    def _tell(self, state: EngineState) -> None:
+        model = self.model.name if self.model else None
+        logger.info("engine", status=state.status.api_name, model=model, reason=state.reason)
         self._announce()
 
 

@@ -8,7 +8,7 @@ from contracts.commands import AnyCommand, DetectVideo
 from contracts.detections import Counts, Detection, video_time
 from contracts.events import FrameDetected, TaskEnded, TaskProgressed
 from contracts.failures import FailureRecord
-from engine.watching import FrameReport, Progressed
+from engine.account import FrameReport, Progressed
 
 READ_PERCENT = 99
 """Read whole, but not ended."""

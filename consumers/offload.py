@@ -13,8 +13,8 @@ _Item = TypeVar("_Item")
 class Offload(Generic[_Item]):
     """The items of a generator that runs in its own thread, at most `ahead_max` of them before they are asked for.
 
-    Used as `async with Offload(...) as items: async for item in items`. Leaving the block sets `stop`, which the generator
-    has to honour, closes the generator in its thread, and waits for the thread: nothing runs on when the block is left.
+    Used as `async with Offload(...) as items: async for item in items`. Leaving the block before the end sets `stop`,
+    which the generator has to honour, closes it in its thread, and waits for the thread: nothing runs on afterwards.
     What the generator raises is raised to the reader, after the items before it.
     """
 
@@ -39,7 +39,8 @@ class Offload(Generic[_Item]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
+        if not self._is_over:
+            self._stop.set()
         self._is_closing = True
         self._room.release()  # a thread that waits for room wakes up and sees the stop
         await self._ended.wait()

@@ -12,7 +12,11 @@ from litestar.di import Provide
 
 from contracts.storage import Layout
 from edge.announce import Announcer
+from edge.answers import Answers
 from edge.background import Background
+from edge.form_intake import FormIntake
+from edge.forms import FormParts, Forms
+from edge.idempotency import IdempotencyKeys
 from edge.intake import VideoIntake
 from edge.ports import CommandsOut, ConsumersSeen, TaskFeed
 from edge.storage import Clock, UploadStore, system_clock
@@ -28,6 +32,7 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes_min: int = 256 * 1024**2
     media_kept_s: float = 24 * 3600.0
     confirm_wait_s: float = 10.0
+    answer_wait_s: float = 300.0
     disk_threads: int = 32
 
 
@@ -46,7 +51,6 @@ class IntakeParts:
     ) -> None:
         layout = Layout(root)
         self._limits = limits
-        self._presence = presence
         self.background = Background()
         self.tasks = TaskStore(layout, clock=clock)
         self.announcer = Announcer(self.tasks, outbox, clock=clock)
@@ -56,20 +60,39 @@ class IntakeParts:
             keep_for=timedelta(seconds=limits.media_kept_s),
             clock=clock,
         )
+        upload_limits = UploadLimits(
+            bytes_max=limits.upload_bytes_max, idle_s=limits.upload_idle_s, confirm_wait_s=limits.confirm_wait_s
+        )
         self.video_intake = VideoIntake(
             uploads=self.uploads,
             announcer=self.announcer,
             feed=feed,
             background=self.background,
-            limits=UploadLimits(bytes_max=limits.upload_bytes_max, idle_s=limits.upload_idle_s),
-            confirm_wait_s=limits.confirm_wait_s,
+            limits=upload_limits,
             clock=clock,
+        )
+        self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2), clock=clock)
+        self.forms = Forms(
+            FormParts(
+                intake=FormIntake(uploads=self.uploads, presence=presence, limits=upload_limits),
+                uploads=self.uploads,
+                announcer=self.announcer,
+                answers=Answers(outbox=outbox, feed=feed, announcer=self.announcer, wait_s=limits.answer_wait_s),
+                keys=self.keys,
+                background=self.background,
+                clock=clock,
+                confirm_wait_s=limits.confirm_wait_s,
+            )
         )
 
     @property
     def dependencies(self) -> dict[str, Provide]:
         """What the handlers of this half ask for by name."""
-        return {"video_intake": Provide(lambda: self.video_intake, sync_to_thread=False)}
+        return {
+            "video_intake": Provide(lambda: self.video_intake, sync_to_thread=False),
+            "forms": Provide(lambda: self.forms, sync_to_thread=False),
+            "announcer": Provide(lambda: self.announcer, sync_to_thread=False),
+        }
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:

@@ -1,7 +1,7 @@
 """Reading the log for listeners whose place has left the ring: in turns, so that a stalled one never holds a reader."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -43,7 +43,7 @@ class Replay:
             self._connection = None
 
     @asynccontextmanager
-    async def reading(self, offset: int) -> AsyncIterator[AsyncIterator[log.Logged]]:
+    async def reading(self, offset: int) -> AsyncGenerator[AsyncIterator[log.Logged]]:
         """The log from `offset` on, once it is this reader's turn. Raises `BrokerLostError`, what the broker raises."""
         async with self._slots:
             if self._connection is None:

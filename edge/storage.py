@@ -29,7 +29,7 @@ from contracts.storage import (
     read_record,
     replace_record,
 )
-from edge.digest import Digest, content_hash, read_range
+from edge.hashing import Digest, content_hash, read_range
 
 VECTORS_MAX = 64
 """Parts that one system call writes; more small ones are joined first (the kernel's own limit is 1,024)."""
@@ -109,11 +109,12 @@ class GrowingBody:
             self._check_whole()
             if is_durable:
                 os.fsync(self._body)
+            digest = self._digest.copy()
             for part in read_range(self._body, offset=self._head_max(), size_bytes=self.plan.tail_bytes):
-                self._digest.update(part)
+                digest.update(part)
             size_bytes = self._received
             media_id = content_hash(self._body, size_bytes=size_bytes)
-            return Seal(media_id=media_id, size_bytes=size_bytes, digest=self._digest.hexdigest())
+            return Seal(media_id=media_id, size_bytes=size_bytes, digest=digest.hexdigest())
 
     def end(self, state: ExtentState) -> None:
         """The last word of the extent, and the end of writing. The second call does nothing."""

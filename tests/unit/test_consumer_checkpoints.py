@@ -20,7 +20,7 @@ from contracts.detections import Counts
 from contracts.events import FrameDetected, TaskProgressed
 from contracts.results import Checkpoint, Reported, TakenOver, last_checkpoint, read_epoch, reports
 from contracts.storage import Layout
-from engine.watching import Finished, FrameReport, Progressed
+from engine.account import Finished, FrameReport, Progressed
 
 TASK = "0b8b8a2e-0000-4000-8000-000000000001"
 NARRATOR = Narrator(task_id=TASK, media_id=TASK)

@@ -21,9 +21,11 @@ def counting(stop: threading.Event, seen: list[int], closed: threading.Event) ->
 
 
 async def test_items_come_in_order_and_then_the_end() -> None:
-    source = (number for number in range(100))
-    async with Offload(source, ahead_max=3, stop=threading.Event()) as items:
+    stop = threading.Event()
+    async with Offload((number for number in range(100)), ahead_max=3, stop=stop) as items:
         assert [item async for item in items] == list(range(100))
+
+    assert not stop.is_set(), "who reads to the end has stopped nothing"
 
 
 async def test_the_generator_runs_in_another_thread() -> None:
