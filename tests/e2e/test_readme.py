@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from detections import Client
 from detections.local import LocalStack
 from tests.conftest import REPOSITORY
 from tests.media import write_image, write_video
@@ -45,6 +46,7 @@ def test_the_curl_examples_work_as_they_stand(stack: LocalStack, tmp_path: Path)
             answers.append(run(line, stack.url, task, tmp_path))
             if found := re.search(r'"taskId":"([^"]+)"', answers[-1]):
                 task = found[1]
+                wait_for_end(stack.url, task)
 
     picture, stream, upload, status, results = answers
     assert [box["label"] for box in msgspec.json.decode(picture)] == ["red"]
@@ -52,6 +54,12 @@ def test_the_curl_examples_work_as_they_stand(stack: LocalStack, tmp_path: Path)
     assert msgspec.json.decode(upload)["status"] == "started"
     assert msgspec.json.decode(status)["taskId"] == task
     assert msgspec.json.decode(results.splitlines()[0])["annotations"]
+
+
+def wait_for_end(url: str, task: str) -> None:
+    """A reader types the next line later than a script does."""
+    with Client(url) as client:
+        list(client.events(task))
 
 
 def run(line: str, url: str, task: str, folder: Path) -> str:
