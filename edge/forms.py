@@ -57,13 +57,14 @@ class Forms:
 
         Raises `Failure` as `FormIntake.receive`, `Answers` and `IdempotencyKeys.claim`; `RequestFailed` about a task.
         """
-        received = await self._parts.intake.receive(form, chunks)
-        try:
-            if key is None:
-                return await self._outcome(form, received, gone)
-            return await self._once(key, form, received, gone)
-        finally:
-            self._parts.background.start(self._let_go(received))  # nobody waits for it
+        with self._parts.background.attended():
+            received = await self._parts.intake.receive(form, chunks)
+            try:
+                if key is None:
+                    return await self._outcome(form, received, gone)
+                return await self._once(key, form, received, gone)
+            finally:
+                self._parts.background.start(self._let_go(received))  # nobody waits for it
 
     async def _once(self, key: str, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
         """As `_outcome`, or what the same request was answered before."""

@@ -60,12 +60,13 @@ class VideoIntake:
         `RequestFailed` if the task failed while the body arrived, or the broker stayed away.
         """
         check_announced(upload.plan.total_bytes, self._limits)
-        body = await asyncio.to_thread(self._uploads.begin, upload.task_id, upload.plan)
-        try:
-            seal = await self._receive(upload, body, bounded(chunks, self._limits))
-        except BaseException as error:
-            await self._abort(upload.task_id, body, error)
-            raise
+        with self._background.attended():
+            body = await asyncio.to_thread(self._uploads.begin, upload.task_id, upload.plan)
+            try:
+                seal = await self._receive(upload, body, bounded(chunks, self._limits))
+            except BaseException as error:
+                await self._abort(upload.task_id, body, error)
+                raise
         return Started(media_id=seal.media_id, task_id=upload.task_id)
 
     async def _receive(self, upload: VideoUpload, body: GrowingBody, chunks: AsyncIterator[bytes]) -> Seal:

@@ -81,13 +81,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_window_tasks_max: Annotated[
         int, Meta(ge=1, le=1_000_000, description="tasks remembered per listener while it reads the log")
     ] = 256
-    log_batch_events_max: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="events one turn of a log reader looks at")
+    log_turn_prefetch: Annotated[
+        int, Meta(ge=1, le=10_000, description="unread messages on the way to a log reader")
+    ] = 50
+    log_turn_events_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="events a log reader looks at between two sends")
     ] = 2_000
-    log_batch_bytes_max: Annotated[
-        int, Meta(ge=1, le=16_777_216, description="bytes one turn of a log reader hands to its listener")
-    ] = 131_072
-    log_batch_timeout_s: Annotated[float, Meta(gt=0, le=300, description="s one turn of a log reader may take")] = 15.0
+    log_turn_timeout_s: Annotated[float, Meta(gt=0, le=300, description="s a log reader may take for one send")] = 15.0
+    log_lease_s: Annotated[
+        float, Meta(gt=0, le=60, description="s a slow listener keeps a log reader before the next one may read")
+    ] = 1.0
 
     presence_expiry_s: Annotated[
         float, Meta(gt=0, le=60, description="s after its last heartbeat that a consumer counts as gone")
