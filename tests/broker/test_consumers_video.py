@@ -64,6 +64,15 @@ def whole(folder: Path, name: str, *, frames: int) -> DetectVideo:
     return DetectVideo(task_id=new_task_id(), medium=medium, options=EVERY_FRAME)
 
 
+def close_connections(rabbit: PrivateRabbit, *, of: str) -> None:
+    """Close what an operator sees under a name; consumers have names that a person can read."""
+    listed = rabbit.ctl("list_connections", "pid", "client_properties", "--quiet").splitlines()
+    pids = [line.split()[0] for line in listed if of in line]
+    assert len(pids) == 2, listed
+    for pid in pids:
+        rabbit.ctl("close_connection", pid, "test")
+
+
 def each_once(seen: list[FrameDetected]) -> list[FrameDetected]:
     """What a reader keeps who has seen a number already, or a later one."""
     kept: list[FrameDetected] = []
@@ -137,6 +146,23 @@ async def test_a_video_without_another_consumer_waits_for_the_next_one(rabbit: P
 
     assert [report.sequence for report in each_once(on.reports(command.task_id))] == list(range(1, 61))
     assert end.failure is None
+
+
+async def test_a_lost_connection_costs_no_report(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    """The handler is cancelled while its thread goes on; the same process takes its own task over."""
+    command = whole(tmp_path, "a.mp4", frames=200)
+    async with stage(rabbit.url, tmp_path) as on:
+        consumer = on.consumer(model=scripted_model(tmp_path, delay_s=0.05), VIDEOS_DIR=str(tmp_path))
+        await consumer.until_ready()
+        await on.command(command)
+        await until(lambda: len(on.reports(command.task_id)) >= 5)
+        await asyncio.to_thread(close_connections, rabbit, of="consumer@")
+        end = await on.end_of(command.task_id)
+
+    assert [report.sequence for report in each_once(on.reports(command.task_id))] == list(range(1, 201))
+    assert end.epoch > 1, "the connection was lost in the middle"
+    assert (end.failure, end.counts.inferred) == (None, 200)
+    assert [report.sequence for report in reports(on.layout, command.task_id)] == list(range(1, 201))
 
 
 async def test_a_cancelled_video_ends_within_a_second(rabbit: PrivateRabbit, tmp_path: Path) -> None:
