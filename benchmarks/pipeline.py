@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.clips import make_clip
+from benchmarks.clips import make_clip, opened_video
 from benchmarks.plain_script import frames_per_second as plain_script
 from benchmarks.probes import REPOSITORY, cpu_seconds, print_head
 from detections.local import LocalStack
@@ -89,13 +89,11 @@ def engine_alone(model: Path, *, seconds: float = 5.0) -> float:
 def honest_bound(model: Path, video: Path, *, frames_max: int = 150) -> float:
     """Cores / CPU seconds per frame of everything that must happen to it, one after the other in one thread."""
     from contracts.options import read_options
-    from engine.decode import open_video
-    from engine.growing_file import MediumFile
     from engine.loading import load_detector
 
     detector = load_detector(model)
     options = read_options(json.dumps(EVERY_FRAME)).options
-    with open_video(MediumFile(path=video, extent=None)) as opened:
+    with opened_video(video) as opened:
         frames = opened.frames()
         detector.detect(next(frames), options)
         began, count = time.process_time(), 0
@@ -133,7 +131,7 @@ def run_command(model: Path, video: Path, config: dict[str, object]) -> float:
 
 def whole_system(stack: LocalStack, video: Path, config: dict[str, object]) -> tuple[float, str]:
     """Frames per second from the upload to the end of the task, and the CPU seconds of each part."""
-    names = ("consumer", "edge", "rabbitmq")
+    names = ("consumer-1", "edge", "broker")
     before = {name: sum(map(cpu_seconds, stack.pids(name))) for name in names}
     began = time.perf_counter()
     with httpx.Client(base_url=stack.url, timeout=END_TIMEOUT_S) as client:

@@ -3,7 +3,9 @@
 import logging
 import os
 import signal
+import socket
 import sys
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -16,11 +18,11 @@ from edge.settings import EdgeSettings, from_environment
 class _Server(uvicorn.Server):
     """uvicorn, saying where it listens once it does."""
 
-    async def startup(self, sockets: "list[object] | None" = None) -> None:
-        await super().startup(sockets)  # type: ignore[arg-type]
+    async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
+        await super().startup(sockets)
         for server in self.servers if self.started else ():
-            for socket in server.sockets:
-                host, port = socket.getsockname()[:2]
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
                 structlog.get_logger().info("edge listens", url=f"http://{host}:{port}", pid=os.getpid())
 
 
@@ -34,9 +36,13 @@ def main() -> int:
     log_to_stdout(settings)
     server = _Server(_server_config(settings))
     for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, _exit)
     server.run()
     return 0 if server.started else 1
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def log_to_stdout(settings: EdgeSettings) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
@@ -13,7 +13,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from edge import detect, health, stream
+from edge import detect, health, stream, tasks
 from edge.broker import keep_connected
 from edge.dead_letters import DeadLetters
 from edge.failures import EXCEPTION_HANDLERS
@@ -26,7 +26,7 @@ from edge.request_log import request_log
 from edge.settings import EdgeSettings
 
 VERSION = "1"
-ROUTES = [*health.routes, *stream.routes, *detect.routes]
+ROUTES = [*health.routes, *stream.routes, *detect.routes, *tasks.routes]
 _PROVIDED = ("settings", "outbox", "feed", "replay", "presence")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -94,7 +94,7 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         "presence": parts.presence.serve,
         "dead-letters": parts.dead_letters.serve,
     }
-    tasks = [
+    tasks: list[asyncio.Task[None]] = [
         asyncio.create_task(keep_connected(parts.settings, purpose, work), name=purpose)
         for purpose, work in connected.items()
     ]
@@ -111,7 +111,7 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
 
 
 @contextmanager
-def _told_of_signals(close: Callable[[], None]) -> Iterator[None]:
+def _told_of_signals(close: Callable[[], None]) -> Generator[None]:
     """Call `close` in the loop at a stop signal, before the server's own handler: it waits for streams that never end."""
     loop = asyncio.get_running_loop()
     previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}

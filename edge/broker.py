@@ -8,7 +8,6 @@ on a connection that has ever published.
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 import aio_pika
 import structlog
@@ -16,6 +15,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from contracts import topology
+from contracts.failures import Failure
 from edge.settings import EdgeSettings
 
 BROKER_ERRORS = (*CONNECTION_EXCEPTIONS, TimeoutError)
@@ -32,7 +32,7 @@ class BrokerLostError(ConnectionError):
     """The connection or channel somebody was working on is gone."""
 
 
-async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> NoReturn:
+async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> None:
     """Run `work` on a connection for ever; when it returns or fails, on a new one."""
     while True:
         try:
@@ -42,7 +42,7 @@ async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> No
             if _is_being_cancelled():
                 raise
             _log.warning("broker is silent", purpose=purpose)  # aiormq cancels us when heartbeats stay away
-        except BROKER_ERRORS as error:
+        except (*BROKER_ERRORS, Failure) as error:
             _log.warning("broker connection lost", purpose=purpose, reason=_reason(error))
         except Exception:  # noqa: BLE001 - an outermost loop: one bad turn must not make an edge deaf for good
             _log.exception("broker work failed", purpose=purpose)

@@ -14,7 +14,8 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import last_checkpoint, latest_epoch
 from contracts.storage import Layout, create_record, read_record
 from contracts.wire import decode_command
-from edge.broker import BrokerLostError, declare_topology
+from edge.broker import declare_topology
+from edge.deliveries import consuming
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
 
@@ -55,15 +56,12 @@ class DeadLetters:
     async def serve(self, connection: AbstractConnection) -> None:
         """Take notices until the connection is gone; one is acknowledged when its task has an end that was published."""
         await declare_topology(connection)
-        channel = await connection.channel()
-        await channel.set_qos(prefetch_count=_PREFETCH)
-        queue = await channel.get_queue(topology.DEAD_LETTER_NOTICES, ensure=False)
-        async for message in queue.iterator():
-            notice = read_notice(message)
-            if notice is not None:
-                await self._end_at_last(notice, is_redelivered=bool(message.redelivered))
-            await message.ack()
-        raise BrokerLostError(topology.DEAD_LETTER_NOTICES)
+        async with consuming(connection, topology.DEAD_LETTER_NOTICES, prefetch=_PREFETCH) as messages:
+            async for message in messages:
+                notice = read_notice(message)
+                if notice is not None:
+                    await self._end_at_last(notice, is_redelivered=bool(message.redelivered))
+                await message.ack()
 
     async def end(self, notice: Notice, *, is_redelivered: bool) -> None:
         """End the task unless it has an end; publish an end that may have been written and not published.

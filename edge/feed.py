@@ -6,7 +6,7 @@ itself (`replay`). A connection that breaks is opened again and read on from the
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 
 import structlog
@@ -77,7 +77,7 @@ class Feed:
         return self.ring.next - 1
 
     @contextmanager
-    def listen_to_task(self, task_id: str) -> Iterator[TaskEvents]:
+    def listen_to_task(self, task_id: str) -> Generator[TaskEvents]:
         """The events of one task, from this moment on: enter before the command is published."""
         events = TaskEvents(backlog_max=self._settings.task_backlog_events_max)
         self._tasks.setdefault(task_id, []).append(events)
@@ -89,7 +89,7 @@ class Feed:
                 del self._tasks[task_id]
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
+    def counted(self) -> Generator[None]:
         """Count a listener while it is there."""
         self.listeners += 1
         try:
@@ -140,10 +140,13 @@ class Feed:
         """Show one message of the log to everybody."""
         if message.offset < self.ring.next:
             return
-        event = message.event if message.event and self._shown.admit(message.event) else None
-        for events in self._tasks.get(event.task_id, ()) if event else ():
-            events.offer(event)
-        self.ring.append(message.offset, encode_event(message.offset, event) if event else None)
+        event = message.event
+        if event is None or not self._shown.admit(event):
+            self.ring.append(message.offset, None)
+        else:
+            for events in self._tasks.get(event.task_id, ()):  # first: somebody waits for this answer
+                events.offer(event)
+            self.ring.append(message.offset, encode_event(message.offset, event))
         if message.marker in self._markers:
             self._markers[message.marker].set()
         self._wake()

@@ -12,12 +12,13 @@ import msgspec
 import structlog
 from aio_pika.abc import AbstractConnection
 from litestar import get
+from litestar.di import NamedDependency
 
 from contracts import topology
 from contracts.events import ConsumerSeen, EngineStatus
 from contracts.failures import Failure, FailureCode
 from contracts.wire import decode_presence
-from edge.broker import BrokerLostError
+from edge.deliveries import consuming
 from edge.failures import RequestFailed
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
@@ -54,16 +55,15 @@ class Presence:
     async def serve(self, connection: AbstractConnection) -> None:
         """Listen to heartbeats until the connection is gone."""
         channel = await connection.channel()
-        await channel.set_qos(prefetch_count=_PREFETCH)
         exchange = await channel.declare_exchange(topology.PRESENCE, "fanout", durable=True)
         queue = await channel.declare_queue(exclusive=True, auto_delete=True)
         await queue.bind(exchange)
-        async for message in queue.iterator(no_ack=True):
-            try:
-                self.see(decode_presence(message.body))
-            except Failure as failure:
-                _log.warning("unreadable heartbeat", code=failure.code, detail=failure.detail)
-        raise BrokerLostError(topology.PRESENCE)
+        async with consuming(connection, queue.name, prefetch=_PREFETCH, no_ack=True) as messages:
+            async for message in messages:
+                try:
+                    self.see(decode_presence(message.body))
+                except Failure as failure:
+                    _log.warning("unreadable heartbeat", code=failure.code, detail=failure.detail)
 
     def see(self, consumer: ConsumerSeen) -> None:
         """Remember a heartbeat; a full table forgets who has been silent longest."""
@@ -119,7 +119,7 @@ class Up(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/health", summary="Health of the system", sync_to_thread=False)
-def health(presence: Presence) -> Health:
+def health(presence: NamedDependency[Presence]) -> Health:
     """Always 200: what the consumers said last."""
     best = presence.best()
     if best is None:
@@ -139,7 +139,9 @@ def live() -> Up:
 
 
 @get("/health/ready", summary="Readiness probe")
-async def ready(settings: EdgeSettings, outbox: Outbox, presence: Presence) -> Up:
+async def ready(
+    settings: NamedDependency[EdgeSettings], outbox: NamedDependency[Outbox], presence: NamedDependency[Presence]
+) -> Up:
     """200 when a detection could be asked for now; else 503 with the reason."""
     await _check_broker(settings, outbox)
     await _check_storage(settings)

@@ -5,7 +5,7 @@ never by what the library remembers.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -15,10 +15,10 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from contracts.events import AnyEvent
 from contracts.failures import Failure
-from contracts.topology import EVENTS_LOG
+from contracts.topology import EVENTS_LOG, LOG_MARKER_TYPE
 from contracts.wire import decode_event
-from edge.broker import BrokerLostError, close_quietly
-from edge.outbox import MARKER_TYPE
+from edge.broker import BrokerLostError
+from edge.deliveries import consuming
 
 OFFSET_HEADER = "x-stream-offset"
 _ACKS_PER_PREFETCH = 4
@@ -42,21 +42,15 @@ class Logged(msgspec.Struct, frozen=True, gc=False):
 @asynccontextmanager
 async def reading(
     connection: AbstractConnection, offset: int | Literal["last"], *, prefetch: int
-) -> AsyncIterator[AsyncIterator[Logged]]:
+) -> AsyncGenerator[AsyncIterator[Logged]]:
     """The messages from `offset` on, in order, for ever; "last" begins a little before the end.
 
     An offset older than the log begins at its oldest message. Iterating raises `BrokerLostError` when the connection or the
     queue is gone.
     """
-    channel = await connection.channel()
-    try:
-        await channel.set_qos(prefetch_count=prefetch)
-        queue = await channel.get_queue(EVENTS_LOG, ensure=False)
-        messages = queue.iterator(arguments={OFFSET_HEADER: offset})
-        await messages.consume()
+    arguments = {OFFSET_HEADER: offset}
+    async with consuming(connection, EVENTS_LOG, prefetch=prefetch, arguments=arguments) as messages:
         yield _logged(messages, ack_every=max(1, prefetch // _ACKS_PER_PREFETCH))
-    finally:
-        await close_quietly(channel)
 
 
 async def find_head(connection: AbstractConnection, mark: Mark, *, prefetch: int) -> int:
@@ -83,7 +77,6 @@ async def _logged(messages: AsyncIterator[AbstractIncomingMessage], *, ack_every
             await message.ack(multiple=True)
             unacknowledged = 0
         yield read_message(message)
-    raise BrokerLostError(EVENTS_LOG)
 
 
 def read_message(message: AbstractIncomingMessage) -> Logged:
@@ -91,7 +84,7 @@ def read_message(message: AbstractIncomingMessage) -> Logged:
     offset = message.headers[OFFSET_HEADER]
     if not isinstance(offset, int):
         raise TypeError(f"{OFFSET_HEADER} is {offset!r}")
-    if message.type == MARKER_TYPE:
+    if message.type == LOG_MARKER_TYPE:
         return Logged(offset, marker=message.body.decode("ascii", "replace"))
     try:
         return Logged(offset, event=decode_event(message.body))

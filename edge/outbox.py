@@ -22,9 +22,6 @@ from edge.settings import EdgeSettings
 
 _log = structlog.get_logger()
 
-MARKER_TYPE = "Marker"
-"""Type of the empty messages that edges put into the log to learn where it ends; nobody is shown them."""
-
 
 class Outbox:
     """Publishes on a connection of its own."""
@@ -68,7 +65,7 @@ class Outbox:
 
     async def mark_log(self, name: str) -> None:
         """Put a marker at the end of the log. Raises `Failure` broker_unavailable."""
-        message = Message(name.encode(), type=MARKER_TYPE, delivery_mode=DeliveryMode.PERSISTENT)
+        message = Message(name.encode(), type=topology.LOG_MARKER_TYPE, delivery_mode=DeliveryMode.PERSISTENT)
         await self._send("", message, key=topology.EVENTS_LOG)
 
     async def has_exchange(self, name: str) -> bool:

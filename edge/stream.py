@@ -4,7 +4,8 @@ from http import HTTPStatus
 from typing import Annotated
 
 from litestar import get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from contracts.commands import TASK_ID_PATTERN
@@ -20,19 +21,19 @@ MEDIA_TYPE = "text/event-stream"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 TaskFilter = Annotated[
-    str | None, Parameter(query="taskId", pattern=TASK_ID_PATTERN, description="only this task, quiet or not")
+    str | None, QueryParameter(name="taskId", pattern=TASK_ID_PATTERN, description="only this task, quiet or not")
 ]
-MediaFilter = Annotated[str | None, Parameter(query="mediaId", max_length=128, description="only this medium")]
+MediaFilter = Annotated[str | None, QueryParameter(name="mediaId", max_length=128, description="only this medium")]
 LastEventId = Annotated[
-    str | None, Parameter(header="Last-Event-ID", max_length=64, description="go on after this id; none: live only")
+    str | None, HeaderParameter(name="Last-Event-ID", max_length=64, description="go on after this id; none: live only")
 ]
 
 
 @get("/detect/stream", media_type=MEDIA_TYPE, summary="Listen to detections", sync_to_thread=False)
 def listen(
-    feed: Feed,
-    replay: Replay,
-    settings: EdgeSettings,
+    feed: NamedDependency[Feed],
+    replay: NamedDependency[Replay],
+    settings: NamedDependency[EdgeSettings],
     *,
     task_id: TaskFilter = None,
     media_id: MediaFilter = None,
