@@ -116,5 +116,5 @@ async def running_edge(root: Path, *, is_consumer_alive: bool = True, **limits: 
 async def until(condition: Any) -> None:
     """Return when `condition()` holds. Raises `TimeoutError` if it does not come true."""
     async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - the condition may be a file
+        while not condition():
             await asyncio.sleep(0.001)

@@ -11,7 +11,8 @@ from contracts import topology
 from contracts.events import ConsumerSeen, EngineStatus
 from contracts.wire import encode
 from detections.rabbitmq import PrivateRabbit, free_port
-from tests.edge_server import WAIT_S, EdgeServer, listening, new_task, publishing, reports, serving
+from tests.edge_server import WAIT_S, EdgeServer, listening, publishing, serving
+from tests.events import new_task, reports
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 

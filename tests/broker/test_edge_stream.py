@@ -10,7 +10,8 @@ import pytest
 from contracts import topology
 from contracts.events import TaskProgressed
 from detections.rabbitmq import PrivateRabbit
-from tests.edge_server import WAIT_S, end, listening, new_task, publishing, report, reports, serving
+from tests.edge_server import WAIT_S, listening, publishing, serving
+from tests.events import end, new_task, report, reports
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -109,7 +110,10 @@ async def test_a_republished_event_is_shown_once_live_and_after_a_resume(rabbit:
         async with listening(edge, last_event_id=seen[-1].id, taskId=task) as (stream, _):
             seen += await stream.events(3)
         assert [event.sequence for event in seen] == list(range(1, 10))
-        async with serving(rabbit.url, tmp_path) as another, listening(another, last_event_id=seen[5].id) as (stream, _):
+        async with (
+            serving(rabbit.url, tmp_path) as another,
+            listening(another, last_event_id=seen[5].id) as (stream, _),
+        ):
             assert [event.sequence for event in await stream.events(3)] == [7, 8, 9]
             assert (await stream.event()).sequence == 1
 
@@ -136,10 +140,8 @@ async def test_an_id_that_is_none_of_ours_gives_a_gap(rabbit: PrivateRabbit, tmp
     async with serving(rabbit.url, tmp_path) as edge, httpx.AsyncClient(trust_env=False) as client:
         headers = {"Last-Event-ID": garbage.encode()}
         async with client.stream("GET", f"{edge.url}/detect/stream", headers=headers) as response:
-            text = ""
             async with asyncio.timeout(WAIT_S):
-                async for text in response.aiter_text():
-                    break
+                text = await anext(response.aiter_text())
     assert response.status_code == 200
     assert "event: gap" in text
 
@@ -222,7 +224,11 @@ async def test_what_nobody_can_read_is_skipped(rabbit: PrivateRabbit, tmp_path: 
 async def test_an_edge_started_before_its_broker_topology_survives_a_deleted_log(
     rabbit: PrivateRabbit, tmp_path: Path
 ) -> None:
-    async with publishing(rabbit.url) as publisher, serving(rabbit.url, tmp_path) as edge, listening(edge) as (stream, _):
+    async with (
+        publishing(rabbit.url) as publisher,
+        serving(rabbit.url, tmp_path) as edge,
+        listening(edge) as (stream, _),
+    ):
         await publisher.events(*reports(new_task(), 1, 20))
         last = (await stream.events(20))[-1]
         await asyncio.to_thread(rabbit.ctl, "delete_queue", topology.EVENTS_LOG)

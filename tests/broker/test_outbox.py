@@ -19,7 +19,7 @@ from detections.rabbitmq import PrivateRabbit, free_port
 from edge.broker import keep_connected
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
-from tests.edge_server import new_task
+from tests.events import new_task
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
-from detections.local import LocalStack
 
 from benchmarks.probes import rss_bytes
+from detections.local import LocalStack
 from tests.media import BLUE, GREEN, RED, Square, write_image, write_video
 
 pytestmark = pytest.mark.e2e

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import aio_pika
 import httpx
 import pytest
-from detections.local import LocalStack
 
 from contracts import topology, wire
 from contracts.commands import DetectVideo
 from contracts.media import Medium, MediumKind
+from detections.local import LocalStack
 from tests.media import (
     Container,
     write_audio_only,

@@ -16,7 +16,8 @@ from contracts.media import Medium, MediumKind
 from contracts.storage import Layout, create_record, read_record
 from contracts.wire import encode
 from detections.rabbitmq import PrivateRabbit
-from tests.edge_server import Publisher, Stream, end, listening, new_task, publishing, serving
+from tests.edge_server import Publisher, Stream, listening, publishing, serving
+from tests.events import end, new_task
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
