@@ -3,6 +3,7 @@
 All of them are made by copying packets, so their frames are the same and making them takes seconds.
 """
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from av.container import OutputContainer
 
 from detections.street import Street, write_clip
+from engine.decode import Video, VideoLimits, open_video
+from engine.growing_file import GrowingFile, MediumFile
 
 CONTAINERS: dict[str, dict[str, str]] = {
     "faststart.mp4": {"movflags": "faststart"},
@@ -65,6 +68,13 @@ def write_long_clip(path: Path, size_bytes: int) -> Path:
         _encode_noise(noisy)
     _remux([noisy] * max(1, round(size_bytes / noisy.stat().st_size)), path, {})
     return path
+
+
+@contextlib.contextmanager
+def opened_video(path: Path) -> Iterator[Video]:
+    """The engine's decoder on a finished file."""
+    with GrowingFile(MediumFile(path=path, extent=None)) as source, open_video(source, limits=VideoLimits()) as video:
+        yield video
 
 
 def _remux(sources: list[Path], path: Path, options: dict[str, str]) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import httpx
 import msgspec
-from detections.boxes import tail_bytes
-from detections.local import LocalStack
 
-from benchmarks.clips import CONTAINERS, Clip, make_clip
+from benchmarks.clips import CONTAINERS, Clip, make_clip, opened_video
 from benchmarks.probes import percentile, print_head, summary_ms
 from contracts.options import DetectionOptions
+from detections.boxes import tail_bytes
+from detections.local import LocalStack
+from detections.model_files import DEFAULT_MODEL, find_model
 
 RATE_BYTES_S = 2_000_000
 CHUNK_BYTES = 16 * 1024
@@ -72,15 +73,27 @@ def _measure(client: httpx.Client, clip: Clip) -> Measured:
     sent = Sent(total_bytes=clip.path.stat().st_size)
     with client.stream("GET", "/detect/stream", params={"taskId": task_id}) as events:
         lines = events.iter_lines()
-        next(lines)  # the head's id: we are listening
+        while not next(lines).startswith("id:"):  # the head's id: we are listening
+            continue
         uploading = threading.Thread(target=_upload, args=(client, clip, task_id, sent))
         uploading.start()
         seen_at_s = _first_annotations(lines, sent)
         uploading.join()
     if sent.started_at_s is None:
         raise RuntimeError("a detection came before its bytes were sent")
-    time.sleep(0.3)  # the consumer is idle again
+    _end(client, task_id)
     return Measured(delay_s=seen_at_s - sent.started_at_s, share_sent=(sent.first_detection_share or 1.0))
+
+
+def _end(client: httpx.Client, task_id: str) -> None:
+    """Cancel the rest, so that the next upload finds an idle consumer."""
+    client.delete(f"/tasks/{task_id}")
+    deadline_s = time.monotonic() + EVENT_TIMEOUT_S
+    while client.get(f"/tasks/{task_id}").json()["status"] in ("Queued", "Running"):
+        if time.monotonic() > deadline_s:
+            raise RuntimeError("the task did not end")
+        time.sleep(0.05)
+    time.sleep(0.3)
 
 
 def _first_annotations(lines: Iterator[str], sent: Sent) -> float:
@@ -123,13 +136,10 @@ def _throttled(content: bytes, *, needed: int, sent: Sent) -> Iterator[bytes]:
 
 def _inference_s(clip: Clip) -> float:
     """The median of one in-process detection, one thread, on the clip's first frame."""
-    from engine.decode import open_video
-    from engine.growing_file import MediumFile
     from engine.loading import load_detector
-    from engine.models import DEFAULT_MODEL
 
-    detector = load_detector(DEFAULT_MODEL)
-    with open_video(MediumFile(path=clip.path, extent=None)) as video:
+    detector = load_detector(find_model(DEFAULT_MODEL))
+    with opened_video(clip.path) as video:
         frame = next(iter(video.frames()))
         took: list[float] = []
         for _ in range(9):

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import httpx
-from detections.local import LocalStack
 
 from benchmarks.clips import write_long_clip
 from benchmarks.probes import peak_rss_bytes, print_head, reset_peak, rss_bytes
+from detections.local import LocalStack
 
 CHUNK_BYTES = 256 * 1024
 END_TIMEOUT_S = 900.0
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print_head("Memory, an upload at full speed")
     with tempfile.TemporaryDirectory() as folder, LocalStack(Path(folder) / "storage") as stack:
-        edge, consumer = stack.pids("edge")[0], stack.pids("consumer")[0]
+        edge, consumer = stack.pids("edge")[0], stack.pids("consumer-1")[0]
         with httpx.Client(base_url=stack.url, timeout=END_TIMEOUT_S) as client:
             idle_bytes = rss_bytes(edge)
             _upload(client, write_long_clip(Path(folder) / "warm.mkv", 20_000_000))

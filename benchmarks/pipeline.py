@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 import httpx
-from detections.local import LocalStack
 
-from benchmarks.clips import make_clip
+from benchmarks.clips import make_clip, opened_video
 from benchmarks.plain_script import frames_per_second as plain_script
 from benchmarks.probes import REPOSITORY, cpu_seconds, print_head
+from detections.local import LocalStack
 
 CORES = os.cpu_count() or 1
 EVERY_FRAME = {"frame_period_recognition": 1, "tiling": "off"}
@@ -62,7 +62,6 @@ def _turn(stack: LocalStack, model: Path, video: Path) -> None:
 def engine_alone(model: Path, *, seconds: float = 5.0) -> float:
     """Frames per second of bare session.run on ready tensors, one thread per core."""
     from engine.loading import load_detector
-
     from engine.runtime import numpy_dtype
 
     detector = load_detector(model)
@@ -89,15 +88,12 @@ def engine_alone(model: Path, *, seconds: float = 5.0) -> float:
 
 def honest_bound(model: Path, video: Path, *, frames_max: int = 150) -> float:
     """Cores / CPU seconds per frame of everything that must happen to it, one after the other in one thread."""
-    from engine.decode import open_video
-    from engine.growing_file import MediumFile
-    from engine.loading import load_detector
-
     from contracts.options import read_options
+    from engine.loading import load_detector
 
     detector = load_detector(model)
     options = read_options(json.dumps(EVERY_FRAME)).options
-    with open_video(MediumFile(path=video, extent=None)) as opened:
+    with opened_video(video) as opened:
         frames = opened.frames()
         detector.detect(next(frames), options)
         began, count = time.process_time(), 0
@@ -135,7 +131,7 @@ def run_command(model: Path, video: Path, config: dict[str, object]) -> float:
 
 def whole_system(stack: LocalStack, video: Path, config: dict[str, object]) -> tuple[float, str]:
     """Frames per second from the upload to the end of the task, and the CPU seconds of each part."""
-    names = ("consumer", "edge", "rabbitmq")
+    names = ("consumer-1", "edge", "broker")
     before = {name: sum(map(cpu_seconds, stack.pids(name))) for name in names}
     began = time.perf_counter()
     with httpx.Client(base_url=stack.url, timeout=END_TIMEOUT_S) as client:

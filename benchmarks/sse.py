@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import msgspec
-from detections.local import LocalStack
 
 from benchmarks.probes import cpu_seconds, percentile, print_head, rss_bytes
 from contracts import topology, wire
 from contracts.detections import Detection
 from contracts.events import FrameDetected
+from detections.local import LocalStack
 
 IN_FLIGHT_MAX = 50
 READ_TIMEOUT_S = 120.0

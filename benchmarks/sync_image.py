@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from detections.local import LocalStack
 
 from benchmarks.clips import write_photo
 from benchmarks.probes import print_head, summary_ms
 from contracts.options import DetectionOptions
+from detections.local import LocalStack
+from detections.model_files import DEFAULT_MODEL, find_model
 
 CLIENTS = 16
 
@@ -42,14 +43,13 @@ def _run(client: httpx.Client, photo: Path, model: Path | None, requests: int) -
     from engine.batching import Workers
     from engine.images import read_picture
     from engine.loading import load_detector
-    from engine.models import DEFAULT_MODEL
 
     content = photo.read_bytes()
 
     def whole() -> None:
         client.post("/detect", files={"file": (photo.name, content)}).raise_for_status()
 
-    workers = Workers(load_detector(model or DEFAULT_MODEL), count=2)
+    workers = Workers(load_detector(model or find_model(DEFAULT_MODEL)), count=2)
 
     def bare() -> None:
         workers.detect_image(read_picture(photo), DetectionOptions())

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from detections.local import LocalStack
 
 from benchmarks.probes import cpu_seconds, print_head
+from detections.local import LocalStack
 from detections.rabbitmq import free_port
 
 CHUNK_BYTES = 256 * 1024

@@ -129,6 +129,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     heartbeat_at: datetime
     is_released: bool = False
     """True when its holder handed the task on by itself."""
+    barren_attempts: int = 0
+    """Attempts in a row before this one that ended without a new checkpoint and without handing the task on."""
 
 
 class Layout:

@@ -1,17 +1,16 @@
 """What the edge answers, as the client gives it on; and the two ways in which asking fails."""
 
-import contextlib
-from collections.abc import Generator
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import httpx
 import msgspec
 
 from contracts.detections import Counts
 from contracts.failures import FailureRecord
-from detections.sse import MalformedStreamError
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""Where `detections up` puts its edge."""
 
 
 class TaskStatus(StrEnum):
@@ -90,35 +89,3 @@ class UnreachableError(ClientError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"no answer from {url}: {reason}")
         self.url = url
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    """RFC 9457, as far as it is used; everything may be missing."""
-
-    code: str = ""
-    detail: str = ""
-    title: str = ""
-
-
-def refusal(response: httpx.Response) -> ServiceError:
-    """The error that a read response of status 400 or more says, also one of a proxy that knows no problem+json."""
-    try:
-        problem = msgspec.json.decode(response.content, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        problem = _Problem()
-    return ServiceError(
-        status=response.status_code,
-        code=problem.code or f"http_{response.status_code}",
-        detail=problem.detail or problem.title or response.reason_phrase or "no reason given",
-    )
-
-
-@contextlib.contextmanager
-def mapped(url: str) -> Generator[None, None, None]:
-    """httpx's failures enter here."""
-    try:
-        yield
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise UnreachableError(url, str(error) or type(error).__name__) from error  # some of its texts are empty
-    except (httpx.HTTPError, MalformedStreamError, msgspec.DecodeError) as error:
-        raise ClientError(f"{url} answered with something else: {error}") from error

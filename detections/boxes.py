@@ -21,12 +21,12 @@ class Box(msgspec.Struct, frozen=True):
     end_bytes: int
 
 
-def tail_bytes(file: BinaryIO) -> int | None:
+def tail_bytes(file: BinaryIO, *, tail_bytes_max: int = TAIL_BYTES_MAX) -> int | None:
     """How many bytes of the end go first; None if the file's own order is best. The file's position moves.
 
     That is an MP4 or MOV whose `moov` follows its `mdat`: everything after the last `mdat` before the `moov`, so that a
     reader finds every box header between them. None for other containers, broken or cut boxes, and a tail of more than
-    `TAIL_BYTES_MAX`.
+    `tail_bytes_max`.
     """
     size_bytes = file.seek(0, os.SEEK_END)
     media_end_bytes: int | None = None
@@ -36,18 +36,12 @@ def tail_bytes(file: BinaryIO) -> int | None:
         if box is None or (index == 0 and box.type not in _FIRST_TYPES):
             return None
         if box.type == b"moov":
-            return _allowed(media_end_bytes, size_bytes)
+            tail = 0 if media_end_bytes is None else size_bytes - media_end_bytes
+            return tail if 0 < tail <= tail_bytes_max else None
         if box.type == b"mdat":
             media_end_bytes = box.end_bytes
         offset_bytes = box.end_bytes
     return None
-
-
-def _allowed(media_end_bytes: int | None, size_bytes: int) -> int | None:
-    if media_end_bytes is None:
-        return None
-    tail = size_bytes - media_end_bytes
-    return tail if tail <= TAIL_BYTES_MAX else None
 
 
 def _box(file: BinaryIO, offset_bytes: int, size_bytes: int) -> Box | None:

@@ -1,6 +1,7 @@
 """What is asked of the edge, one value per question, and how its answer is read: both clients only carry them."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -9,10 +10,10 @@ import msgspec
 
 from contracts.detections import Detection
 from contracts.events import DetectionEvent
-from detections.answers import ClientError, Health, ServiceError, Started, Task, refusal
+from detections.answers import ClientError, Health, ServiceError, Started, Task, UnreachableError
+from detections.sse import MalformedStreamError
 from detections.uploading import Config, Upload, config_text
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 STREAM = "/detect/stream"
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
@@ -54,7 +55,18 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True, kw_only=True):
 def raise_for_refusal(response: httpx.Response) -> None:
     """Raises `ServiceError` unless the status is 2xx."""
     if not response.is_success:
-        raise refusal(response)
+        raise _refusal(response)
+
+
+@contextlib.contextmanager
+def mapped(url: str) -> Generator[None, None, None]:
+    """httpx's failures enter here."""
+    try:
+        yield
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise UnreachableError(url, str(error) or type(error).__name__) from error  # some of its texts are empty
+    except (httpx.HTTPError, MalformedStreamError, msgspec.DecodeError) as error:
+        raise ClientError(f"{url} answered with something else: {error}") from error
 
 
 def timeout(read_timeout_s: float) -> httpx.Timeout:
@@ -141,3 +153,24 @@ def _json_lines(response: httpx.Response) -> list[DetectionEvent]:
 
 def _nothing(_: httpx.Response) -> None:
     return None
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    """RFC 9457, as far as it is used; everything may be missing."""
+
+    code: str = ""
+    detail: str = ""
+    title: str = ""
+
+
+def _refusal(response: httpx.Response) -> ServiceError:
+    """The error that a read response of status 400 or more says, also one of a proxy that knows no problem+json."""
+    try:
+        problem = msgspec.json.decode(response.content, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problem = _Problem()
+    return ServiceError(
+        status=response.status_code,
+        code=problem.code or f"http_{response.status_code}",
+        detail=problem.detail or problem.title or response.reason_phrase or "no reason given",
+    )

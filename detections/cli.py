@@ -6,7 +6,7 @@ from typer.core import TyperGroup
 
 from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
-from detections import models_check, run
+from detections import models_check, run, stack_commands
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
@@ -24,7 +24,7 @@ Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage, 
 class Commands(TyperGroup):
     """The commands, with one way to end for what goes wrong in any of them."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: typer.Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - typer's own
         try:
             return super().invoke(ctx)
         except Failure as failure:
@@ -42,6 +42,7 @@ def build() -> typer.Typer:
     )
     run.register(commands)
     models_check.register(commands)
+    stack_commands.register(commands)
     return commands
 
 

@@ -6,7 +6,7 @@ A task's reports are numbered and stored, so a listener of one task misses nothi
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import msgspec
@@ -25,6 +25,10 @@ _RETRIABLE = frozenset((429, 502, 503, 504))
 _event = msgspec.json.Decoder(DetectionEvent)
 
 
+OnGap = Callable[[], None]
+"""Called when events are lost for good: the log no longer has them, and no task was named whose reports are stored."""
+
+
 class Following:
     """The state of one listener over all of its connections."""
 
@@ -36,14 +40,14 @@ class Following:
         last_event_id: str = "",
         must_exist: bool = True,
         retries_max: int = RETRIES_MAX,
+        on_gap: OnGap | None = None,
     ) -> None:
         self.task_id = task_id
         self._must_exist = must_exist
-        self.gaps = 0
-        """How often the stream said that it could not continue where we were."""
         self.is_over = False
         self.wants_stored = task_id is not None and not last_event_id
         self._media_id = media_id
+        self._on_gap = on_gap
         self._parser = SseParser(last_event_id=last_event_id)
         self._arrived: deque[SseEvent | DetectionEvent] = deque()
         self._sequence = 0
@@ -111,8 +115,9 @@ class Following:
             case DetectionEvent():
                 return arrived
             case SseEvent(name="gap"):
-                self.gaps += 1
                 self.wants_stored = self.task_id is not None
+                if not self.wants_stored and self._on_gap is not None:
+                    self._on_gap()
                 return None
             case SseEvent(name="message"):
                 return _event.decode(arrived.data)

@@ -3,20 +3,24 @@
 import signal
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contracts.failures import Failure
+from contracts.failures import Failure, FailureCode
 from contracts.formats import ResultFormat, render
+from contracts.media import MediumKind
 from contracts.options import read_options
-from detections.models_check import DEFAULT_MODEL, find_model
+from detections.looks import Looks
+from detections.model_files import DEFAULT_MODEL, find_model
 from detections.progress import Progress
 
-EXIT_FAILED = 1
+if TYPE_CHECKING:
+    from detections.in_process import Task
+
 EXIT_INTERRUPTED = 130
 
 
@@ -48,21 +52,44 @@ def run(
     read = read_options(config)
     from detections import in_process  # the engine and its native libraries: not before they are needed
 
+    task = in_process.task_of(file)
+    looks = Looks() if save_video else None
+    if save_video is not None:
+        _check_target(save_video, task)
     with Progress(file.name) as progress, _stop_on_interrupt() as stop:
         if read.unknown_fields:
-            progress.say(f"unknown fields of --config ignored: {', '.join(read.unknown_fields)}")
-        look = in_process.Look(
-            file, model=find_model(model), options=read.options, is_every_look_kept=save_video is not None
-        )
-        for text in render(progress.reports_of(look.events(stop)), result_format):
-            progress.write(text)
-        if save_video is not None and not stop.is_set():
-            look.save_video(save_video, on_frame=progress.drew)
-    progress.say(progress.summary())
+            progress.say(f"unknown fields of --config are ignored: {', '.join(read.unknown_fields)}")
+        events = in_process.events_of(task, model=find_model(model), options=read.options, stop=stop, looks=looks)
+        with closing(events):  # its threads end with it, whatever ends the output
+            for text in render(progress.reports_of(events), result_format):
+                progress.write(text)
+        progress.say(progress.summary())
+        if save_video is not None and looks is not None and not stop.is_set():
+            _save_video(task, save_video, looks, stop, progress)
     if stop.is_set():
         raise typer.Exit(EXIT_INTERRUPTED)
     if progress.failure is not None:
         raise Failure(progress.failure.code, progress.failure.detail)
+
+
+def _check_target(target: Path, task: "Task") -> None:
+    """Refuse before the work what would fail after it."""
+    if task.kind is MediumKind.IMAGE:
+        raise typer.BadParameter(f"{task.file.name} is a picture; --save-video is for videos")
+    if target.suffix.lower() != ".mp4" or not target.parent.is_dir():
+        raise typer.BadParameter(f"--save-video: {target} is to be an .mp4 in a folder that exists")
+    if target.exists() and target.samefile(task.file):
+        raise typer.BadParameter(f"--save-video: {target} is the video itself")
+
+
+def _save_video(task: "Task", target: Path, looks: Looks, stop: threading.Event, progress: Progress) -> None:
+    from detections.annotate import annotate
+
+    try:
+        annotate(task.file, target, looks, stop=stop, on_percent=progress.drew)
+    except OSError as error:
+        raise Failure(FailureCode.STORAGE_FULL, f"{target}: {error.strerror or error}") from error
+    progress.say(f"boxes drawn: {target}")
 
 
 @contextmanager

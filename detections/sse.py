@@ -16,7 +16,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class MalformedStreamError(ValueError):
-    """The stream has an event of more than `EVENT_CHARACTERS_MAX` characters."""
+    """The stream has an event that is longer than allowed."""
 
 
 class SseEvent(msgspec.Struct, frozen=True):
@@ -31,7 +31,8 @@ class SseEvent(msgspec.Struct, frozen=True):
 class SseParser:
     """Bytes in, events out. `last_event_id` is that of the last whole event, also of one without data."""
 
-    def __init__(self, *, last_event_id: str = "") -> None:
+    def __init__(self, *, last_event_id: str = "", characters_max: int = EVENT_CHARACTERS_MAX) -> None:
+        self._characters_max = characters_max
         self.last_event_id = last_event_id
         self.retry_ms: int | None = None
         """What the server asked for, at most `RETRY_MS_MAX`."""
@@ -55,7 +56,7 @@ class SseParser:
         if text:
             self._ends_with_cr = text[-1] == "\r"
         *lines, self._unfinished_line = _LINE_END.split(self._unfinished_line + text)
-        _bounded(len(self._unfinished_line))
+        self._bounded(len(self._unfinished_line))
         return [event for line in lines if (event := self._take(line)) is not None]
 
     def _without_mark(self, text: str) -> str:
@@ -72,7 +73,7 @@ class SseParser:
         match field:
             case "data":
                 self._data_characters += len(value) + 1
-                _bounded(self._data_characters)
+                self._bounded(self._data_characters)
                 self._data.append(value)
             case "event":
                 self._name = value
@@ -92,7 +93,6 @@ class SseParser:
             return None
         return SseEvent("\n".join(data), name or "message", self._id)
 
-
-def _bounded(characters: int) -> None:
-    if characters > EVENT_CHARACTERS_MAX:
-        raise MalformedStreamError(f"an event of more than {EVENT_CHARACTERS_MAX} characters")
+    def _bounded(self, characters: int) -> None:
+        if characters > self._characters_max:
+            raise MalformedStreamError(f"an event of more than {self._characters_max} characters")

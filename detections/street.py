@@ -7,7 +7,6 @@ ground, the cars laid over it, and a little noise in its brightness. `python -m 
 import math
 import sys
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -106,10 +105,9 @@ class Street:
 def write_clip(path: Path, *, seconds: float = SECONDS, seed: int = SEED) -> Street:
     """Write the clip (H.264 in MP4, index first) and return the street that it shows."""
     street = Street(seed)
-    rate = Fraction(FRAMES_PER_S)
-    with VideoWriter(path, width=WIDTH, height=HEIGHT, frames_per_s=rate, preset="ultrafast") as video:
+    with VideoWriter(path, width=WIDTH, height=HEIGHT, preset="ultrafast") as video:
         for frame_index in range(round(seconds * FRAMES_PER_S)):
-            video.write(street.frame(frame_index))
+            video.write_planes(street.frame(frame_index), at_s=frame_index / FRAMES_PER_S)
     return street
 
 

@@ -26,8 +26,8 @@ _PAINTS: Sequence[Colour] = (
     (225, 225, 225),
     (40, 40, 45),
     (160, 160, 165),
-    (60, 60, 170),
-    (150, 90, 50),
+    (75, 75, 150),
+    (110, 60, 35),
     (90, 95, 100),
     (200, 205, 210),
 )
@@ -71,8 +71,8 @@ def cars(rng: np.random.Generator) -> Iterator[Car]:
                 y=lane_y + float(rng.uniform(-4, 4)),
                 direction=direction,
                 speed=speed,
-                length=float(rng.uniform(44, 54)),
-                width=float(rng.uniform(19, 23)),
+                length=float(rng.uniform(48, 57)),
+                width=float(rng.uniform(22, 26)),
                 paint=_PAINTS[int(rng.integers(len(_PAINTS)))],
             )
             start_x += float(rng.uniform(*_APART_PX))

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
+from edge.clock import Clock, system_clock
 from edge.ports import CommandsOut
-from edge.storage import Clock, system_clock
 from edge.task_store import TaskStore
 
 RETRY_S = 1.0
@@ -36,11 +36,40 @@ class Announcer:
         """
         await asyncio.to_thread(self.tasks.create, command)
         try:
-            while not await self._try_to_publish(command):
+            while True:
+                if await self._try_to_publish(command):
+                    return
                 await asyncio.sleep(RETRY_S)
         except BaseException:
             self._pending.add(command.task_id)
             raise
+
+    async def announce_once(self, command: AnyCommand) -> None:
+        """As `announce` for a client that waits: a task that cannot start now ends.
+
+        Raises `Failure(broker_unavailable)` too.
+        """
+        await asyncio.to_thread(self.tasks.create, command)
+        if not await self._try_to_publish(command):
+            failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the broker did not take the command")
+            await self.end_unless_held(command.task_id, failure.record())
+            raise failure
+
+    async def cancel(self, task_id: str) -> None:
+        """Stop a task: the consumer that holds it ends it, else we do. A quiet picture's task exists nowhere but there.
+
+        Raises `Failure(broker_unavailable)`: the marker is in the storage then, but the consumer was not told.
+        """
+        is_ended = False
+        if await asyncio.to_thread(self.tasks.exists, task_id):
+            await asyncio.to_thread(self.tasks.mark_cancelled, task_id)
+            cancelled = FailureRecord(code=FailureCode.CANCELLED, detail="cancelled by a client")
+            is_ended = await self.end_unless_held(task_id, cancelled)
+        try:
+            await self._outbox.cancel(task_id)  # also when we ended it: a consumer may have claimed it just now
+        except Failure:
+            if not is_ended:
+                raise
 
     async def run(self) -> None:
         """Publish what could not be published: ours at once, that of dead edges when it is old enough."""

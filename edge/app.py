@@ -13,7 +13,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from edge import detect, health, stream
+from edge import detect, health, stream, tasks
 from edge.broker import keep_connected
 from edge.dead_letters import DeadLetters
 from edge.failures import EXCEPTION_HANDLERS
@@ -26,7 +26,7 @@ from edge.request_log import request_log
 from edge.settings import EdgeSettings
 
 VERSION = "1"
-ROUTES = [*health.routes, *stream.routes, *detect.routes]
+ROUTES = [*health.routes, *stream.routes, *detect.routes, *tasks.routes]
 _PROVIDED = ("settings", "outbox", "feed", "replay", "presence")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -1,15 +1,14 @@
 """What a client says of its upload in headers, read strictly: a wrong value is refused with the name of its header."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote, unquote_to_bytes
 from uuid import uuid4
 
 from contracts.commands import TASK_ID_PATTERN
 from contracts.failures import Failure, FailureCode
 from contracts.media import VIDEO_EXTENSIONS, MediumKind, kind_by_extension
-from contracts.options import ReadOptions
-from edge.storage import UploadPlan
+from edge.growing_body import UploadPlan
 
 NAME_CHARS_MAX = 255
 TAIL_BYTES_MAX = 64 * 1024 * 1024
@@ -83,13 +82,22 @@ def content_length(headers: Headers) -> int | None:
     return _number(headers.get("content-length"), "Content-Length")
 
 
-def warnings(options: ReadOptions) -> dict[str, str]:
-    """The `warnings` header about fields that were ignored; nothing if there were none."""
-    if not options.unknown_fields:
-        return {}
-    named = [quote(name[:WARNED_CHARS_MAX], safe="") for name in options.unknown_fields[:WARNED_FIELDS_MAX]]
-    more = len(options.unknown_fields) - len(named)
-    return {"warnings": f"unknown config fields ignored: {', '.join(named)}" + (f" and {more} more" if more else "")}
+def prefers_async(values: Sequence[str]) -> bool:
+    """Whether the `Prefer` headers (RFC 7240) ask for an answer before the work is done."""
+    preferences = (part.partition(";")[0].strip().lower() for value in values for part in value.split(","))
+    return "respond-async" in preferences
+
+
+def warnings(unknown_fields: Sequence[str], *, is_partial: bool = False) -> dict[str, str]:
+    """The `warnings` header: fields that were ignored, a medium that was cut; no header if there is nothing to say."""
+    said: list[str] = []
+    if unknown_fields:
+        named = [quote(name[:WARNED_CHARS_MAX], safe="") for name in unknown_fields[:WARNED_FIELDS_MAX]]
+        more = len(unknown_fields) - len(named)
+        said.append(f"unknown config fields ignored: {', '.join(named)}" + (f" and {more} more" if more else ""))
+    if is_partial:
+        said.append("the medium is cut or damaged: these are the detections of what could be decoded")
+    return {"warnings": "; ".join(said)} if said else {}
 
 
 def _number(text: str | None, name: str) -> int | None:

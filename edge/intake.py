@@ -14,15 +14,17 @@ from contracts.options import DetectionOptions
 from contracts.storage import ExtentState, Seal, upload_medium
 from edge.announce import Announcer
 from edge.background import Background
+from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
+from edge.growing_body import GrowingBody, UploadPlan
+from edge.outcomes import Started
 from edge.ports import TaskFeed
-from edge.storage import Clock, GrowingBody, UploadPlan, UploadStore, system_clock
-from edge.upload import Inflow, UploadLimits, bounded, single_failure, store
+from edge.racing import single_failure
+from edge.storage import UploadStore
+from edge.upload import Inflow, UploadLimits, bounded, check_announced, store
 
 ATTEND_S = 1.0
 """How often a running upload shows that it lives, and looks whether the disk fills up or its task has ended."""
-CONFIRM_WAIT_S = 10.0
-"""How long an upload that is whole waits for a broker that is away; then the client is told, and the task starts later."""
 
 
 class VideoUpload(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,14 +34,6 @@ class VideoUpload(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     options: DetectionOptions
     plan: UploadPlan
-
-
-class Started(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The answer to a medium that is stored and whose task is announced."""
-
-    status: str = "started"
-    media_id: str
-    task_id: str
 
 
 class VideoIntake:
@@ -53,7 +47,6 @@ class VideoIntake:
         feed: TaskFeed,
         background: Background,
         limits: UploadLimits,
-        confirm_wait_s: float = CONFIRM_WAIT_S,
         clock: Clock = system_clock,
     ) -> None:
         self._uploads = uploads
@@ -61,7 +54,6 @@ class VideoIntake:
         self._feed = feed
         self._background = background
         self._limits = limits
-        self._confirm_wait_s = confirm_wait_s
         self._clock = clock
 
     async def take(self, upload: VideoUpload, chunks: AsyncIterator[bytes]) -> Started:
@@ -70,7 +62,7 @@ class VideoIntake:
         Raises `Failure` (`task_id_in_use`, `storage_full`, `too_large`, `empty_media`, `length_mismatch`, `upload_*`) and
         `RequestFailed` if the task failed while the body arrived, or the broker stayed away.
         """
-        self._check_announced(upload.plan)
+        check_announced(upload.plan.total_bytes, self._limits)
         body = await asyncio.to_thread(self._uploads.begin, upload.task_id, upload.plan)
         try:
             seal = await self._receive(upload, body, bounded(chunks, self._limits))
@@ -78,14 +70,6 @@ class VideoIntake:
             await self._abort(upload.task_id, body, error)
             raise
         return Started(media_id=seal.media_id, task_id=upload.task_id)
-
-    def _check_announced(self, plan: UploadPlan) -> None:
-        if plan.total_bytes == 0:
-            raise Failure(FailureCode.EMPTY_MEDIA, "the body is empty")
-        if plan.total_bytes is not None and plan.total_bytes > self._limits.bytes_max:
-            raise Failure(
-                FailureCode.TOO_LARGE, f"{plan.total_bytes} bytes announced, {self._limits.bytes_max} are allowed"
-            )
 
     async def _receive(self, upload: VideoUpload, body: GrowingBody, chunks: AsyncIterator[bytes]) -> Seal:
         inflow = Inflow(body)
@@ -110,7 +94,7 @@ class VideoIntake:
 
     async def _confirmed(self, task_id: str, announcement: "asyncio.Task[None]") -> None:
         try:
-            async with asyncio.timeout(self._confirm_wait_s):
+            async with asyncio.timeout(self._limits.confirm_wait_s):
                 await announcement
         except TimeoutError as error:
             failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")

@@ -109,6 +109,15 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     confirm_wait_s: Annotated[
         float, Meta(gt=0, le=600, description="s a whole upload waits for a broker that is away; then 503")
     ] = 10.0
+    answer_wait_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="s a client of POST /detect waits for its detections; then 504")
+    ] = 300.0
+    tasks_kept_s: Annotated[
+        float, Meta(gt=0, description="s that tasks and their results are kept after their end")
+    ] = 2_592_000.0
+    sweep_interval_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="s between two looks for what has had its time")
+    ] = 300.0
     disk_threads: Annotated[int, Meta(ge=1, le=1_000, description="threads that read and write the storage")] = 32
 
     @property

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -15,7 +16,8 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.media import MediumKind
 from contracts.results import last_checkpoint, latest_epoch, reports
 from contracts.storage import Layout, Lease, Seal, TaskRecord, create_record, read_record
-from edge.storage import Clock, storage_failures, system_clock
+from edge.clock import Clock, system_clock
+from edge.disk import storage_failures
 
 
 class TaskStatus(StrEnum):
@@ -127,9 +129,9 @@ class TaskStore:
         )
         return event if create_record(self.layout.end(task_id), event) else None
 
-    def reports(self, task_id: str) -> list[FrameDetected]:
-        """What the task has reported so far, in order."""
-        return list(reports(self.layout, task_id))
+    def reports(self, task_id: str) -> Iterator[FrameDetected]:
+        """What the task has reported so far, in order, one at a time from the disk."""
+        return reports(self.layout, task_id)
 
     def view(self, task_id: str) -> TaskView:
         """Where the task stands. Raises `Failure(task_not_found)`."""

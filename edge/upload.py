@@ -7,13 +7,14 @@ together, at the latest 10 ms after the first of it, and writes it in a worker t
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
 
 import msgspec
 
 from contracts.failures import Failure, FailureCode
-from edge.storage import GrowingBody
+from edge.growing_body import GrowingBody
+from edge.racing import single_failure
 
 BATCH_BYTES = 256 * 1024
 """A batch of this size is written at once."""
@@ -31,6 +32,8 @@ class UploadLimits(msgspec.Struct, frozen=True, kw_only=True):
     bytes_max: int
     idle_s: float
     """Longest silence of a client in the middle of its body."""
+    confirm_wait_s: float = 10.0
+    """How long an upload that is whole waits for a broker that is away; then the client is told, and the task starts later."""
 
 
 async def body_chunks(receive: Receive) -> AsyncIterator[bytes]:
@@ -46,6 +49,13 @@ async def body_chunks(receive: Receive) -> AsyncIterator[bytes]:
             yield chunk
         if not message.get("more_body", False):
             return
+
+
+async def client_gone(receive: Receive) -> NoReturn:
+    """Wait for the client of a whole body to lose its patience. Raises `Failure(upload_aborted)` then, returns never."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise Failure(FailureCode.UPLOAD_ABORTED, "the client went away before its answer")
 
 
 async def bounded(chunks: AsyncIterator[bytes], limits: UploadLimits) -> AsyncIterator[bytes]:
@@ -67,6 +77,14 @@ async def _next_chunk(chunks: AsyncIterator[bytes], idle_s: float) -> bytes | No
             return await anext(chunks, None)
     except TimeoutError as error:
         raise Failure(FailureCode.UPLOAD_STALLED, f"no bytes for {idle_s:g} s") from error
+
+
+def check_announced(total_bytes: int | None, limits: UploadLimits) -> None:
+    """Refuse a body by its announced length, before a byte of it is read. Raises `Failure`: `empty_media`, `too_large`."""
+    if total_bytes == 0:
+        raise Failure(FailureCode.EMPTY_MEDIA, "the body is empty")
+    if total_bytes is not None and total_bytes > limits.bytes_max:
+        raise Failure(FailureCode.TOO_LARGE, f"{total_bytes} bytes announced, {limits.bytes_max} are allowed")
 
 
 class Inflow:
@@ -126,20 +144,6 @@ async def store(chunks: AsyncIterator[bytes], inflow: Inflow) -> None:
         async for chunk in chunks:
             await inflow.put(chunk)
         inflow.close()
-
-
-@contextlib.asynccontextmanager
-async def single_failure() -> AsyncGenerator[None, None]:
-    """Around a task group: the first failure itself leaves it, not a group of exceptions."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        raise _first_of(group) from None
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _set_within(event: asyncio.Event, timeout_s: float) -> None:

@@ -9,31 +9,34 @@ import av
 import numpy as np
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from engine.picture import Rgb
+
 I420 = NDArray[np.uint8]
 """uint8[H * 3 / 2, W]: the planes Y, U and V of a picture with even sides, one below the other."""
-KEYFRAME_EVERY_S = 2
 Preset = Literal["ultrafast", "veryfast"]
 """x264's: the first takes half the time and three times the bytes."""
+_TICK = Fraction(1, 90_000)
+"""The encoder's clock, s: fine enough for any camera, so that uneven frame times survive."""
+KEYFRAME_EVERY_FRAMES = 50
 
 
 class VideoWriter:
     """An MP4 in the making; it is whole when the `with` block has ended."""
 
-    def __init__(
-        self, path: Path, *, width: int, height: int, frames_per_s: Fraction, preset: Preset = "veryfast"
-    ) -> None:
+    def __init__(self, path: Path, *, width: int, height: int, preset: Preset = "veryfast") -> None:
         """`width` and `height` in pixels, even. Raises `OSError` if the file cannot be made."""
         codec = _codec()
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-        stream = self._container.add_stream(codec, rate=frames_per_s, options=_quality(codec, preset))
-        self._stream = cast(VideoStream, stream)
+        self._stream = cast(VideoStream, self._container.add_stream(codec, options=_quality(codec, preset)))
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.gop_size = round(frames_per_s * KEYFRAME_EVERY_S)
-        self._frames = 0
+        self._stream.codec_context.time_base = _TICK
+        self._stream.codec_context.gop_size = KEYFRAME_EVERY_FRAMES
+        self._last_pts = -1
 
     def __enter__(self) -> Self:
         return self
@@ -45,11 +48,17 @@ class VideoWriter:
         finally:
             self._container.close()
 
-    def write(self, picture: I420) -> None:
-        """Append a picture."""
-        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
-        frame.pts = self._frames
-        self._frames += 1
+    def write_planes(self, planes: I420, *, at_s: float) -> None:
+        """Append a picture, shown from `at_s` after the first one on."""
+        self._write(av.VideoFrame.from_ndarray(planes, format="yuv420p"), at_s)
+
+    def write(self, picture: Rgb, *, at_s: float) -> None:
+        """The same of a picture in RGB."""
+        self._write(av.VideoFrame.from_ndarray(picture, format="rgb24"), at_s)
+
+    def _write(self, frame: VideoFrame, at_s: float) -> None:
+        self._last_pts = frame.pts = max(round(at_s / _TICK), self._last_pts + 1)  # the muxer wants it to rise
+        frame.time_base = _TICK
         self._container.mux(self._stream.encode(frame))
 
 

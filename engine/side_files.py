@@ -32,8 +32,8 @@ class InputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     std: tuple[Positive, Positive, Positive] | None = None
     """Divided by after `mean`."""
     resize: Resize | None = None
-    size: Side | tuple[Side, Side] | None = None
-    """A side in pixels, or width and height; for a model with free sides the size of its frames and tiles."""
+    size: tuple[Side, Side] | None = None
+    """Width and height, pixels; for a model with free sides the size of its frames and tiles."""
     multiple: Annotated[int, Meta(ge=1, le=256)] | None = None
     """Free sides are padded to a multiple of this."""
     pad: Annotated[int, Meta(ge=0, le=255)] | None = None

@@ -24,6 +24,8 @@ HALVES_IOU_MIN = 0.5
 CUT_WITHIN_PX = 3.0
 """A box that ends this close to its tile's inner border is cut by it (pixels of the picture)."""
 
+_COVERED_PX_MAX = 1_000_000
+
 
 class TileBoxes(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen in one tile, in pixels of the whole picture."""
@@ -37,11 +39,11 @@ def ground_m_per_px(camera: CameraConfig | None, *, image_width_px: int) -> floa
     if camera is None or camera.current_height is None:
         return None
     sine = math.sin(math.radians(camera.current_angle))
-    return (
-        camera.sensor_width
-        * camera.current_height
-        / (camera.focal_length * camera.current_zoom * image_width_px * sine)
-    )
+    width_px = camera.focal_length * camera.current_zoom * image_width_px * sine
+    if width_px <= 0:  # the product of tiny values
+        return None
+    metres = camera.sensor_width * camera.current_height / width_px
+    return metres if 0 < metres < math.inf else None
 
 
 def plan(width: int, height: int, *, size: InputSize, options: DetectionOptions) -> tuple[Crop, ...]:
@@ -51,7 +53,7 @@ def plan(width: int, height: int, *, size: InputSize, options: DetectionOptions)
     if options.tiling == "off" or is_small:
         return (whole,)
     metres = ground_m_per_px(options.camera(), image_width_px=width)
-    covered = 0 if metres is None else round(TILE_M / metres)
+    covered = 0 if metres is None else round(min(TILE_M / metres, _COVERED_PX_MAX))
     tile_width, tile_height = max(size.width, covered), max(size.height, covered)
     overlap = options.big_image_tile_overlap_percent / 100
     while True:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from litestar import Litestar
 
-from edge import detect
+from edge import detect, tasks
 from edge.failures import EXCEPTION_HANDLERS
 from edge.parts import IntakeLimits, IntakeParts
 from tests.fakes import FakeFeed, FakeOutbox, FakePresence
@@ -37,7 +37,7 @@ class Edge:
         self.parts = IntakeParts(root, limits=limits, outbox=self.outbox, feed=self.feed, presence=presence)
         self.layout = self.parts.tasks.layout
         self.app = Litestar(
-            route_handlers=[*detect.routes],
+            route_handlers=[*detect.routes, *tasks.routes],
             dependencies=self.parts.dependencies,
             exception_handlers=EXCEPTION_HANDLERS,
             openapi_config=None,
@@ -102,6 +102,8 @@ class Call:
 
     async def _take(self, message: dict[str, Any]) -> None:
         self._outgoing.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.disconnect()  # as servers do: after its response a request hears no more
 
 
 @asynccontextmanager
@@ -118,3 +120,14 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(WAIT_S):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file below `folder`, relative to it, but for the janitor's lease."""
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(file for file in files if "janitor" not in file)
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in `folder`, nothing if it does not exist."""
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

@@ -47,6 +47,12 @@ class Digest:
     def update(self, part: bytes) -> None:
         self._hashed.update(part)
 
+    def copy(self) -> "Digest":
+        """One that goes on from here by itself."""
+        copied = Digest()
+        copied._hashed = self._hashed.copy()
+        return copied
+
     def hexdigest(self) -> str:
         """32 hex digits."""
         return self._hashed.hexdigest()

@@ -1,0 +1,134 @@
+"""What has been seen of a video so far: counts that add up, the last report, and where to go on from."""
+
+from collections.abc import Generator
+from typing import Literal
+
+import msgspec
+
+from contracts.detections import Counts, Detection
+from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.options import DetectionOptions
+from contracts.results import Checkpoint, LastReport
+from engine.batching import Detections
+from engine.decode_thread import Looked, Over
+from engine.reporting import report
+
+CHECKPOINT_MEDIA_S = 5.0
+"""Seconds of video between checkpoints where nothing is reported: what a taker does again at most."""
+
+
+class FrameReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame worth telling about; `sequence` counts them from 1, across resumptions."""
+
+    sequence: int
+    frame_index: int
+    at_s: float
+    detections: list[Detection]
+    percent: int
+
+
+class Progressed(msgspec.Struct, frozen=True, kw_only=True):
+    """How far it has come; at most one per second, and at once when `waiting_for` changes."""
+
+    counts: Counts
+    percent: int
+    waiting_for: Literal["moov"] | None
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """The end, also of what failed; the counts add up."""
+
+    counts: Counts
+    percent: int
+    is_partial: bool
+    failure: FailureRecord | None
+
+
+class Account:
+    """What has been seen so far: counts, the last report, and where to go on from."""
+
+    def __init__(self, options: DetectionOptions, resume: Checkpoint | None) -> None:
+        self._options = options
+        self._counts = resume.counts if resume else Counts()
+        self._sequence = resume.sequence if resume else 0
+        self._last: LastReport | None = resume.last_report if resume else None
+        self._frame_index = resume.frame_index if resume else -1
+        self._at_s = self._checkpoint_s = resume.at_s if resume else 0.0
+        self._percent = resume.percent if resume else 0
+
+    def take(self, looked: Looked) -> Generator[FrameReport | Checkpoint]:
+        """Count a frame; report it if the rule says so, and say where to resume if it is time.
+
+        Raises `CancelledError`, before anything is counted, if nobody looked at the frame and nobody will.
+        """
+        detections = self._detections(looked.detections) if looked.detections is not None else []
+        self._frame_index, self._at_s, self._percent = looked.frame_index, looked.at_s, looked.percent
+        self._count(decoded=looked.frame_index + 1 - self._counts.decoded)
+        remembered = report(detections, at_s=looked.at_s, last=self._last, options=self._options, size=looked.size)
+        if remembered is not None:
+            self._last = remembered
+            self._sequence += 1
+            self._count(reported=1)
+            yield FrameReport(
+                sequence=self._sequence,
+                frame_index=looked.frame_index,
+                at_s=looked.at_s,
+                detections=detections,
+                percent=looked.percent,
+            )
+        if remembered is not None or looked.at_s - self._checkpoint_s >= CHECKPOINT_MEDIA_S:
+            yield self._checkpoint()
+
+    def last_checkpoint(self) -> Generator[Checkpoint]:
+        """Where to go on from, if any frame is done."""
+        if self._frame_index >= 0:
+            yield self._checkpoint()
+
+    def progressed(self, waiting_for: Literal["moov"] | None) -> Progressed:
+        return Progressed(counts=self._counts, percent=self._percent, waiting_for=waiting_for)
+
+    def finished(self, over: Over) -> Finished:
+        """The end: 100 percent unless it failed, which it also did if no sampled frame could be looked at."""
+        self._count(decoded=max(over.decoded - self._counts.decoded, 0))
+        failure = over.failure
+        counts = self._counts
+        if failure is None and counts.failed and not counts.inferred:
+            failure = Failure(FailureCode.INFERENCE_FAILED, f"all {counts.failed} sampled frames failed")
+        return Finished(
+            counts=counts,
+            percent=100 if failure is None else self._percent,
+            is_partial=over.is_partial,
+            failure=failure.record() if failure else None,
+        )
+
+    def _detections(self, future: Detections) -> list[Detection]:
+        try:
+            detections = future.result()
+        except Failure:
+            self._count(sampled=1, failed=1)
+            return []
+        self._count(sampled=1, inferred=1)
+        return detections
+
+    def _count(
+        self, *, decoded: int = 0, sampled: int = 0, inferred: int = 0, reported: int = 0, failed: int = 0
+    ) -> None:
+        counts = self._counts
+        self._counts = Counts(
+            decoded=counts.decoded + decoded,
+            sampled=counts.sampled + sampled,
+            inferred=counts.inferred + inferred,
+            reported=counts.reported + reported,
+            failed=counts.failed + failed,
+        )
+
+    def _checkpoint(self) -> Checkpoint:
+        self._checkpoint_s = self._at_s
+        return Checkpoint(
+            frame_index=self._frame_index,
+            at_s=self._at_s,
+            counts=self._counts,
+            sequence=self._sequence,
+            percent=self._percent,
+            last_report=self._last,
+        )

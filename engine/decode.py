@@ -1,0 +1,236 @@
+"""Frames of a video, from untrusted bytes that may still be arriving.
+
+Only whitelisted demuxers are let in and no protocol at all, so no playlist, concat list or SDP under any name can make
+FFmpeg open a second file or an address (ENGINE.md 4). Packets are decoded one by one: a damaged one is counted and
+skipped, the frames after it are still seen.
+
+What `Video.is_partial` can know. A decoder that met damage says so. Of a file that simply ends early, MP4, AVI, WMV and
+MKV state their length (`engine.containers.is_cut`), a transport stream is caught only in mid-packet; a live MKV, a program
+stream or a transport stream cut between two packets look whole. While a file is uploaded the edge counts the bytes, and an
+upload that ends early is a failure, not a partial medium.
+"""
+
+import math
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import av
+import msgspec
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from contracts.failures import Failure, FailureCode
+from engine.containers import HEAD_BYTES, Family, family, is_cut, is_fragmented, is_index_last
+from engine.growing_file import GrowingFile, Progressive, Seekable
+from engine.video_frame import DecodedFrame
+
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf"
+NO_PROTOCOL = "none"
+"""FFmpeg reads only through our object; a name that no protocol has keeps it from opening anything by itself."""
+PROBE_BYTES = 65_536
+"""Looked at before the first frame; the default costs a second of a fragmented MP4 or a transport stream (STACK.md 5)."""
+DEMUX_ERRORS_MAX = 16
+"""Consecutive reads of packets that may fail before the rest of a file is given up."""
+FALLBACK_FRAME_S = 1 / 25
+"""Time between frames where the file states neither times nor a rate."""
+
+
+class VideoLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a video may claim. Beyond `pixels_max` it is refused; at the other two it ends with `duration_limit`."""
+
+    pixels_max: int = 36_000_000
+    """8K (8192 x 4320) and nothing larger: a decoder holds up to 17 frames of that size."""
+    duration_max_s: float = 12 * 3600.0
+    frames_max: int = 3_000_000
+    """12 hours of 60 frames per second, and what a few megabytes of 16 x 16 pixels can pretend to be."""
+
+
+class Video:
+    """An open video. `frames` is read once, by one thread; the counters belong to the frames read so far."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        source: GrowingFile,
+        *,
+        kind: Family | None,
+        limits: VideoLimits,
+    ) -> None:
+        self.damaged = 0
+        """Packets that could not be decoded, and frames that the decoder had to patch."""
+        self.decoded = 0
+        self._container = container
+        self._stream = stream
+        self._source = source
+        self._kind = kind
+        self._limits = limits
+        self._position_bytes = 0
+
+    def frames(self) -> Iterator[DecodedFrame]:
+        """Every frame that can be decoded, in display order.
+
+        Raises `Failure`: `duration_limit`, and what happened to the upload; `StoppedError` when asked to stop.
+        """
+        timeline = _Timeline(self._stream)
+        for frame in self._pictures():
+            at_s = timeline.at_s(frame)
+            self._check_limits(at_s)
+            yield DecodedFrame(frame, index=self.decoded, at_s=at_s, position_bytes=self._position_bytes)
+            self.decoded += 1
+        self._source.raise_if_over()
+
+    def is_partial(self) -> bool:
+        """True if something was lost on the way to the last frame, as far as that can be known; asked at the end."""
+        total_bytes = self._source.total_bytes
+        if self.damaged or total_bytes is None:
+            return bool(self.damaged)
+        return is_cut(self._kind, self._source.read_whole_at, size_bytes=total_bytes)
+
+    def _check_limits(self, at_s: float) -> None:
+        limits = self._limits
+        if self.decoded >= limits.frames_max:
+            raise Failure(FailureCode.DURATION_LIMIT, f"more than {limits.frames_max} frames")
+        if at_s > limits.duration_max_s:
+            raise Failure(FailureCode.DURATION_LIMIT, f"{at_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")
+
+    def _pictures(self) -> Iterator[VideoFrame]:
+        for packet in self._packets():
+            if packet.pos is not None:
+                self._position_bytes = packet.pos
+            self.damaged += packet.is_corrupt
+            try:
+                frames = packet.decode()
+            except FFmpegError:
+                self.damaged += 1
+                continue
+            for frame in frames:
+                self.damaged += frame.is_corrupt
+                yield frame
+
+    def _packets(self) -> Iterator[Any]:
+        """The stream's packets, and at the end the empty one that flushes the decoder."""
+        errors = 0
+        while errors < DEMUX_ERRORS_MAX:
+            try:
+                for packet in self._container.demux(self._stream):
+                    errors = 0
+                    yield packet
+            except FFmpegError:
+                errors += 1
+                self.damaged += 1
+            else:
+                return
+
+
+@contextmanager
+def open_video(source: GrowingFile, *, limits: VideoLimits) -> Generator[Video]:
+    """The video in `source`, as soon as enough of it has arrived.
+
+    Raises `Failure`: `empty_media`, `unsupported_media` (no container that is let in), `unreadable_media` (a broken one),
+    `no_video_stream`, `too_many_pixels`, `duration_limit`, and what happened to the upload; `StoppedError`.
+    """
+    head = source.read_whole_at(0, HEAD_BYTES)
+    source.raise_if_over()
+    if not head:
+        raise Failure(FailureCode.EMPTY_MEDIA, "the file has no bytes")
+    kind = family(head)
+    with _opened(source, kind) as container:
+        stream = _video_stream(container)
+        _check_header(container, stream, limits)
+        stream.thread_type = "SLICE"  # frame threads hold back one frame each
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(limits.pixels_max)}  # a later frame may be larger
+        yield Video(container, stream, source, kind=kind, limits=limits)
+
+
+def must_wait_for_index(source: GrowingFile) -> bool:
+    """True if the frames of the file come before its index."""
+    kind = family(source.read_whole_at(0, HEAD_BYTES))
+    return kind is Family.MP4 and is_index_last(source.read_whole_at)
+
+
+def _opened(source: GrowingFile, kind: Family | None) -> InputContainer:
+    options = {
+        "format_whitelist": DEMUXERS,
+        "protocol_whitelist": NO_PROTOCOL,
+        "probesize": str(PROBE_BYTES),
+        "analyzeduration": "0",
+        "fpsprobesize": "0",
+    }
+    try:
+        return av.open(_reader(source, kind), "r", options=options, **_lenient_metadata())
+    except (FFmpegError, UnicodeDecodeError) as error:
+        source.raise_if_over()
+        if kind is None:
+            raise Failure(FailureCode.UNSUPPORTED_MEDIA, "no video container that is known here") from error
+        raise Failure(FailureCode.UNREADABLE_MEDIA, f"cannot be opened as {kind}: {error}") from error
+
+
+def _reader(source: GrowingFile, kind: Family | None) -> Progressive | Seekable:
+    """The shape of access that gives the first frame early.
+
+    A finished file may be sought in, which lets a badly interleaved one be read in order; a fragmented MP4 never, since
+    FFmpeg would walk every fragment first.
+    """
+    if kind is Family.MP4:
+        if is_index_last(source.read_whole_at):
+            return Seekable(source)
+        if is_fragmented(source.read_whole_at):
+            return Progressive(source)
+    return Seekable(source) if source.is_complete else Progressive(source)
+
+
+def _lenient_metadata() -> dict[str, Any]:
+    """PyAV 18 refuses a whole file for a title in Latin-1 unless told otherwise; PyAV 19 has lost the argument."""
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}  # noqa: PLR2004
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        kinds = ", ".join(sorted({each.type for each in container.streams})) or "nothing"
+        raise Failure(FailureCode.NO_VIDEO_STREAM, f"no video stream among its streams: {kinds}")
+    return stream
+
+
+def _check_header(container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
+    """Refuse what the header claims before a frame is decoded."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > limits.pixels_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
+    duration_s = (container.duration or 0) / 1_000_000
+    if duration_s > limits.duration_max_s:
+        raise Failure(FailureCode.DURATION_LIMIT, f"{duration_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")
+
+
+class _Timeline:
+    """Times of frames: since the first one, never falling, and made up from the rate where the file has none."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        rate = float(stream.average_rate or 0)
+        self._step_s = 1 / rate if math.isfinite(rate) and rate > 0 else FALLBACK_FRAME_S
+        self._origin_s: float | None = None
+        self._last_s: float | None = None
+
+    def at_s(self, frame: VideoFrame) -> float:
+        expected_s = 0.0 if self._last_s is None else self._last_s + self._step_s
+        stated_s = _stated_s(frame)
+        if stated_s is None:
+            at_s = expected_s
+        else:
+            if self._origin_s is None:
+                self._origin_s = stated_s - expected_s
+            at_s = max(stated_s - self._origin_s, self._last_s or 0.0)
+        self._last_s = at_s
+        return at_s
+
+
+def _stated_s(frame: VideoFrame) -> float | None:
+    if frame.pts is None or not frame.time_base:
+        return None
+    return float(frame.pts * frame.time_base)
