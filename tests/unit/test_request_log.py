@@ -24,9 +24,8 @@ async def lines_of(*, fails: bool = False) -> list[Any]:
         "query_string": b"token=secret",
         "headers": [(b"authorization", b"Bearer secret")],
     }
-    with structlog.testing.capture_logs() as lines:
-        with contextlib.suppress(ConnectionError):
-            await request_log(app)(scope, nothing, nothing)  # type: ignore[arg-type]
+    with structlog.testing.capture_logs() as lines, contextlib.suppress(ConnectionError):
+        await request_log(app)(scope, nothing, nothing)  # type: ignore[arg-type]
     return lines
 
 
