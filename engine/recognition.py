@@ -22,7 +22,7 @@ from engine.heads import (
 )
 from engine.preprocess import InputRule
 from engine.runtime import TensorSpec
-from engine.side_files import InputStatement, SideFile, Sides
+from engine.side_files import InputStatement, SideFile
 
 SIDE_PX_DEFAULT = 640
 """Side of the frames of a model with free sides whose side file states none."""
@@ -171,19 +171,6 @@ def _is_size_tensor(spec: TensorSpec) -> bool:
             return False
 
 
-<<<<<<< HEAD
-def _stated_size(stated: InputStatement) -> InputSize | None:
-    match stated.size:
-        case None:
-            return None
-        case int(side):
-            return InputSize(width=side, height=side)
-        case Sides(width=width, height=height):
-            return InputSize(width=width, height=height)
-
-
-=======
->>>>>>> engine-vision
 def _detr(outputs: Sequence[TensorSpec]) -> DetrHead | None:
     """Labels, corners and scores, in any order, told apart by rank and type."""
     at: dict[str, int] = {}
