@@ -20,7 +20,7 @@ from detections.answers import ClientError, ServiceError, TaskStatus
 from detections.local import LocalStack, StackError
 from detections.rabbitmq import free_port, is_free
 from tests.conftest import REPOSITORY
-from tests.media import MOVING, Container, write_video
+from tests.media import STATIC, Container, write_video
 from tests.processes import is_gone, processes_of, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -91,7 +91,7 @@ def port_of(url: str) -> int:
 
 
 def clip(folder: Path, name: str = "clip.mp4", **options: Any) -> Path:
-    return write_video(folder / name, **{"frames": 50, "container": Container.MP4_FRONT, "squares": MOVING, **options})
+    return write_video(folder / name, **{"frames": 50, "container": Container.MP4_FRONT, "squares": STATIC, **options})
 
 
 # Of the session's stack, which they leave as they found it
