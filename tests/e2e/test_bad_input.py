@@ -89,7 +89,7 @@ def test_a_missing_name_is_refused(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["..%2F..%2Fetc%2Fpasswd.mp4", "%2Fetc%2Fx.mp4", "C%3A%5Cx.mp4", "ünïcode.mp4".encode().decode("latin-1")]
+    "name", ["..%2F..%2Fetc%2Fpasswd.mp4", "%2Fetc%2Fx.mp4", "C%3A%5Cx.mp4", "%C3%BCn%C3%AFcode.mp4"]
 )
 def test_a_name_that_would_be_a_path_is_only_data(
     http: httpx.Client, stack: LocalStack, tmp_path: Path, name: str
@@ -290,9 +290,7 @@ async def test_a_command_that_cannot_be_read_becomes_a_dead_letter_with_the_reas
     assert (letter.body, letter.headers[topology.FAILURE_CODE_HEADER]) == (body, code)
 
 
-@pytest.mark.parametrize(
-    "path", ["../../etc/passwd", "/etc/passwd", "uploads/../../x", "outside", "http://127.0.0.1/x"]
-)
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "uploads/../../x", "outside"])
 async def test_a_path_outside_the_storage_is_never_opened(http: httpx.Client, stack: LocalStack, path: str) -> None:
     (stack.storage / "outside").unlink(missing_ok=True)
     (stack.storage / "outside").symlink_to("/etc/passwd")
