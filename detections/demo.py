@@ -32,7 +32,8 @@ from detections.model_files import DEFAULT_MODEL, find_model
 from detections.score import IOU_MIN, Score, score
 from detections.streaming import Course, Heard, Streaming, stream
 from detections.street import Street, write_clip
-from engine.images import draw_boxes, read_picture, write_picture
+from engine.drawing import draw_boxes, write_picture
+from engine.images import read_picture
 
 OUT = Path("out")
 UPLOAD_S = 15.0

@@ -16,7 +16,7 @@ from contracts.media import MediumKind, kind_by_extension
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from detections.looks import Looks
-from edge.digest import content_hash
+from edge.hashing import content_hash
 from engine.account import Finished, FrameReport, Progressed
 from engine.batching import Workers
 from engine.detector import Detector
