@@ -109,7 +109,10 @@ async def test_a_republished_event_is_shown_once_live_and_after_a_resume(rabbit:
         async with listening(edge, last_event_id=seen[-1].id, taskId=task) as (stream, _):
             seen += await stream.events(3)
         assert [event.sequence for event in seen] == list(range(1, 10))
-        async with serving(rabbit.url, tmp_path) as another, listening(another, last_event_id=seen[5].id) as (stream, _):
+        async with (
+            serving(rabbit.url, tmp_path) as another,
+            listening(another, last_event_id=seen[5].id) as (stream, _),
+        ):
             assert [event.sequence for event in await stream.events(3)] == [7, 8, 9]
             assert (await stream.event()).sequence == 1
 
@@ -222,7 +225,11 @@ async def test_what_nobody_can_read_is_skipped(rabbit: PrivateRabbit, tmp_path: 
 async def test_an_edge_started_before_its_broker_topology_survives_a_deleted_log(
     rabbit: PrivateRabbit, tmp_path: Path
 ) -> None:
-    async with publishing(rabbit.url) as publisher, serving(rabbit.url, tmp_path) as edge, listening(edge) as (stream, _):
+    async with (
+        publishing(rabbit.url) as publisher,
+        serving(rabbit.url, tmp_path) as edge,
+        listening(edge) as (stream, _),
+    ):
         await publisher.events(*reports(new_task(), 1, 20))
         last = (await stream.events(20))[-1]
         await asyncio.to_thread(rabbit.ctl, "delete_queue", topology.EVENTS_LOG)

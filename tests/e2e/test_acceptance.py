@@ -443,7 +443,12 @@ def test_nft_res_lim_03_at_most_300_detections(http: httpx.Client, tmp_path: Pat
 
 def test_nft_res_lim_04_logs_are_json_lines(system: LocalStack) -> None:
     for name in ("edge", "consumer-1"):
-        lines = [line for log in [system.logs / f"{name}.log"] for line in log.read_text().splitlines() if line.startswith("{")]
+        lines = [
+            line
+            for log in [system.logs / f"{name}.log"]
+            for line in log.read_text().splitlines()
+            if line.startswith("{")
+        ]
         assert lines
         assert all({"event", "level", "timestamp"} <= set(json.loads(line)) for line in lines)
 
