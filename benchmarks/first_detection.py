@@ -73,7 +73,8 @@ def _measure(client: httpx.Client, clip: Clip) -> Measured:
     sent = Sent(total_bytes=clip.path.stat().st_size)
     with client.stream("GET", "/detect/stream", params={"taskId": task_id}) as events:
         lines = events.iter_lines()
-        next(lines)  # the head's id: we are listening
+        while not next(lines).startswith("id:"):  # the head's id: we are listening
+            continue
         uploading = threading.Thread(target=_upload, args=(client, clip, task_id, sent))
         uploading.start()
         seen_at_s = _first_annotations(lines, sent)

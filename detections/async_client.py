@@ -22,6 +22,7 @@ from detections.answers import (
 )
 from detections.calls import Call, mapped
 from detections.following import Following, OnGap
+from detections.sending import send_in_thread
 from detections.uploading import Config, OnProgress, Upload
 
 _Answer = TypeVar("_Answer")
@@ -30,9 +31,9 @@ _Answer = TypeVar("_Answer")
 class AsyncClient:
     """`Client` for asyncio; the methods say what they do there."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, url: str = DEFAULT_URL) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.AsyncClient(base_url=self.url, transport=transport, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=self.url, trust_env=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,11 +69,8 @@ class AsyncClient:
         on_progress: OnProgress | None = None,
         bytes_per_s_max: float | None = None,
     ) -> Started:
-        with Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max) as upload:
-            try:
-                return await self._answer(calls.submit(upload), content=_body(upload, on_progress))
-            except UnreachableError as error:
-                raise calls.reason(error, await self._task_or_none(upload.task_id)) from error
+        upload = Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max)
+        return await send_in_thread(self.url, upload, on_progress)
 
     async def task(self, task_id: str) -> Task:
         return await self._answer(calls.task(task_id))
@@ -145,11 +143,6 @@ class AsyncClient:
         else:
             following.restore(task, await self.results(task_id))
 
-    async def _task_or_none(self, task_id: str) -> Task | None:
-        with contextlib.suppress(ClientError):
-            return await self.task(task_id)
-        return None
-
     async def _answer(self, call: Call[_Answer], **body: Any) -> _Answer:
         for _ in range(call.tries_max - 1):
             with contextlib.suppress(UnreachableError):
@@ -162,14 +155,6 @@ class AsyncClient:
         with mapped(self.url):
             response = await self._http.request(call.method, call.path, headers=call.headers, timeout=wait, **body)
         return call.answer(response)
-
-
-async def _body(upload: Upload, on_progress: OnProgress | None) -> AsyncIterator[bytes]:
-    chunks = upload.chunks()
-    while (chunk := await asyncio.to_thread(next, chunks, b"")) != b"":
-        await asyncio.sleep(upload.wait_s())
-        yield chunk
-        upload.count(chunk, on_progress)
 
 
 async def _flattened(

@@ -1,7 +1,7 @@
 """The service from Python: `Client`, and the same for asyncio, `AsyncClient`.
 
-What is asked and how answers are read lies in `calls`, how an upload goes in `uploading`, how a listener resumes in
-`following`. Here is only the carrying, and in `async_client` the same with `await`; httpx does the sockets.
+What is asked and how answers are read lies in `calls`, how an upload goes in `uploading` and `sending`, how a listener
+resumes in `following`. Here is only the carrying, and in `async_client` the same with `await`; httpx does the sockets.
 
     client = Client("http://127.0.0.1:8000")
     started = client.submit("clip.mp4")
@@ -35,6 +35,7 @@ from detections.answers import (
 from detections.async_client import AsyncClient
 from detections.calls import Call, mapped
 from detections.following import Following, OnGap
+from detections.sending import send
 from detections.uploading import Config, OnProgress, Progress, Upload
 
 __all__ = [
@@ -57,9 +58,9 @@ _Answer = TypeVar("_Answer")
 class Client:
     """One edge, or a balancer before several. Every method raises `ServiceError` or `UnreachableError`."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str = DEFAULT_URL) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, transport=transport, trust_env=False)
+        self._http = httpx.Client(base_url=self.url, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -104,10 +105,7 @@ class Client:
         Returns when the edge has all of it. Raises `OSError` if the file cannot be read.
         """
         with Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max) as upload:
-            try:
-                return self._answer(calls.submit(upload), content=_body(upload, on_progress))
-            except UnreachableError as error:
-                raise calls.reason(error, self._task_or_none(upload.task_id)) from error
+            return send(self._http, self.url, upload, on_progress)
 
     def task(self, task_id: str) -> Task:
         """Where a task stands."""
@@ -188,11 +186,6 @@ class Client:
         else:
             following.restore(task, self.results(task_id))
 
-    def _task_or_none(self, task_id: str) -> Task | None:
-        with contextlib.suppress(ClientError):
-            return self.task(task_id)
-        return None
-
     def _answer(self, call: Call[_Answer], **body: Any) -> _Answer:
         for _ in range(call.tries_max - 1):
             with contextlib.suppress(UnreachableError):
@@ -205,10 +198,3 @@ class Client:
         with mapped(self.url):
             response = self._http.request(call.method, call.path, headers=call.headers, timeout=wait, **body)
         return call.answer(response)
-
-
-def _body(upload: Upload, on_progress: OnProgress | None) -> Iterator[bytes]:
-    for chunk in upload.chunks():
-        time.sleep(upload.wait_s())
-        yield chunk
-        upload.count(chunk, on_progress)

@@ -144,7 +144,9 @@ class LocalStack:
         self._guard = Guard(lock=self._lock)
         supervisor = self._supervisor = Supervisor(self._guard, self._say)
         if "AMQP_URL" not in self._environ:
-            self._start_rabbit(supervisor, deadline_s)
+            self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
+        for program in self._rabbit.programs() if self._rabbit else ():
+            supervisor.start(program)  # the others wait for it by themselves
         for name, module in self._services():
             supervisor.start(self._program(name, module))
         self._wait_until_ready(supervisor, deadline_s)
@@ -155,16 +157,6 @@ class LocalStack:
             self._port = free_port()
         elif not is_free(self._port, self._host):
             raise StackError(f"port {self._port} is in use; name another one with --port")
-
-    def _start_rabbit(self, supervisor: Supervisor, deadline_s: float) -> None:
-        rabbit = self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
-        for program in rabbit.programs():
-            supervisor.start(program)
-        while not rabbit.speaks():
-            _raise_for_death(supervisor)
-            if time.monotonic() > deadline_s:
-                raise StackError(f"the broker does not answer; its log is {self.logs}/broker.log")
-            time.sleep(_POLL_S)
 
     def _services(self) -> list[tuple[str, str]]:
         return [("edge", "edge"), *((f"consumer-{number}", "consumers") for number in range(1, self.consumers + 1))]

@@ -182,7 +182,7 @@ def _said() -> Generator[None]:
     """What goes wrong is one line on stderr and an exit code."""
     try:
         yield
-    except (ClientError, Failure) as error:
+    except ClientError as error:
         _say(str(error))
         raise typer.Exit(EXIT_FAILED) from None
     except BrokenPipeError:  # whoever read our stdout has gone

@@ -67,7 +67,8 @@ class Child:
 class Supervisor:
     """Starts programs and, between `watch` and `stop`, starts again those that die."""
 
-    def __init__(self, guard: Guard, say: Say) -> None:
+    def __init__(self, guard: Guard, say: Say, *, deaths_max: int = DEATHS_MAX) -> None:
+        self._deaths_max = deaths_max
         self._guard = guard
         self._say = say
         self._children: list[Child] = []
@@ -142,7 +143,7 @@ class Supervisor:
         if time.monotonic() - child.started_s > STABLE_AFTER_S:
             child.deaths = 0
         child.deaths += 1
-        if child.deaths > DEATHS_MAX:
+        if child.deaths > self._deaths_max:
             child.is_given_up = True
             self._say(f"{death.with_last_lines()}\n{death.name} died {child.deaths} times in a row: left alone")
             return

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ _CHUNKS_PER_S = 50
 
 Config = DetectionOptions | dict[str, object] | str
 """The configuration of a task: a struct, the fields of CONTRACT section 2, or their JSON text."""
+
+
+class UploadStoppedError(Exception):
+    """The upload was broken off on purpose."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +63,7 @@ class Upload:
         self._config = config
         self._bytes_per_s_max = bytes_per_s_max
         self._started_s: float | None = None
+        self._stopped = threading.Event()
         if isinstance(file, (str, Path)):
             self.name = name or Path(file).name
             self._file = self._closing.enter_context(Path(file).open("rb"))  # noqa: SIM115 - it is entered right here
@@ -112,6 +118,15 @@ class Upload:
         if self._bytes_per_s_max is None:
             return 0.0
         return max(0.0, self._started_s + self.sent_bytes / self._bytes_per_s_max - now_s)
+
+    def wait(self) -> None:
+        """Wait until the next chunk may go. Raises `UploadStoppedError` once `stop` was called."""
+        if self._stopped.wait(self.wait_s()):
+            raise UploadStoppedError(self.name)
+
+    def stop(self) -> None:
+        """Send no more; called from another thread."""
+        self._stopped.set()
 
     def count(self, chunk: bytes, on_progress: OnProgress | None) -> None:
         """The transport has taken `chunk`."""

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
+from edge.clock import Clock, system_clock
 from edge.ports import CommandsOut
-from edge.storage import Clock, system_clock
 from edge.task_store import TaskStore
 
 RETRY_S = 1.0

@@ -9,10 +9,11 @@ from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import ReadOptions, read_options
 from contracts.storage import ExtentState
+from edge.growing_body import GrowingBody, UploadPlan
 from edge.multipart import ConfigRead, FileBegan, FileEnded, FilePart, FormParser
 from edge.ports import ConsumersSeen
 from edge.sniffing import SNIFFED_BYTES, kind_by_content
-from edge.storage import GrowingBody, UploadPlan, UploadStore
+from edge.storage import UploadStore
 from edge.upload import Inflow, UploadLimits, bounded, check_announced, store
 
 

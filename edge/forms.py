@@ -13,11 +13,12 @@ from contracts.storage import ExtentState, Seal, upload_medium
 from edge.announce import Announcer
 from edge.answers import Answers, Gone
 from edge.background import Background
+from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.form_intake import FormIntake, FormUpload, ReceivedForm
 from edge.idempotency import IdempotencyKeys
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
-from edge.storage import Clock, UploadStore, system_clock
+from edge.storage import UploadStore
 
 LASTING = frozenset(
     (

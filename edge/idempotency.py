@@ -12,8 +12,9 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Layout, create_record, read_record, replace_record
+from edge.clock import Clock, system_clock
+from edge.disk import storage_failures
 from edge.outcomes import AnyOutcome
-from edge.storage import Clock, storage_failures, system_clock
 
 KEY_CHARS_MAX = 255
 KEPT_FOR = timedelta(hours=24)
@@ -73,7 +74,11 @@ class IdempotencyKeys:
     def stale(self) -> Iterator[Path]:
         """The records that count no more."""
         for path in self.folder.glob("*.json"):
-            record = read_record(path, KeyRecord)
+            try:
+                record = read_record(path, KeyRecord)
+            except msgspec.DecodeError:  # written by another version: it answers nobody
+                yield path
+                continue
             if record is not None and self.is_stale(record):
                 yield path
 

@@ -14,11 +14,13 @@ from contracts.options import DetectionOptions
 from contracts.storage import ExtentState, Seal, upload_medium
 from edge.announce import Announcer
 from edge.background import Background
+from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
+from edge.growing_body import GrowingBody, UploadPlan
 from edge.outcomes import Started
 from edge.ports import TaskFeed
 from edge.racing import single_failure
-from edge.storage import Clock, GrowingBody, UploadPlan, UploadStore, system_clock
+from edge.storage import UploadStore
 from edge.upload import Inflow, UploadLimits, bounded, check_announced, store
 
 ATTEND_S = 1.0

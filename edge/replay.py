@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 from aio_pika.abc import AbstractConnection
@@ -48,18 +48,27 @@ class Replay:
         async with self._slots:
             if self._connection is None:
                 raise BrokerLostError("not connected to the broker")
-            async with log.reading(self._connection, offset, prefetch=self.settings.log_prefetch) as messages:
+            async with log.reading(self._connection, offset, prefetch=self.settings.log_turn_prefetch) as messages:
                 yield messages
 
 
 class LogReader:
-    """One listener's way through the log, from its place until it is back in the ring."""
+    """One listener's way through the log, from its place until it is back in the ring.
+
+    It keeps what it has opened from turn to turn, but no longer than a lease: a listener that stalls, or has far to go, does
+    not keep others from reading.
+    """
 
     def __init__(self, replay: Replay, wanted: Wanted) -> None:
         self._replay = replay
         self._settings = replay.settings
         self._wanted = wanted
         self._shown: Shown | None = None
+        self._turning = asyncio.Lock()
+        self._opened: AsyncExitStack | None = None
+        self._messages: AsyncIterator[log.Logged] | None = None
+        self._at = 0
+        self._lease: asyncio.Task[None] | None = None
 
     async def turn(self, offset: int, *, until: int) -> Turn:
         """The wanted events from `offset` to before `until`, a bounded number of them.
@@ -67,33 +76,61 @@ class LogReader:
         The first turn begins a window earlier, to learn what the listener was shown. Raises `BrokerLostError`, what the
         broker raises, `TimeoutError`.
         """
-        start = offset if self._shown else max(0, offset - self._settings.log_window_events)
-        shown = self._shown or Shown(tasks_max=self._settings.log_window_tasks_max)
-        async with self._replay.reading(start) as messages, asyncio.timeout(self._settings.log_batch_timeout_s):
-            turn = await self._read(messages, shown, offset, until)
-        self._shown = shown
-        return turn
+        async with self._turning:
+            try:
+                messages = self._messages if self._at == offset else None
+                messages = messages or await self._open(offset)
+                async with asyncio.timeout(self._settings.log_turn_timeout_s):
+                    turn = await self._read(messages, offset, until)
+            except BaseException:
+                self._shown = None  # what was read in between is lost
+                await self._close()
+                raise
+            self._at = turn.next_offset
+            return turn
 
-    async def _read(self, messages: AsyncIterator[log.Logged], shown: Shown, offset: int, until: int) -> Turn:
+    async def _open(self, offset: int) -> AsyncIterator[log.Logged]:
+        await self._close()
+        start = offset if self._shown else max(0, offset - self._settings.log_window_events)
+        self._shown = self._shown or Shown(tasks_max=self._settings.log_window_tasks_max)
+        self._opened = AsyncExitStack()
+        self._messages = await self._opened.enter_async_context(self._replay.reading(start))
+        self._lease = asyncio.create_task(self._end_lease())
+        return self._messages
+
+    async def _end_lease(self) -> None:
+        await asyncio.sleep(self._settings.log_lease_s)
+        async with self._turning:
+            self._lease = None
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._lease is not None:
+            self._lease.cancel()
+        opened, self._opened, self._messages, self._lease = self._opened, None, None, None
+        if opened is not None:
+            await opened.aclose()
+
+    async def _read(self, messages: AsyncIterator[log.Logged], offset: int, until: int) -> Turn:
         texts: list[bytes] = []
-        room = self._settings.log_batch_bytes_max
+        room = self._settings.stream_send_bytes_max
         first: int | None = None
         async for message in messages:
             first = message.offset if first is None else first
-            text = self._text(message, shown)
+            text = self._text(message)
             if text and message.offset >= offset:
                 texts.append(text)
                 room -= len(text)
             following = message.offset + 1
-            if following >= until or room <= 0 or following - offset >= self._settings.log_batch_events_max:
+            if following >= until or room <= 0 or following - offset >= self._settings.log_turn_events_max:
                 return Turn(b"".join(texts), following, first if first > offset else None)
         raise BrokerLostError("the log ended")
 
-    def _text(self, message: log.Logged, shown: Shown) -> bytes:
+    def _text(self, message: log.Logged) -> bytes:
         """The event as this listener sees it; empty if it does not."""
         event = message.event
-        if event is None or self._wanted.task_id not in {None, event.task_id}:
+        if event is None or self._shown is None or self._wanted.task_id not in {None, event.task_id}:
             return b""
-        if not shown.admit(event) or not self._wanted.matches(event):
+        if not self._shown.admit(event) or not self._wanted.matches(event):
             return b""
         return encode_event(message.offset, event).text

@@ -81,13 +81,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_window_tasks_max: Annotated[
         int, Meta(ge=1, le=1_000_000, description="tasks remembered per listener while it reads the log")
     ] = 256
-    log_batch_events_max: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="events one turn of a log reader looks at")
+    log_turn_prefetch: Annotated[
+        int, Meta(ge=1, le=10_000, description="unread messages on the way to a log reader")
+    ] = 50
+    log_turn_events_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="events a log reader looks at between two sends")
     ] = 2_000
-    log_batch_bytes_max: Annotated[
-        int, Meta(ge=1, le=16_777_216, description="bytes one turn of a log reader hands to its listener")
-    ] = 131_072
-    log_batch_timeout_s: Annotated[float, Meta(gt=0, le=300, description="s one turn of a log reader may take")] = 15.0
+    log_turn_timeout_s: Annotated[float, Meta(gt=0, le=300, description="s a log reader may take for one send")] = 15.0
+    log_lease_s: Annotated[
+        float, Meta(gt=0, le=60, description="s a slow listener keeps a log reader before the next one may read")
+    ] = 1.0
 
     presence_expiry_s: Annotated[
         float, Meta(gt=0, le=60, description="s after its last heartbeat that a consumer counts as gone")
@@ -108,6 +111,12 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10.0
     answer_wait_s: Annotated[
         float, Meta(gt=0, le=86_400, description="s a client of POST /detect waits for its detections; then 504")
+    ] = 300.0
+    tasks_kept_s: Annotated[
+        float, Meta(gt=0, description="s that tasks and their results are kept after their end")
+    ] = 2_592_000.0
+    sweep_interval_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="s between two looks for what has had its time")
     ] = 300.0
     disk_threads: Annotated[int, Meta(ge=1, le=1_000, description="threads that read and write the storage")] = 32
 

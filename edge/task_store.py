@@ -16,7 +16,8 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.media import MediumKind
 from contracts.results import last_checkpoint, latest_epoch, reports
 from contracts.storage import Layout, Lease, Seal, TaskRecord, create_record, read_record
-from edge.storage import Clock, storage_failures, system_clock
+from edge.clock import Clock, system_clock
+from edge.disk import storage_failures
 
 
 class TaskStatus(StrEnum):

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from contracts.failures import Failure, FailureCode
+from edge.growing_body import GrowingBody
 from edge.racing import single_failure
-from edge.storage import GrowingBody
 
 BATCH_BYTES = 256 * 1024
 """A batch of this size is written at once."""

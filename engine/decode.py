@@ -53,7 +53,13 @@ class Video:
     """An open video. `frames` is read once, by one thread; the counters belong to the frames read so far."""
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, source: GrowingFile, limits: VideoLimits
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        source: GrowingFile,
+        *,
+        kind: Family | None,
+        limits: VideoLimits,
     ) -> None:
         self.damaged = 0
         """Packets that could not be decoded, and frames that the decoder had to patch."""
@@ -61,6 +67,7 @@ class Video:
         self._container = container
         self._stream = stream
         self._source = source
+        self._kind = kind
         self._limits = limits
         self._position_bytes = 0
 
@@ -77,12 +84,12 @@ class Video:
             self.decoded += 1
         self._source.raise_if_over()
 
-    def is_partial(self, kind: Family | None) -> bool:
+    def is_partial(self) -> bool:
         """True if something was lost on the way to the last frame, as far as that can be known; asked at the end."""
         total_bytes = self._source.total_bytes
         if self.damaged or total_bytes is None:
             return bool(self.damaged)
-        return is_cut(kind, self._source.read_whole_at, size_bytes=total_bytes)
+        return is_cut(self._kind, self._source.read_whole_at, size_bytes=total_bytes)
 
     def _check_limits(self, at_s: float) -> None:
         limits = self._limits
@@ -138,17 +145,13 @@ def open_video(source: GrowingFile, *, limits: VideoLimits) -> Generator[Video]:
         stream.thread_type = "SLICE"  # frame threads hold back one frame each
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(limits.pixels_max)}  # a later frame may be larger
-        yield Video(container, stream, source, limits)
-
-
-def sniffed_family(source: GrowingFile) -> Family | None:
-    """The container that the first bytes announce."""
-    return family(source.read_whole_at(0, HEAD_BYTES))
+        yield Video(container, stream, source, kind=kind, limits=limits)
 
 
 def must_wait_for_index(source: GrowingFile) -> bool:
     """True if the frames of the file come before its index."""
-    return sniffed_family(source) is Family.MP4 and is_index_last(source.read_whole_at)
+    kind = family(source.read_whole_at(0, HEAD_BYTES))
+    return kind is Family.MP4 and is_index_last(source.read_whole_at)
 
 
 def _opened(source: GrowingFile, kind: Family | None) -> InputContainer:

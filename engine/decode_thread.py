@@ -16,8 +16,8 @@ from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.batching import Detections, Workers
-from engine.decode import VideoLimits, must_wait_for_index, open_video, sniffed_family
-from engine.growing_file import GrowingFile, MediumFile, StoppedError
+from engine.decode import VideoLimits, must_wait_for_index, open_video
+from engine.growing_file import GrowingFile, MediumFile, StoppedError, Time
 from engine.orientation import Size
 from engine.sampling import is_sampled
 from engine.video_frame import DecodedFrame
@@ -61,6 +61,7 @@ class DecodeThread:
         options: DetectionOptions,
         resume: Checkpoint | None,
         limits: VideoLimits,
+        passing: Time,
     ) -> None:
         self._medium = medium
         self._workers = workers
@@ -69,6 +70,7 @@ class DecodeThread:
         self._marked_s = resume.at_s if resume else 0.0
         self._percent = resume.percent if resume else 0
         self._limits = limits
+        self._passing = passing
         self._stream = f"video-{next(_stream_numbers)}"
         self._halt = threading.Event()
         self._results: queue.Queue[Looked | Over] = queue.Queue(AHEAD_MAX)
@@ -124,7 +126,7 @@ class DecodeThread:
             return Over(decoded=self._decoded, failure=failure)
 
     def _decode(self) -> Over:
-        with GrowingFile(self._medium, stop=self._halt) as source:
+        with GrowingFile(self._medium, stop=self._halt, passing=self._passing) as source:
             self._source = source
             self._is_before_index = must_wait_for_index(source)
             with open_video(source, limits=self._limits) as video:
@@ -137,7 +139,7 @@ class DecodeThread:
                 source.raise_if_over()
                 if video.decoded == 0:
                     raise _nothing_decoded(video.damaged)
-                return Over(decoded=video.decoded, is_partial=video.is_partial(sniffed_family(source)))
+                return Over(decoded=video.decoded, is_partial=video.is_partial())
 
     def _look(self, frame: DecodedFrame, source: GrowingFile) -> None:
         is_wanted = is_sampled(frame.index, period=self._options.frame_period_recognition)

@@ -40,6 +40,16 @@ class MediumFile(msgspec.Struct, frozen=True, kw_only=True):
     extent: Path | None = None
 
 
+class Time(msgspec.Struct, frozen=True, kw_only=True):
+    """How time passes; a test brings its own."""
+
+    now_s: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+REAL_TIME = Time()
+
+
 class StoppedError(Exception):
     """The caller asked to stop, or the reader was closed; there is nothing to report about it."""
 
@@ -50,21 +60,14 @@ class GrowingFile:
     Used by one thread; `is_starving` and `total_bytes` may be looked at by others.
     """
 
-    def __init__(
-        self,
-        medium: MediumFile,
-        *,
-        stop: threading.Event | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, medium: MediumFile, *, stop: threading.Event | None = None, passing: Time = REAL_TIME) -> None:
         """Open the file. Raises `Failure(medium_missing)` if it, or its extent, is not there."""
         self.is_starving = False
         self._stop = stop or threading.Event()
-        self._clock = clock
-        self._sleep = sleep
+        self._now_s = passing.now_s
+        self._sleep = passing.sleep
         self._failure: Failure | None = None
-        self._heard_at_s = self._looked_at_s = clock()
+        self._heard_at_s = self._looked_at_s = passing.now_s()
         try:
             self._file = medium.path.open("rb", buffering=0)
         except OSError as error:
@@ -135,16 +138,16 @@ class GrowingFile:
 
     def _wait_for(self, offset: int) -> int:
         """Bytes that may be read at `offset`, waiting for the first of them; 0 at the end or when it is over."""
-        if self._clock() - self._looked_at_s > EXTENT_AGE_MAX_S:
+        if self._now_s() - self._looked_at_s > EXTENT_AGE_MAX_S:
             self._look()
-        starving_since_s = self._clock()
+        starving_since_s = self._now_s()
         while not self._is_over():
             available = readable_bytes(self._extent, offset)
             if available > 0 or _is_behind_end(self._extent, offset):
                 self.is_starving = False
                 return available
             self.is_starving = True
-            is_idle = self._clock() - starving_since_s > IDLE_AFTER_S
+            is_idle = self._now_s() - starving_since_s > IDLE_AFTER_S
             self._sleep(IDLE_POLL_S if is_idle else STARVING_POLL_S)
             self._look()
         self.is_starving = False
@@ -157,7 +160,7 @@ class GrowingFile:
         """Read the extent again; an upload that has gone wrong becomes the failure of this reader."""
         if self._path is None or self._extent.state is ExtentState.SEALED:
             return
-        self._looked_at_s = self._clock()
+        self._looked_at_s = self._now_s()
         before = self._extent
         try:
             self._extent = self._read_extent()
@@ -186,7 +189,7 @@ class GrowingFile:
 
     def _read_promised(self, offset: int, count: int) -> bytes:
         """Bytes that the extent promises; another host may see the extent before it sees them."""
-        deadline_s = self._clock() + PROMISED_WAIT_MAX_S
+        deadline_s = self._now_s() + PROMISED_WAIT_MAX_S
         while not self._stop.is_set():
             try:
                 self._file.seek(offset)
@@ -196,7 +199,7 @@ class GrowingFile:
                 break
             if content:
                 return content
-            if self._clock() > deadline_s:
+            if self._now_s() > deadline_s:
                 detail = f"byte {offset} is promised by the extent and missing from the body"
                 self._failure = Failure(FailureCode.MEDIUM_MISSING, detail)
                 break

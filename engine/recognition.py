@@ -22,7 +22,7 @@ from engine.heads import (
 )
 from engine.preprocess import InputRule
 from engine.runtime import TensorSpec
-from engine.side_files import InputStatement, SideFile, Sides
+from engine.side_files import InputStatement, SideFile
 
 SIDE_PX_DEFAULT = 640
 """Side of the frames of a model with free sides whose side file states none."""
@@ -63,7 +63,7 @@ def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], sid
     spec = pictures[0]
     layout = _layout(spec, side.input) or "NCHW"
     height, width = spec.shape[2:] if layout == "NCHW" else spec.shape[1:3]
-    stated = _stated_size(side.input)
+    stated = InputSize(width=side.input.size[0], height=side.input.size[1]) if side.input.size else None
     if stated and ((width or stated.width) != stated.width or (height or stated.height) != stated.height):
         raise Failure(
             FailureCode.MODEL_CORRUPT,
@@ -169,16 +169,6 @@ def _is_size_tensor(spec: TensorSpec) -> bool:
             return spec.dtype == "int64"
         case _:
             return False
-
-
-def _stated_size(stated: InputStatement) -> InputSize | None:
-    match stated.size:
-        case None:
-            return None
-        case int(side):
-            return InputSize(width=side, height=side)
-        case Sides(width=width, height=height):
-            return InputSize(width=width, height=height)
 
 
 def _detr(outputs: Sequence[TensorSpec]) -> DetrHead | None:

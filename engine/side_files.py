@@ -21,13 +21,6 @@ Resize = Literal["letterbox", "letterbox_top_left", "stretch", "native"]
 HeadName = Literal["yolox", "yolov8", "detr", "end_to_end", "flat"]
 
 
-class Sides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Pixels. A struct, not a pair: msgspec 0.22 crashes in garbage collection on a union with a fixed tuple."""
-
-    width: Side
-    height: Side
-
-
 class InputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model wants its pixels, as far as its file does not say it."""
 
@@ -39,8 +32,8 @@ class InputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     std: tuple[Positive, Positive, Positive] | None = None
     """Divided by after `mean`."""
     resize: Resize | None = None
-    size: Side | Sides | None = None
-    """The side of a square, or both sides; for a model with free sides the size of its frames and tiles."""
+    size: tuple[Side, Side] | None = None
+    """Width and height, pixels; for a model with free sides the size of its frames and tiles."""
     multiple: Annotated[int, Meta(ge=1, le=256)] | None = None
     """Free sides are padded to a multiple of this."""
     pad: Annotated[int, Meta(ge=0, le=255)] | None = None

@@ -5,8 +5,7 @@ frames and applies the reporting rule, so a report never waits for a decoder tha
 """
 
 import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import CancelledError
 
 from contracts.options import DetectionOptions
@@ -15,7 +14,7 @@ from engine.account import Account, Finished, FrameReport, Progressed
 from engine.batching import Workers
 from engine.decode import VideoLimits
 from engine.decode_thread import DecodeThread, Over
-from engine.growing_file import MediumFile
+from engine.growing_file import REAL_TIME, MediumFile, Time
 
 PROGRESS_S = 1.0
 
@@ -30,7 +29,7 @@ def watch_video(
     stop: threading.Event,
     resume: Checkpoint | None = None,
     limits: VideoLimits | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    passing: Time = REAL_TIME,
 ) -> Generator[Seen]:
     """What is seen in a video, in the order of its frames.
 
@@ -39,9 +38,10 @@ def watch_video(
     With `resume`, frames up to that checkpoint are decoded again and neither looked at nor counted again.
     Closing the generator ends its thread and closes the file.
     """
-    decoder = DecodeThread(medium, workers=workers, options=options, resume=resume, limits=limits or VideoLimits())
+    limits = limits or VideoLimits()
+    decoder = DecodeThread(medium, workers=workers, options=options, resume=resume, limits=limits, passing=passing)
     account = Account(options, resume)
-    progress = _Progress(clock)
+    progress = _Progress(passing)
     try:
         while not stop.is_set():
             looked = decoder.next_result()
@@ -62,14 +62,14 @@ def watch_video(
 class _Progress:
     """When it is time to say that the task is alive."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._said_at_s = clock()
+    def __init__(self, passing: Time) -> None:
+        self._now_s = passing.now_s
+        self._said_at_s = passing.now_s()
         self._said: str | None = None
 
     def is_due(self, waiting_for: str | None) -> bool:
         """True if a second has passed since it was last true, or the waiting state has changed."""
-        now_s = self._clock()
+        now_s = self._now_s()
         if now_s - self._said_at_s < PROGRESS_S and waiting_for == self._said:
             return False
         self._said_at_s, self._said = now_s, waiting_for

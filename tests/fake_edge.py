@@ -69,6 +69,9 @@ class FakeEdge:
         self.first_offset = 0
         """What lies before is no longer in the log: asking for it gives a `gap`."""
         self.refuse_upload_at_bytes: int | None = None
+        """Answer 422 and close when so many have come, the task having failed."""
+        self.is_full = False
+        """Answer 507 and close as soon as a body begins."""
         self.answers_before: list[Response[Any]] = []
         """Given to the next requests in place of the real answers."""
 
@@ -181,15 +184,15 @@ class FakeEdge:
         received = self.uploads[task_id] = Received(headers=dict(request.headers))
         reports = 0
         async for chunk in request.stream():
+            if self.is_full:
+                return closing(problem(507, "storage_full", "0 bytes free"))
             received.body += chunk
             while len(received.body) >= (reports + 1) * self._report_every_bytes:
                 reports += 1
                 self.report(task_id, reports)
             if self.refuse_upload_at_bytes is not None and len(received.body) >= self.refuse_upload_at_bytes:
                 self.end(task_id, FailureRecord(code=FailureCode.NO_VIDEO_STREAM, detail="only sound in it"))
-                refused = problem(422, "no_video_stream", "only sound in it")
-                refused.headers["connection"] = "close"
-                return refused
+                return closing(problem(422, "no_video_stream", "only sound in it"))
         received.is_whole = True
         self.end(task_id)
         return Response({"status": "started", "mediaId": f"m-{task_id}", "taskId": task_id}, status_code=202)
@@ -230,6 +233,12 @@ def problem(status: int, code: str, detail: str) -> Response[Any]:
     """An RFC 9457 answer."""
     body = {"type": "about:blank", "title": "no", "status": status, "detail": detail, "code": code}
     return Response(msgspec.json.encode(body), status_code=status, media_type="application/problem+json")
+
+
+def closing(response: Response[Any]) -> Response[Any]:
+    """The answer, after which the server closes whatever is still on its way."""
+    response.headers["connection"] = "close"
+    return response
 
 
 def file_name(received: Received) -> str:

@@ -51,13 +51,16 @@ class OnnxRuntime:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _QUIET
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+            # without its own fallback, which prints to the standard output and tries the same again
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=list(providers), enable_fallback=0
+            )
             self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+            self._inputs = tuple(_spec(node) for node in self._session.get_inputs())
+            self._outputs = tuple(_spec(node) for node in self._session.get_outputs())
         except _ERRORS as error:
             raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: {_one_line(error)}") from error
         self._asked = tuple(providers)
-        self._inputs = tuple(_spec(node) for node in self._session.get_inputs())
-        self._outputs = tuple(_spec(node) for node in self._session.get_outputs())
         self._names = [spec.name for spec in self._outputs]
 
     @property

@@ -104,12 +104,14 @@ class ScriptedRuntime:
     def _seen(self, image: NDArray[np.uint8]) -> list[list[float]]:
         """Rows x1, y1, x2, y2, score, class, the most confident first. image: uint8[H, W, 3], RGB."""
         rows: list[list[float]] = []
-        pixels = image.astype(np.int16)
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.int16)
         for entry in self._script.objects:
-            distances = np.abs(pixels - np.array(entry.rgb, np.int16)).max(axis=2)
+            is_alike = np.ones(image.shape[:2], np.bool_)
+            for plane, level in zip(planes, entry.rgb, strict=True):
+                is_alike &= np.abs(plane - level) <= self._script.tolerance
             rows += [
                 [*blob.corners, entry.confidence, float(entry.class_num)]
-                for blob in blobs(distances <= self._script.tolerance)
+                for blob in blobs(is_alike)
                 if blob.area_px >= self._script.area_min_px
             ]
         return sorted(rows, key=lambda row: -row[4])
@@ -124,6 +126,8 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
 
 def blobs(mask: NDArray[np.bool_]) -> list[Blob]:
     """The connected (4-neighbours) areas of a mask bool[H, W], from top to bottom."""
+    if not mask.any():
+        return []
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
     runs = [(int(y), int(x1), int(x2)) for (y, x1), (_, x2) in zip(starts, ends, strict=True)]

@@ -17,11 +17,21 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from contracts import topology, wire
 from contracts.commands import AnyCommand, CancelTask
-from contracts.events import AnyEvent, FrameDetected, TaskEnded
-from contracts.storage import EXTENT_BYTES, Extent, ExtentState, Layout, Seal, create_record, pack_extent
+from contracts.events import AnyEvent, ConsumerSeen, FrameDetected, TaskEnded
+from contracts.storage import (
+    EXTENT_BYTES,
+    Extent,
+    ExtentState,
+    Layout,
+    Lease,
+    Seal,
+    create_record,
+    pack_extent,
+    read_record,
+)
 from tests.conftest import REPOSITORY
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 def new_task_id() -> str:
@@ -142,6 +152,23 @@ class Stage:
     async def cancel(self, task_id: str) -> None:
         exchange = await self._channel.get_exchange(topology.CONTROL, ensure=False)
         await exchange.publish(aio_pika.Message(wire.encode(CancelTask(task_id=task_id))), routing_key="")
+
+    def holder_of(self, task_id: str) -> int | None:
+        """The process id of the consumer that holds a task."""
+        lease = read_record(self.layout.lease(task_id), Lease)
+        return None if lease is None else int(lease.owner.split(":")[1])
+
+    async def listen_to_presence(self) -> list[ConsumerSeen]:
+        """What consumers say of themselves from now on."""
+        seen: list[ConsumerSeen] = []
+
+        async def remember(message: AbstractIncomingMessage) -> None:
+            seen.append(wire.decode_presence(message.body))
+
+        queue = await self._channel.declare_queue(exclusive=True)
+        await queue.bind(topology.PRESENCE)
+        await queue.consume(remember, no_ack=True)
+        return seen
 
     async def ready_messages(self, queue: str) -> int:
         declared = await self._channel.declare_queue(queue, passive=True)

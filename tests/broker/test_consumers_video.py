@@ -1,25 +1,29 @@
-"""A video's way through a real consumer process and a real broker."""
+"""A video's way through real consumer processes and a real broker, also when they are killed on the way."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
+from contracts import topology
 from contracts.commands import DetectVideo
 from contracts.detections import Counts
-from contracts.events import TaskEnded
-from contracts.media import MediumKind
+from contracts.events import FrameDetected, TaskEnded
+from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
+from contracts.results import reports
 from contracts.storage import read_record, upload_medium
 from detections.rabbitmq import PrivateRabbit
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model, stage, until
-from tests.media import Container, write_video
+from tests.media import STATIC, Container, write_video
 
 pytestmark = pytest.mark.broker
 
 
 def red_clip(folder: Path, *, frames: int = 40) -> bytes:
-    """A clip in which a red square moves: every sampled frame is worth a report."""
-    return write_video(folder / "clip", frames=frames, container=Container.MP4_FRAGMENTED).read_bytes()
+    """A clip with a red square: every frame is reported, since no time has to pass between reports."""
+    return write_video(folder / "clip", frames=frames, squares=STATIC, container=Container.MP4_FRAGMENTED).read_bytes()
 
 
 EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
@@ -48,3 +52,133 @@ async def test_a_video_is_reported_while_it_is_still_being_uploaded(rabbit: Priv
     assert (end.sequence, end.media_id, end.failure, end.percent) == (41, "abc", None, 100)
     assert end.counts == Counts(decoded=40, sampled=40, inferred=40, reported=40)
     assert read_record(on.layout.end(task_id), TaskEnded) == end
+
+
+def whole(folder: Path, name: str, *, frames: int) -> DetectVideo:
+    """A command for a video that lies whole in the media root `videos`."""
+    write_video(folder / name, frames=frames, squares=STATIC)
+    medium = Medium(root="videos", path=name, kind=MediumKind.VIDEO, media_id="v")
+    return DetectVideo(task_id=new_task_id(), medium=medium, options=EVERY_FRAME)
+
+
+def each_once(seen: list[FrameDetected]) -> list[FrameDetected]:
+    """What a reader keeps who has seen a number already, or a later one."""
+    kept: list[FrameDetected] = []
+    for report in seen:
+        if not kept or report.sequence > kept[-1].sequence:
+            kept.append(report)
+    return kept
+
+
+async def test_a_killed_consumer_is_replaced_and_no_report_is_lost_or_numbered_twice(
+    rabbit: PrivateRabbit, tmp_path: Path
+) -> None:
+    model = scripted_model(tmp_path, delay_s=0.03)
+    command = whole(tmp_path, "a.mp4", frames=100)
+    async with stage(rabbit.url, tmp_path) as on:
+        consumers = [on.consumer(model=model, VIDEOS_DIR=str(tmp_path)) for _ in range(2)]
+        await asyncio.gather(*(consumer.until_ready() for consumer in consumers))
+        await on.command(command)
+        await until(lambda: len(on.reports(command.task_id)) >= 20)
+        killed_at_s = time.monotonic()
+        before = len(on.reports(command.task_id))
+        (holder,) = (consumer for consumer in consumers if consumer.process.pid == on.holder_of(command.task_id))
+        holder.kill()
+        await until(lambda: len({report.epoch for report in on.reports(command.task_id)}) == 2)
+        silence_s = time.monotonic() - killed_at_s
+        end = await on.end_of(command.task_id)
+
+    kept = each_once(on.reports(command.task_id))
+    assert [report.sequence for report in kept] == list(range(1, 101))
+    assert [report.frame_index for report in kept] == list(range(100))
+    assert before < 100, "it was killed in the middle"
+    assert silence_s < 5
+    assert (end.sequence, end.failure, end.epoch) == (101, None, 2)
+    assert end.counts == Counts(decoded=100, sampled=100, inferred=100, reported=100)
+    assert [report.sequence for report in reports(on.layout, command.task_id)] == list(range(1, 101))
+
+
+async def test_a_terminated_consumer_hands_its_video_on_at_once(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    model = scripted_model(tmp_path, delay_s=0.03)
+    command = whole(tmp_path, "a.mp4", frames=100)
+    async with stage(rabbit.url, tmp_path) as on:
+        consumers = [on.consumer(model=model, VIDEOS_DIR=str(tmp_path)) for _ in range(2)]
+        await asyncio.gather(*(consumer.until_ready() for consumer in consumers))
+        await on.command(command)
+        await until(lambda: len(on.reports(command.task_id)) >= 20)
+        (holder,) = (consumer for consumer in consumers if consumer.process.pid == on.holder_of(command.task_id))
+        asked_at_s = time.monotonic()
+        code = await holder.terminate()
+        stopped_s = time.monotonic() - asked_at_s
+        end = await on.end_of(command.task_id)
+
+    assert code == 0, holder.output
+    assert stopped_s < 5
+    assert '"handed on"' in holder.output
+    assert [report.sequence for report in each_once(on.reports(command.task_id))] == list(range(1, 101))
+    assert (end.sequence, end.failure, end.epoch) == (101, None, 2)
+
+
+async def test_a_video_without_another_consumer_waits_for_the_next_one(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    model = scripted_model(tmp_path, delay_s=0.03)
+    command = whole(tmp_path, "a.mp4", frames=60)
+    async with stage(rabbit.url, tmp_path) as on:
+        first = on.consumer(model=model, VIDEOS_DIR=str(tmp_path))
+        await first.until_ready()
+        await on.command(command)
+        await until(lambda: len(on.reports(command.task_id)) >= 10)
+        assert await first.terminate() == 0
+        assert await on.ready_messages(topology.VIDEO_COMMANDS) == 1
+        await on.consumer(model=model, VIDEOS_DIR=str(tmp_path)).until_ready()
+        end = await on.end_of(command.task_id)
+
+    assert [report.sequence for report in each_once(on.reports(command.task_id))] == list(range(1, 61))
+    assert end.failure is None
+
+
+async def test_a_cancelled_video_ends_within_a_second(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    async with stage(rabbit.url, tmp_path) as on:
+        await on.consumer(model=scripted_model(tmp_path)).until_ready()
+        task_id = new_task_id()
+        upload = Upload(on.layout, task_id)
+        upload.write(red_clip(tmp_path))
+        await on.command(growing(task_id))
+        await until(lambda: len(on.reports(task_id)) >= 30)
+        asked_at_s = time.monotonic()
+        await on.cancel(task_id)
+        end = await on.end_of(task_id)
+        took_s = time.monotonic() - asked_at_s
+
+    assert end.is_cancelled
+    assert took_s < 1.5, "a second, and what a busy machine adds"
+    assert len(list(reports(on.layout, task_id))) == end.sequence - 1
+
+
+async def test_the_same_command_twenty_times_is_one_task(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    command = whole(tmp_path, "a.mp4", frames=20)
+    after = whole(tmp_path, "b.mp4", frames=1)
+    async with stage(rabbit.url, tmp_path) as on:
+        for _ in range(20):
+            await on.command(command)
+        await on.command(after)
+        for _ in range(2):
+            on.consumer(model=scripted_model(tmp_path, delay_s=0.02), VIDEOS_DIR=str(tmp_path))
+        await on.end_of(command.task_id)
+        await on.end_of(after.task_id)
+
+    assert [report.sequence for report in on.reports(command.task_id)] == list(range(1, 21))
+    assert len(on.ends(command.task_id)) == 1
+
+
+async def test_many_videos_share_one_consumer(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    commands = [whole(tmp_path, f"{number}.mp4", frames=10) for number in range(12)]
+    async with stage(rabbit.url, tmp_path) as on:
+        await on.consumer(model=scripted_model(tmp_path), VIDEOS_DIR=str(tmp_path)).until_ready()
+        for command in commands:
+            await on.command(command)
+        for command in commands:
+            await on.end_of(command.task_id)
+
+    assert [[report.sequence for report in on.reports(command.task_id)] for command in commands] == [
+        list(range(1, 11))
+    ] * 12

