@@ -50,7 +50,9 @@ class Following:
         self._on_gap = on_gap
         self._parser = SseParser(last_event_id=last_event_id)
         self._arrived: deque[SseEvent | DetectionEvent] = deque()
-        self._sequence = 0
+        self._sequence: int | None = None if last_event_id else 0
+        """Of the last event given; None while whoever resumes has not said it."""
+        self._looked_before: int | None = None
         self._retries_max = retries_max
         self._has_received = False
         self._retries = 0
@@ -106,6 +108,10 @@ class Following:
             event = self._understood(self._arrived.popleft())
             if event is None or self._is_known(event):
                 continue
+            if self._is_early(event):  # reports are stored before they are told, so what is between can be read
+                self._arrived.appendleft(event)
+                self.wants_stored, self._looked_before = True, event.sequence
+                return
             self._sequence = event.sequence or self._sequence
             self.is_over = self.task_id is not None and event.media_status is not MediaStatus.AI_PROCESSING
             yield event
@@ -124,8 +130,14 @@ class Following:
             case _:
                 return None  # named events of a later version
 
+    def _is_early(self, event: DetectionEvent) -> bool:
+        """Whether reports before this one are missing: an edge leaves out what reached the log in another order."""
+        if self.task_id is None or event.sequence is None or self._sequence is None:
+            return False
+        return event.sequence > self._sequence + 1 and event.sequence != self._looked_before
+
     def _is_known(self, event: DetectionEvent) -> bool:
-        return self.task_id is not None and event.sequence is not None and event.sequence <= self._sequence
+        return self.task_id is not None and event.sequence is not None and event.sequence <= (self._sequence or 0)
 
 
 def _end(task: Task, reports: list[DetectionEvent]) -> list[DetectionEvent]:

@@ -18,8 +18,9 @@ from detections import guard
 
 LOG_BYTES_MAX = 10_000_000
 """Of one log file; one older generation is kept beside it."""
-LAST_LINES_MAX = 20
-_LAST_BYTES_MAX = 8_000
+LAST_LINES_MAX = 60
+"""A broker that does not boot names the reason first and then its 50 lines of Erlang."""
+_LAST_BYTES_MAX = 16_000
 _KILLED_WAIT_S = 10.0
 # Held back by `read` until the guard knows the group: killed before that, we leave a shell that reads the end of its input
 _HELD_BACK = ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sh")

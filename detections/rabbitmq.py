@@ -23,7 +23,7 @@ CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
 INSTALL_HINT = "apt-get install rabbitmq-server"
 _SCRIPTS = Path("/usr/lib/rabbitmq/bin")  # not /usr/sbin, whose wrapper changes user and folder
 _NODE = "detections@localhost"  # the same at every start, or the data would belong to another node
-_PORTS = range(20_000, 32_000)
+PORTS = range(20_000, 32_000)
 _PORT_TRIES_MAX = 100
 _HELLO = b"AMQP\0\0\x09\x01"
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
     Below the range of outgoing connections (32768 on Linux): a server that comes back finds its port still free.
     """
-    for port in random.sample(_PORTS, k=_PORT_TRIES_MAX):
+    for port in random.sample(PORTS, k=_PORT_TRIES_MAX):
         if is_free(port):
             return port
     with socket.socket() as probe:

@@ -14,7 +14,6 @@ from contracts.options import DetectionOptions
 from contracts.storage import ExtentState, Seal, upload_medium
 from edge.announce import Announcer
 from edge.background import Background
-from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.outcomes import Started
@@ -47,14 +46,12 @@ class VideoIntake:
         feed: TaskFeed,
         background: Background,
         limits: UploadLimits,
-        clock: Clock = system_clock,
     ) -> None:
         self._uploads = uploads
         self._announcer = announcer
         self._feed = feed
         self._background = background
         self._limits = limits
-        self._clock = clock
 
     async def take(self, upload: VideoUpload, chunks: AsyncIterator[bytes]) -> Started:
         """Return when the file is durable and the broker has the command.
@@ -89,7 +86,9 @@ class VideoIntake:
     async def _announce(self, upload: VideoUpload, inflow: Inflow) -> None:
         await inflow.first_stored.wait()
         medium = upload_medium(upload.task_id, kind=MediumKind.VIDEO, name=upload.name, is_growing=True)
-        command = DetectVideo(task_id=upload.task_id, medium=medium, options=upload.options, created_at=self._clock())
+        command = DetectVideo(
+            task_id=upload.task_id, medium=medium, options=upload.options, created_at=self._announcer.now()
+        )
         await self._announcer.announce(command)
 
     async def _confirmed(self, task_id: str, announcement: "asyncio.Task[None]") -> None:

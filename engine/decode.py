@@ -33,6 +33,8 @@ NO_PROTOCOL = "none"
 """FFmpeg reads only through our object; a name that no protocol has keeps it from opening anything by itself."""
 PROBE_BYTES = 65_536
 """Looked at before the first frame; the default costs a second of a fragmented MP4 or a transport stream (STACK.md 5)."""
+PADDING_PIXELS = 63 * 65_535
+"""FFmpeg counts each row of a frame up to the next multiple of 64 pixels."""
 DEMUX_ERRORS_MAX = 16
 """Consecutive reads of packets that may fail before the rest of a file is given up."""
 FALLBACK_FRAME_S = 1 / 25
@@ -144,7 +146,9 @@ def open_video(source: GrowingFile, *, limits: VideoLimits) -> Generator[Video]:
         _check_header(container, stream, limits)
         stream.thread_type = "SLICE"  # frame threads hold back one frame each
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"max_pixels": str(limits.pixels_max)}  # a later frame may be larger
+        stream.codec_context.options = {
+            "max_pixels": str(limits.pixels_max + PADDING_PIXELS)
+        }  # later ones may be larger
         yield Video(container, stream, source, kind=kind, limits=limits)
 
 

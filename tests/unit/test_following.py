@@ -144,6 +144,36 @@ def test_a_gap_in_a_task_is_filled_from_what_is_stored() -> None:
     assert sequences(listener.take()) == [2, 3, 4, 5]
 
 
+def test_a_report_that_the_stream_left_out_is_read_from_what_is_stored() -> None:
+    listener = listening()
+    listener.receive(as_bytes(1, report("t", 1)) + as_bytes(2, report("t", 4)) + as_bytes(3, report("t", 5)))
+
+    before = listener.take()
+    listener.restore(Task(task_id="t", status=TaskStatus.RUNNING), [report("t", n) for n in (1, 2, 3, 4)])
+
+    assert sequences(before) == [1]
+    assert sequences(listener.take()) == [2, 3, 4, 5]
+
+
+def test_a_report_that_nobody_has_is_not_waited_for() -> None:
+    listener = listening()
+    listener.receive(as_bytes(1, report("t", 3)) + as_bytes(2, end(4)))
+
+    listener.take()
+    listener.restore(Task(task_id="t", status=TaskStatus.RUNNING), [])
+
+    assert sequences(listener.take()) == [3, 4]
+    assert listener.is_over
+
+
+def test_whoever_resumes_has_what_came_before() -> None:
+    listener = Following(task_id="t", last_event_id="7")
+
+    listener.receive(as_bytes(8, report("t", 5)) + as_bytes(9, report("t", 6)))
+
+    assert sequences(listener.take()) == [5, 6]
+
+
 def test_a_gap_without_a_task_is_told() -> None:
     told: list[str] = []
     listener = Following(on_gap=lambda: told.append("gap"))
