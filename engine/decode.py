@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from contracts.failures import Failure, FailureCode
 from engine.containers import HEAD_BYTES, Family, family, is_cut, is_fragmented, is_index_last
 from engine.growing_file import GrowingFile, Progressive, Seekable
-from engine.video_frame import DecodedFrame
+from engine.video_frame import DecodedFrame, Turns
 
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf"
 NO_PROTOCOL = "none"
@@ -79,10 +79,17 @@ class Video:
         Raises `Failure`: `duration_limit`, and what happened to the upload; `StoppedError` when asked to stop.
         """
         timeline = _Timeline(self._stream)
+        turns = Turns()
         for frame in self._pictures():
             at_s = timeline.at_s(frame)
             self._check_limits(at_s)
-            yield DecodedFrame(frame, index=self.decoded, at_s=at_s, position_bytes=self._position_bytes)
+            yield DecodedFrame(
+                frame,
+                turn=turns.of(frame),
+                index=self.decoded,
+                at_s=at_s,
+                position_bytes=self._position_bytes,
+            )
             self.decoded += 1
         self._source.raise_if_over()
 

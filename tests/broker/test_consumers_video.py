@@ -4,6 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contracts import topology
@@ -211,3 +212,26 @@ async def test_many_videos_share_one_consumer(rabbit: PrivateRabbit, tmp_path: P
     assert [[report.sequence for report in on.reports(command.task_id)] for command in commands] == [
         list(range(1, 11))
     ] * 12
+
+
+@pytest.mark.real_media
+async def test_a_real_clip_and_a_real_model_go_the_same_way(
+    rabbit: PrivateRabbit, tmp_path: Path, shared_data: Path
+) -> None:
+    content = (shared_data / "videos" / "clips" / "car-detection.mp4").read_bytes()
+    async with stage(rabbit.url, tmp_path) as on:
+        await on.consumer(model=shared_data / "models" / "yolox_nano_dynbatch.onnx").until_ready()
+        task_id = new_task_id()
+        upload = Upload(on.layout, task_id)
+        upload.write(content[: len(content) // 2])
+        command = msgspec.structs.replace(growing(task_id), options=DetectionOptions(frame_period_recognition=25))
+        await on.command(command)
+        await until(lambda: bool(on.reports(task_id)))
+        upload.write(content[len(content) // 2 :])
+        upload.seal("abc")
+        end = await on.end_of(task_id, timeout_s=60)
+
+    labels = {detection.label for report in on.reports(task_id) for detection in report.annotations}
+    assert "car" in labels
+    assert end.failure is None
+    assert end.counts.sampled == end.counts.inferred > 3
