@@ -11,8 +11,10 @@ import sys
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+import aiormq.exceptions
 import structlog
 import uvloop
+from aio_pika.abc import AbstractChannel
 from faststream import AckPolicy
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
@@ -53,6 +55,7 @@ class ConsumerApp:
         self._incoming = incoming
         self._outgoing = outgoing
         self._sender = RabbitSender(outgoing)
+        self._declaring: AbstractChannel | None = None
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         self.room = EngineRoom(
@@ -78,9 +81,10 @@ class ConsumerApp:
         serving = asyncio.create_task(self._serve())
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            serving.result()  # it ends only by what it raises
+        stopping.cancel()
         await self._stop(serving)
+        if not serving.cancelled():
+            serving.result()  # it never returns: this raises why it could not serve
 
     async def _serve(self) -> None:
         logger.info("starting", id=self.id, broker=_without_password(self._settings.amqp_url))
@@ -89,11 +93,10 @@ class ConsumerApp:
         await self._outgoing.start()
         await self._incoming.start()
         logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
-        if self._settings.warm_up:
-            warming = asyncio.create_task(self._warm_up())
-            self._news.set()
-            await asyncio.gather(self._be_seen(), warming)
-        await self._be_seen()
+        async with asyncio.TaskGroup() as serving:
+            serving.create_task(self._be_seen())
+            if self._settings.warm_up:
+                serving.create_task(self._warm_up())
 
     async def _warm_up(self) -> None:
         try:
@@ -102,8 +105,8 @@ class ConsumerApp:
             logger.warning("not warm", code=failure.code.value, detail=failure.detail)
 
     async def _declare(self) -> None:
-        connection = await self._outgoing.connect()
-        self._declaring = await connection.channel()  # kept: a robust channel declares again after a reconnect
+        """Create what is missing, also after a reconnect: the channel is kept, and a robust one declares again."""
+        self._declaring = await (await self._outgoing.connect()).channel()
         await topology.declare(self._declaring)
 
     async def _be_seen(self) -> None:
@@ -204,7 +207,7 @@ def build(settings: ConsumerSettings) -> ConsumerApp:
         ack_policy=AckPolicy.REJECT_ON_ERROR,
         decoder=_as_it_came,
         apply_types=False,
-        logger=logging.getLogger("faststream"),
+        logger=logging.getLogger("consumers.broker"),
         log_level=logging.DEBUG,
     )
     outgoing = RabbitBroker(
@@ -213,7 +216,7 @@ def build(settings: ConsumerSettings) -> ConsumerApp:
         reconnect_interval=RECONNECT_INTERVAL_S,
         default_channel=Channel(on_return_raises=True),
         apply_types=False,
-        logger=logging.getLogger("faststream"),
+        logger=logging.getLogger("consumers.broker"),
         log_level=logging.DEBUG,
     )
     return ConsumerApp(settings, incoming=incoming, outgoing=outgoing)
@@ -227,7 +230,11 @@ def run(settings: ConsumerSettings) -> None:
         await build(settings).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve())
+        try:
+            runner.run(serve())
+        except aiormq.exceptions.AMQPError as error:
+            logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
+            sys.exit(1)
 
 
 def log_as_json(level: str) -> None:
@@ -248,9 +255,8 @@ def log_as_json(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    logging.getLogger("faststream").setLevel(logging.WARNING)
-    logging.getLogger("aiormq").setLevel(logging.WARNING)
-    logging.getLogger("aio_pika").setLevel(logging.WARNING)
+    for library, quietest in (("aiormq", logging.ERROR), ("aio_pika", logging.WARNING)):
+        logging.getLogger(library).setLevel(quietest)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

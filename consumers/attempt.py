@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from consumers.checkpoints import Journal, Superseded, Watched, recorded
+from consumers.ending import Ending
 from consumers.lane import Lane
 from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
 from consumers.narrator import narrator_of
@@ -21,7 +22,7 @@ from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import Checkpoint
-from contracts.storage import Layout, Seal, create_record, read_record
+from contracts.storage import Layout, Seal, read_record
 from engine.account import Finished
 
 logger = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ class Attempt:
         self._held = held
         self._running = running
         self._narrator = narrator_of(command, epoch=held.epoch)
+        self._ending = Ending(desk.layout, command.task_id, epoch=held.epoch)
         self._journal = Journal(desk.layout, command.task_id, epoch=held.epoch, standing=held.standing)
 
     async def run(self, open_medium: Open, *, hang_up: Callable[[], Awaitable[None]]) -> FailureRecord | None:
@@ -89,6 +91,8 @@ class Attempt:
         except (asyncio.CancelledError, Undelivered):
             await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held)
             raise
+        finally:
+            self._ending.give_back()
 
     async def _tell_what_is_seen(self, open_medium: Open, lane: Lane) -> Finished | None:
         """Publish reports as they come; None if the task was stopped before its medium ended."""
@@ -185,13 +189,7 @@ class Attempt:
 
     def _create_end(self, event: TaskEnded) -> bool:
         self._journal.check_it_is_ours()
-        try:
-            return create_record(self._desk.layout.end(event.task_id), event)
-        except OSError as error:
-            if unexpected(error).code is not FailureCode.STORAGE_FULL:
-                raise
-            logger.error("no room for the end of a task", task_id=event.task_id)  # noqa: TRY400 - the error says no more
-            return True  # its listeners are told all the same
+        return self._ending.create(event)
 
     def _failed(self, failure: FailureRecord) -> Finished:
         journal = self._journal

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from consumers.checkpoints import Standing, has_checkpoint, stand_on
+from consumers.ending import reserve_end
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.results import latest_epoch
@@ -70,6 +71,7 @@ class Leases:
             return Busy()
         standing = stand_on(self._layout, task_id, epoch=epoch + 1)
         held = Held(epoch=epoch + 1, standing=standing, barren_attempts=barren_attempts)
+        reserve_end(self._layout, task_id, epoch=held.epoch)
         self._write(task_id, held, is_released=False)
         self._note_the_start(command)
         return self._end(task_id) or held  # asked again: it may have ended while we claimed it

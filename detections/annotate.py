@@ -7,9 +7,9 @@ from pathlib import Path
 
 from detections.looks import Looks
 from engine.decode import VideoLimits, open_video
+from engine.drawing import draw_boxes
 from engine.encode import VideoWriter
 from engine.growing_file import GrowingFile, MediumFile
-from engine.images import draw_boxes
 
 OnPercent = Callable[[int], None]
 

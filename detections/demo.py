@@ -31,8 +31,9 @@ from detections.looks import Looks
 from detections.model_files import DEFAULT_MODEL, find_model
 from detections.score import IOU_MIN, Score, score
 from detections.streaming import Course, Heard, Streaming, stream
-from detections.street import Street, write_clip
-from engine.images import draw_boxes, read_picture, write_picture
+from detections.street import SECONDS, Street, write_clip
+from engine.drawing import draw_boxes, write_picture
+from engine.images import read_picture
 
 OUT = Path("out")
 UPLOAD_S = 15.0
@@ -49,12 +50,13 @@ WARM_UP_TIMEOUT_S = 60.0
 def demo(
     file: Annotated[Path | None, typer.Argument(help="A video or an image; else a street is rendered.")] = None,
     model: Annotated[str, typer.Option(help="An ONNX file, or a name in the models folder.")] = DEFAULT_MODEL,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of the rendered street.")] = SECONDS,
 ) -> None:
     """Stream a clip through the whole system and show what was found."""
     OUT.mkdir(exist_ok=True)
     try:
         if file is None:
-            _show_street(find_model(model))
+            _show_street(find_model(model), seconds)
         elif kind_by_extension(file.name) is MediumKind.IMAGE:
             _show_image(file, find_model(model))
         else:
@@ -64,28 +66,30 @@ def demo(
         raise typer.Exit(1) from None
 
 
-def _show_street(model: Path) -> None:
+def _show_street(model: Path, seconds: float) -> None:
     clip = OUT / "street.mp4"
     print("rendering a street seen from above, and starting the broker, the edge and a consumer ...", flush=True)
     with ThreadPoolExecutor(1) as renderer:
-        rendered = renderer.submit(write_clip, clip)
+        rendered = renderer.submit(write_clip, clip, seconds=seconds)
         with _stack(model) as url:
             street = rendered.result()
             course = _streamed(url, clip)
-    _say_when(course, clip)
+    _say_when(course, first_frame_bytes(clip))
     _say_score(course, street)
     _leave_behind(course, clip)
 
 
 def _show_video(file: Path, model: Path) -> None:
+    first_bytes = first_frame_bytes(file)  # a file that cannot be shown is refused before anything starts
     print("starting the broker, the edge and a consumer ...", flush=True)
     with _stack(model) as url:
         course = _streamed(url, file)
-    _say_when(course, file)
+    _say_when(course, first_bytes)
     _leave_behind(course, file)
 
 
 def _show_image(file: Path, model: Path) -> None:
+    picture = read_picture(file)
     print("starting the broker, the edge and a consumer ...", flush=True)
     with _stack(model) as url, Client(url) as client:
         started_s = time.monotonic()
@@ -93,20 +97,22 @@ def _show_image(file: Path, model: Path) -> None:
         took_s = time.monotonic() - started_s
     for seen in detections:
         print(f"  {seen.label:<16} {seen.confidence:.2f}  at {seen.center_x:.3f}, {seen.center_y:.3f}")
-    picture = OUT / "annotated.png"
-    write_picture(picture, draw_boxes(read_picture(file).rgb, detections))
-    print(f"{len(detections)} detections in {took_s * 1000:.0f} ms; {picture}")
+    annotated = OUT / "annotated.png"
+    write_picture(annotated, draw_boxes(picture.rgb, detections))
+    print(f"{len(detections)} detections in {took_s * 1000:.0f} ms; look at {annotated}")
 
 
 @contextmanager
 def _stack(model: Path) -> Generator[str]:
     """The address of a whole system whose engine is warm; it is gone afterwards, its storage too."""
-    with (
-        tempfile.TemporaryDirectory(prefix="detections-demo-") as storage,
-        LocalStack(Path(storage), model=model, environ={"CONSUMER_WARM_UP": "true"}) as stack,
-    ):
-        _wait_until_warm(stack.url)
-        yield stack.url
+    with tempfile.TemporaryDirectory(prefix="detections-demo-") as storage:
+        stack = LocalStack(Path(storage), model=model, environ={"CONSUMER_WARM_UP": "true"})
+        try:
+            stack.start()
+            _wait_until_warm(stack.url)
+            yield stack.url
+        finally:
+            stack.kill()  # nothing of it is kept, so nothing waits for a good order
 
 
 def _wait_until_warm(url: str) -> None:
@@ -152,11 +158,11 @@ def _seen(event: DetectionEvent) -> str:
     return ", ".join(f"{count} {label}" for label, count in counts.most_common(3))
 
 
-def _say_when(course: Course, file: Path) -> None:
+def _say_when(course: Course, first_bytes: int) -> None:
     if not course.reports:
         return
     first = course.reports[0]
-    needed_bytes = max(FIRST_BYTES_MIN, first_frame_bytes(file))
+    needed_bytes = max(FIRST_BYTES_MIN, first_bytes)
     left_at_s = course.left_at_s(needed_bytes)
     if left_at_s is not None:
         delay_ms = (first.at_s - left_at_s) * 1000

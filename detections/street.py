@@ -142,7 +142,7 @@ def _paint_road(ground: Canvas, rng: np.random.Generator, y: int) -> None:
 
 def _paint_roofs(ground: Canvas) -> None:
     roofs: Sequence[tuple[int, int, int, int, Colour]] = (
-        (60, 225, 170, 100, (75, 80, 130)),
+        (60, 225, 170, 100, (85, 90, 125)),
         (300, 235, 130, 85, (120, 125, 130)),
         (520, 220, 200, 110, (70, 75, 110)),
         (780, 232, 120, 90, (140, 140, 150)),

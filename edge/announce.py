@@ -29,6 +29,10 @@ class Announcer:
         self._clock = clock
         self._pending: set[str] = set()
 
+    def now(self) -> datetime:
+        """The moment at which a command is made."""
+        return self._clock()
+
     async def announce(self, command: AnyCommand) -> None:
         """Return when the broker has the command; tries again while the broker is away.
 

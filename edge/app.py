@@ -94,20 +94,20 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         "presence": parts.presence.serve,
         "dead-letters": parts.dead_letters.serve,
     }
-    tasks: list[asyncio.Task[None]] = [
+    kept: list[asyncio.Task[None]] = [
         asyncio.create_task(keep_connected(parts.settings, purpose, work), name=purpose)
         for purpose, work in connected.items()
     ]
-    tasks.append(asyncio.create_task(parts.feed.tick(), name="tick"))
+    kept.append(asyncio.create_task(parts.feed.tick(), name="tick"))
     try:
         with _told_of_signals(parts.feed.close):
             async with parts.intake.running():
                 yield
     finally:
         parts.feed.close()
-        for task in tasks:
+        for task in kept:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*kept, return_exceptions=True)
 
 
 @contextmanager

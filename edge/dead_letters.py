@@ -12,7 +12,7 @@ from contracts.detections import Counts
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import last_checkpoint, latest_epoch
-from contracts.storage import Layout, create_record, read_record
+from contracts.storage import Layout, Seal, create_record, read_record
 from contracts.wire import decode_command
 from edge.broker import declare_topology
 from edge.deliveries import consuming
@@ -126,7 +126,8 @@ def _reason(message: AbstractIncomingMessage, failure: Failure | None) -> Failur
 
 def _end_of(notice: Notice, layout: Layout) -> TaskEnded:
     checkpoint = last_checkpoint(layout, notice.task_id) if notice.is_kept else None
-    media_id = notice.command.medium.media_id if notice.command else None
+    seal = read_record(layout.seal(notice.task_id), Seal)
+    media_id = seal.media_id if seal else notice.command and notice.command.medium.media_id
     return TaskEnded(
         task_id=notice.task_id,
         media_id=media_id or notice.task_id,

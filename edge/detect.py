@@ -1,6 +1,7 @@
 """Media come in: a raw stream that is looked at while it arrives, or a form that is answered when it has been looked at."""
 
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -8,10 +9,12 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.response import Stream
 
-from contracts.failures import Failure
+from contracts.detections import Detection, TimedDetection
+from contracts.failures import Failure, FailureCode
 from contracts.options import read_options
 from edge import headers
 from edge.announce import Announcer
+from edge.describing import DetectForm, StreamedVideo, answer, problems
 from edge.failures import RequestFailed
 from edge.form_intake import FormUpload
 from edge.forms import Forms
@@ -23,8 +26,35 @@ from edge.upload import body_chunks, client_gone
 
 _Request = Request[Any, Any, Any]
 
+_REFUSALS = (
+    FailureCode.MALFORMED_REQUEST,
+    FailureCode.MALFORMED_OPTIONS,
+    FailureCode.EMPTY_MEDIA,
+    FailureCode.UNSUPPORTED_MEDIA,
+    FailureCode.LENGTH_MISMATCH,
+    FailureCode.UPLOAD_STALLED,
+    FailureCode.TOO_LARGE,
+    FailureCode.OPTIONS_OUT_OF_RANGE,
+    FailureCode.STORAGE_FULL,
+)
+"""What may be wrong with any medium that comes in."""
 
-@post("/detect/video", status_code=202, request_max_body_size=None)
+
+@post(
+    "/detect/video",
+    operation_id="detectVideo",
+    operation_class=StreamedVideo,
+    summary="Detect in a video while it is uploaded",
+    status_code=202,
+    request_max_body_size=None,
+    responses=problems(
+        *_REFUSALS,
+        FailureCode.LENGTH_REQUIRED,
+        FailureCode.TASK_ID_IN_USE,
+        FailureCode.BROKER_UNAVAILABLE,
+        also={HTTPStatus.UNPROCESSABLE_ENTITY: (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)},
+    ),
+)
 async def detect_video(request: _Request, video_intake: NamedDependency[VideoIntake]) -> Response[Started]:
     """Store a video and look at it while it arrives; its detections are events of `GET /detect/stream`."""
     read = read_options(request.headers.get("x-config"))
@@ -38,7 +68,33 @@ async def detect_video(request: _Request, video_intake: NamedDependency[VideoInt
     return Response(started, headers=_location(started.task_id) | headers.warnings(read.unknown_fields))
 
 
-@post("/detect", status_code=200, request_max_body_size=None)
+@post(
+    "/detect",
+    operation_id="detect",
+    operation_class=DetectForm,
+    summary="Detect in a picture or a video and wait for it",
+    status_code=200,
+    request_max_body_size=None,
+    responses={
+        200: answer(
+            list[Detection | TimedDetection],
+            "what is seen, perhaps nothing; of a video every reported frame's detections, each with its videoTime",
+        ),
+        202: answer(Started, "stored, its task has started (`Prefer: respond-async`)"),
+    }
+    | problems(
+        *_REFUSALS,
+        FailureCode.UNSUPPORTED_CONTENT_TYPE,
+        FailureCode.UNREADABLE_MEDIA,
+        FailureCode.TOO_MANY_PIXELS,
+        FailureCode.INFERENCE_FAILED,
+        FailureCode.IDEMPOTENCY_KEY_IN_USE,
+        FailureCode.IDEMPOTENCY_KEY_REUSED,
+        FailureCode.ENGINE_UNAVAILABLE,
+        FailureCode.BROKER_UNAVAILABLE,
+        FailureCode.NO_ANSWER,
+    ),
+)
 async def detect(
     request: _Request, forms: NamedDependency[Forms], announcer: NamedDependency[Announcer]
 ) -> Response[Any]:

@@ -90,6 +90,11 @@ class RequestFailed(Exception):
         self.task_id = task_id
 
 
+def title(code: FailureCode) -> str:
+    """The code in words."""
+    return code.replace("_", " ").capitalize()
+
+
 def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> "Response[Problem]":
     return Response(problem, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
@@ -101,7 +106,7 @@ def _on_failure(request: _Request, failure: Failure) -> "Response[Problem]":
 def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Problem]":
     problem = Problem(
         type=f"/problems/{failed.failure.code}",
-        title=failed.failure.code.replace("_", " ").capitalize(),
+        title=title(failed.failure.code),
         status=failed.status,
         code=failed.failure.code,
         detail=failed.failure.detail,

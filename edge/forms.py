@@ -13,12 +13,12 @@ from contracts.storage import ExtentState, Seal, upload_medium
 from edge.announce import Announcer
 from edge.answers import Answers, Gone
 from edge.background import Background
-from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.form_intake import FormIntake, FormUpload, ReceivedForm
 from edge.idempotency import IdempotencyKeys
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
 from edge.storage import UploadStore
+from edge.upload import UploadLimits
 
 LASTING = frozenset(
     (
@@ -43,8 +43,7 @@ class FormParts(msgspec.Struct, frozen=True, kw_only=True):
     answers: Answers
     keys: IdempotencyKeys
     background: Background
-    clock: Clock = system_clock
-    confirm_wait_s: float = 10.0
+    limits: UploadLimits
 
 
 class Forms:
@@ -58,13 +57,14 @@ class Forms:
 
         Raises `Failure` as `FormIntake.receive`, `Answers` and `IdempotencyKeys.claim`; `RequestFailed` about a task.
         """
-        received = await self._parts.intake.receive(form, chunks)
-        try:
-            if key is None:
-                return await self._outcome(form, received, gone)
-            return await self._once(key, form, received, gone)
-        finally:
-            self._parts.background.start(self._let_go(received))  # nobody waits for it
+        with self._parts.background.attended():
+            received = await self._parts.intake.receive(form, chunks)
+            try:
+                if key is None:
+                    return await self._outcome(form, received, gone)
+                return await self._once(key, form, received, gone)
+            finally:
+                self._parts.background.start(self._let_go(received))  # nobody waits for it
 
     async def _once(self, key: str, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
         """As `_outcome`, or what the same request was answered before."""
@@ -110,7 +110,7 @@ class Forms:
         seal = await self._kept(received)
         make = self._video if received.kind is MediumKind.VIDEO else self._picture
         try:
-            async with asyncio.timeout(self._parts.confirm_wait_s):
+            async with asyncio.timeout(self._parts.limits.confirm_wait_s):
                 await self._parts.announcer.announce(make(received, seal, is_quiet=False))
         except TimeoutError as error:
             failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
@@ -128,7 +128,7 @@ class Forms:
             medium=_medium(received, seal),
             options=received.read.options,
             is_quiet=is_quiet,
-            created_at=self._parts.clock(),
+            created_at=self._parts.announcer.now(),
         )
 
     def _video(self, received: ReceivedForm, seal: Seal, *, is_quiet: bool) -> DetectVideo:
@@ -137,7 +137,7 @@ class Forms:
             medium=_medium(received, seal),
             options=received.read.options,
             is_quiet=is_quiet,
-            created_at=self._parts.clock(),
+            created_at=self._parts.announcer.now(),
         )
 
     async def _let_go(self, received: ReceivedForm) -> None:

@@ -14,7 +14,6 @@ from contracts.options import DetectionOptions
 from contracts.storage import ExtentState, Seal, upload_medium
 from edge.announce import Announcer
 from edge.background import Background
-from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.outcomes import Started
@@ -47,14 +46,12 @@ class VideoIntake:
         feed: TaskFeed,
         background: Background,
         limits: UploadLimits,
-        clock: Clock = system_clock,
     ) -> None:
         self._uploads = uploads
         self._announcer = announcer
         self._feed = feed
         self._background = background
         self._limits = limits
-        self._clock = clock
 
     async def take(self, upload: VideoUpload, chunks: AsyncIterator[bytes]) -> Started:
         """Return when the file is durable and the broker has the command.
@@ -63,12 +60,13 @@ class VideoIntake:
         `RequestFailed` if the task failed while the body arrived, or the broker stayed away.
         """
         check_announced(upload.plan.total_bytes, self._limits)
-        body = await asyncio.to_thread(self._uploads.begin, upload.task_id, upload.plan)
-        try:
-            seal = await self._receive(upload, body, bounded(chunks, self._limits))
-        except BaseException as error:
-            await self._abort(upload.task_id, body, error)
-            raise
+        with self._background.attended():
+            body = await asyncio.to_thread(self._uploads.begin, upload.task_id, upload.plan)
+            try:
+                seal = await self._receive(upload, body, bounded(chunks, self._limits))
+            except BaseException as error:
+                await self._abort(upload.task_id, body, error)
+                raise
         return Started(media_id=seal.media_id, task_id=upload.task_id)
 
     async def _receive(self, upload: VideoUpload, body: GrowingBody, chunks: AsyncIterator[bytes]) -> Seal:
@@ -89,7 +87,9 @@ class VideoIntake:
     async def _announce(self, upload: VideoUpload, inflow: Inflow) -> None:
         await inflow.first_stored.wait()
         medium = upload_medium(upload.task_id, kind=MediumKind.VIDEO, name=upload.name, is_growing=True)
-        command = DetectVideo(task_id=upload.task_id, medium=medium, options=upload.options, created_at=self._clock())
+        command = DetectVideo(
+            task_id=upload.task_id, medium=medium, options=upload.options, created_at=self._announcer.now()
+        )
         await self._announcer.announce(command)
 
     async def _confirmed(self, task_id: str, announcement: "asyncio.Task[None]") -> None:

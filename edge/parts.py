@@ -80,12 +80,7 @@ class IntakeParts:
             layout, free_bytes_min=limits.free_bytes_min, keep_for=timedelta(seconds=limits.media_kept_s), clock=clock
         )
         self.video_intake = VideoIntake(
-            uploads=self.uploads,
-            announcer=self.announcer,
-            feed=feed,
-            background=self.background,
-            limits=bounds,
-            clock=clock,
+            uploads=self.uploads, announcer=self.announcer, feed=feed, background=self.background, limits=bounds
         )
         self.forms = Forms(
             FormParts(
@@ -95,8 +90,7 @@ class IntakeParts:
                 answers=Answers(outbox=outbox, feed=feed, announcer=self.announcer, wait_s=limits.answer_wait_s),
                 keys=self.keys,
                 background=self.background,
-                clock=clock,
-                confirm_wait_s=limits.confirm_wait_s,
+                limits=bounds,
             )
         )
 

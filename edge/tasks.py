@@ -10,10 +10,11 @@ from litestar.params import FromPath
 from litestar.response import Stream
 
 from contracts.commands import TASK_ID_PATTERN
-from contracts.events import as_seen_by_clients
+from contracts.events import DetectionEvent, as_seen_by_clients
 from contracts.failures import Failure, FailureCode
 from contracts.formats import CONTENT_TYPES, ResultFormat, render
 from edge.announce import Announcer
+from edge.describing import answer, problems
 from edge.rendering import pieces
 from edge.task_store import TaskView
 
@@ -23,13 +24,30 @@ _FORMATS = {content_type.partition(";")[0]: name for name, content_type in CONTE
 _Request = Request[Any, Any, Any]
 
 
-@get("/tasks/{task_id:str}")
+@get(
+    "/tasks/{task_id:str}",
+    operation_id="getTask",
+    summary="Where a task stands",
+    responses=problems(FailureCode.TASK_NOT_FOUND),
+)
 async def get_task(task_id: FromPath[str], announcer: NamedDependency[Announcer]) -> TaskView:
     """Where a task stands."""
     return await asyncio.to_thread(announcer.tasks.view, _checked(task_id))
 
 
-@get("/tasks/{task_id:str}/results")
+@get(
+    "/tasks/{task_id:str}/results",
+    operation_id="getResults",
+    summary="What a task has reported",
+    responses={
+        200: answer(
+            DetectionEvent,
+            "one report a line; with `Accept: application/json` one array, with `text/csv` a row per detection",
+            media_type=CONTENT_TYPES[ResultFormat.JSONL],
+        )
+    }
+    | problems(FailureCode.TASK_NOT_FOUND),
+)
 async def get_results(task_id: FromPath[str], request: _Request, announcer: NamedDependency[Announcer]) -> Stream:
     """What a task has reported so far, in order: JSON lines, one JSON array, or CSV, as `Accept` asks."""
     tasks = announcer.tasks
@@ -40,7 +58,13 @@ async def get_results(task_id: FromPath[str], request: _Request, announcer: Name
     return Stream(pieces(render(events, result_format)), media_type=CONTENT_TYPES[result_format])
 
 
-@delete("/tasks/{task_id:str}", status_code=202)
+@delete(
+    "/tasks/{task_id:str}",
+    operation_id="cancelTask",
+    summary="Stop a task",
+    status_code=202,
+    responses=problems(FailureCode.TASK_NOT_FOUND, FailureCode.TASK_ENDED, FailureCode.BROKER_UNAVAILABLE),
+)
 async def cancel_task(task_id: FromPath[str], announcer: NamedDependency[Announcer]) -> Response[TaskView]:
     """Stop a task within a second; what it has reported stays."""
     tasks = announcer.tasks

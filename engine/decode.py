@@ -26,13 +26,15 @@ from av.video.stream import VideoStream
 from contracts.failures import Failure, FailureCode
 from engine.containers import HEAD_BYTES, Family, family, is_cut, is_fragmented, is_index_last
 from engine.growing_file import GrowingFile, Progressive, Seekable
-from engine.video_frame import DecodedFrame
+from engine.video_frame import DecodedFrame, Turns
 
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf"
 NO_PROTOCOL = "none"
 """FFmpeg reads only through our object; a name that no protocol has keeps it from opening anything by itself."""
 PROBE_BYTES = 65_536
 """Looked at before the first frame; the default costs a second of a fragmented MP4 or a transport stream (STACK.md 5)."""
+PADDING_PIXELS = 63 * 65_535
+"""FFmpeg counts each row of a frame up to the next multiple of 64 pixels."""
 DEMUX_ERRORS_MAX = 16
 """Consecutive reads of packets that may fail before the rest of a file is given up."""
 FALLBACK_FRAME_S = 1 / 25
@@ -77,10 +79,17 @@ class Video:
         Raises `Failure`: `duration_limit`, and what happened to the upload; `StoppedError` when asked to stop.
         """
         timeline = _Timeline(self._stream)
+        turns = Turns()
         for frame in self._pictures():
             at_s = timeline.at_s(frame)
             self._check_limits(at_s)
-            yield DecodedFrame(frame, index=self.decoded, at_s=at_s, position_bytes=self._position_bytes)
+            yield DecodedFrame(
+                frame,
+                turn=turns.of(frame),
+                index=self.decoded,
+                at_s=at_s,
+                position_bytes=self._position_bytes,
+            )
             self.decoded += 1
         self._source.raise_if_over()
 
@@ -144,7 +153,9 @@ def open_video(source: GrowingFile, *, limits: VideoLimits) -> Generator[Video]:
         _check_header(container, stream, limits)
         stream.thread_type = "SLICE"  # frame threads hold back one frame each
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"max_pixels": str(limits.pixels_max)}  # a later frame may be larger
+        stream.codec_context.options = {
+            "max_pixels": str(limits.pixels_max + PADDING_PIXELS)
+        }  # later ones may be larger
         yield Video(container, stream, source, kind=kind, limits=limits)
 
 

@@ -56,7 +56,8 @@ def _has_more_of_a_class(detections: Iterable[Detection], before: Iterable[Detec
 
 def _nearest(detection: Detection, before: list[Detection], size: Size) -> tuple[Detection, float]:
     same_class = [each for each in before if each.class_num == detection.class_num]
-    nearest = min(same_class, key=lambda each: _distance(detection, each, size))
+    confidence = detection.confidence
+    nearest = min(same_class, key=lambda each: (_distance(detection, each, size), abs(confidence - each.confidence)))
     return nearest, _distance(detection, nearest, size)
 
 

@@ -3,6 +3,7 @@
 import threading
 
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -13,14 +14,14 @@ from engine.picture import Crop, Rgb
 class DecodedFrame:
     """A frame of a video; it implements `engine.picture.Picture`. Used by one thread at a time."""
 
-    def __init__(self, frame: VideoFrame, *, index: int, at_s: float, position_bytes: int) -> None:
+    def __init__(self, frame: VideoFrame, *, turn: Turn, index: int, at_s: float, position_bytes: int) -> None:
         self.index = index
         self.at_s = at_s
         """Seconds since the stream's first frame, never less than that of the frame before."""
         self.position_bytes = position_bytes
         """Where in the file the packet began that completed it."""
         self._frame = frame
-        self._turn = _turn(frame)
+        self._turn = turn
         self._size = self._turn.size(Size(frame.width, frame.height))
         self._rgb: VideoFrame | None = None
 
@@ -47,9 +48,28 @@ class DecodedFrame:
         return VideoFrame.from_numpy_buffer(part, format="rgb24")
 
 
-def _turn(frame: VideoFrame) -> Turn:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return UPRIGHT if matrix is None else turn_by_display_matrix(np.frombuffer(bytes(matrix), np.int32).tolist())
+class Turns:
+    """The turn of each frame, asked for only when it may have changed.
+
+    Looking at a frame's side data ties the frame into a reference cycle: its pixels would stay until the garbage collector
+    comes by, which for 8K is gigabytes.
+    """
+
+    def __init__(self) -> None:
+        self._turn = UPRIGHT
+        self._looked_at: tuple[int, int, int] | None = None
+
+    def of(self, frame: VideoFrame) -> Turn:
+        look = (frame.width, frame.height, frame.rotation)
+        if look != self._looked_at:
+            self._looked_at = look
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+            self._turn = UPRIGHT if matrix is None else turn_by_display_matrix(_integers(matrix))
+        return self._turn
+
+
+def _integers(matrix: SideData) -> list[int]:
+    return np.frombuffer(memoryview(matrix), np.int32).tolist()
 
 
 _scalers = threading.local()

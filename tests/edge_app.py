@@ -93,6 +93,10 @@ class Call:
     def disconnect(self) -> None:
         self._incoming.put_nowait({"type": "http.disconnect"})
 
+    def cut(self) -> None:
+        """What a server does to its requests when it stops."""
+        self._task.cancel()
+
     async def answer(self) -> Answer:
         async with asyncio.timeout(WAIT_S):
             await self._task
@@ -109,7 +113,7 @@ class Call:
 @asynccontextmanager
 async def running_edge(root: Path, *, is_consumer_alive: bool = True, **limits: Any) -> AsyncGenerator[Edge, None]:
     """An edge with the given limits; its background work runs."""
-    limits = {"free_bytes_min": 0, "confirm_wait_s": 2.0} | limits
+    limits = {"free_bytes_min": 0, "confirm_wait_s": 2.0, "tasks_kept_s": 1e9} | limits
     edge = Edge(root, limits=IntakeLimits(**limits), presence=FakePresence(is_alive=is_consumer_alive))
     async with edge.parts.running(), edge.app.lifespan():
         yield edge

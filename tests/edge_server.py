@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import aio_pika
 import httpx
@@ -12,7 +11,7 @@ import msgspec
 import uvicorn
 
 from contracts import topology
-from contracts.events import AnyEvent, FrameDetected, TaskEnded
+from contracts.events import AnyEvent
 from contracts.wire import encode
 from edge.app import build
 from edge.settings import EdgeSettings
@@ -145,22 +144,3 @@ async def publishing(amqp_url: str) -> AsyncGenerator[Publisher]:
         channel = await connection.channel(on_return_raises=True)
         await topology.declare(channel)
         yield Publisher(channel)
-
-
-def new_task() -> str:
-    return str(uuid4())
-
-
-def report(task_id: str, sequence: int, *, epoch: int = 1, is_quiet: bool = False, media_id: str = "") -> FrameDetected:
-    return FrameDetected(
-        task_id=task_id, media_id=media_id or task_id, sequence=sequence, epoch=epoch, is_quiet=is_quiet
-    )
-
-
-def end(task_id: str, sequence: int, *, epoch: int = 1, is_quiet: bool = False) -> TaskEnded:
-    return TaskEnded(task_id=task_id, media_id=task_id, sequence=sequence, epoch=epoch, is_quiet=is_quiet, percent=100)
-
-
-def reports(task_id: str, first: int, last: int) -> list[FrameDetected]:
-    """Reports `first` .. `last`, both included."""
-    return [report(task_id, sequence) for sequence in range(first, last + 1)]

@@ -225,7 +225,7 @@ def scripted_model(folder: Path, **changes: object) -> Path:
     """A model that finds red."""
     model = {
         "runtime": "scripted",
-        "input": [64, 64],
+        "input": [128, 160],
         "objects": [{"class": 0, "name": "red", "rgb": [255, 0, 0], "confidence": 0.9}],
         "tolerance": 60,
         **changes,

@@ -4,6 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contracts import topology
@@ -22,8 +23,10 @@ pytestmark = pytest.mark.broker
 
 
 def red_clip(folder: Path, *, frames: int = 40) -> bytes:
-    """A clip with a red square: every frame is reported, since no time has to pass between reports."""
-    return write_video(folder / "clip", frames=frames, squares=STATIC, container=Container.MP4_FRAGMENTED).read_bytes()
+    """A clip with a red square: every frame is reported, since no time has to pass between reports. With its noise, half
+    of it is more than the 64 KiB that FFmpeg looks at before the first frame."""
+    clip = write_video(folder / "clip", frames=frames, squares=STATIC, container=Container.MP4_FRAGMENTED, noise=20)
+    return clip.read_bytes()
 
 
 EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
@@ -47,6 +50,7 @@ async def test_a_video_is_reported_while_it_is_still_being_uploaded(rabbit: Priv
         upload.seal("abc")
         end = await on.end_of(task_id)
 
+    assert end.failure is None
     assert [report.sequence for report in on.reports(task_id)] == list(range(1, 41))
     assert [report.frame_index for report in on.reports(task_id)] == list(range(40))
     assert (end.sequence, end.media_id, end.failure, end.percent) == (41, "abc", None, 100)
@@ -59,6 +63,15 @@ def whole(folder: Path, name: str, *, frames: int) -> DetectVideo:
     write_video(folder / name, frames=frames, squares=STATIC)
     medium = Medium(root="videos", path=name, kind=MediumKind.VIDEO, media_id="v")
     return DetectVideo(task_id=new_task_id(), medium=medium, options=EVERY_FRAME)
+
+
+def close_connections(rabbit: PrivateRabbit, *, of: str) -> None:
+    """Close what an operator sees under a name; consumers have names that a person can read."""
+    listed = rabbit.ctl("list_connections", "pid", "client_properties", "--quiet").splitlines()
+    pids = [line.split()[0] for line in listed if of in line]
+    assert len(pids) == 2, listed
+    for pid in pids:
+        rabbit.ctl("close_connection", pid, "test")
 
 
 def each_once(seen: list[FrameDetected]) -> list[FrameDetected]:
@@ -136,6 +149,23 @@ async def test_a_video_without_another_consumer_waits_for_the_next_one(rabbit: P
     assert end.failure is None
 
 
+async def test_a_lost_connection_costs_no_report(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    """The handler is cancelled while its thread goes on; the same process takes its own task over."""
+    command = whole(tmp_path, "a.mp4", frames=200)
+    async with stage(rabbit.url, tmp_path) as on:
+        consumer = on.consumer(model=scripted_model(tmp_path, delay_s=0.05), VIDEOS_DIR=str(tmp_path))
+        await consumer.until_ready()
+        await on.command(command)
+        await until(lambda: len(on.reports(command.task_id)) >= 5)
+        await asyncio.to_thread(close_connections, rabbit, of="consumer@")
+        end = await on.end_of(command.task_id)
+
+    assert [report.sequence for report in each_once(on.reports(command.task_id))] == list(range(1, 201))
+    assert end.epoch > 1, "the connection was lost in the middle"
+    assert (end.failure, end.counts.inferred) == (None, 200)
+    assert [report.sequence for report in reports(on.layout, command.task_id)] == list(range(1, 201))
+
+
 async def test_a_cancelled_video_ends_within_a_second(rabbit: PrivateRabbit, tmp_path: Path) -> None:
     async with stage(rabbit.url, tmp_path) as on:
         await on.consumer(model=scripted_model(tmp_path)).until_ready()
@@ -182,3 +212,26 @@ async def test_many_videos_share_one_consumer(rabbit: PrivateRabbit, tmp_path: P
     assert [[report.sequence for report in on.reports(command.task_id)] for command in commands] == [
         list(range(1, 11))
     ] * 12
+
+
+@pytest.mark.real_media
+async def test_a_real_clip_and_a_real_model_go_the_same_way(
+    rabbit: PrivateRabbit, tmp_path: Path, shared_data: Path
+) -> None:
+    content = (shared_data / "videos" / "clips" / "car-detection.mp4").read_bytes()
+    async with stage(rabbit.url, tmp_path) as on:
+        await on.consumer(model=shared_data / "models" / "yolox_nano_dynbatch.onnx").until_ready()
+        task_id = new_task_id()
+        upload = Upload(on.layout, task_id)
+        upload.write(content[: len(content) // 2])
+        command = msgspec.structs.replace(growing(task_id), options=DetectionOptions(frame_period_recognition=25))
+        await on.command(command)
+        await until(lambda: bool(on.reports(task_id)))
+        upload.write(content[len(content) // 2 :])
+        upload.seal("abc")
+        end = await on.end_of(task_id, timeout_s=60)
+
+    labels = {detection.label for report in on.reports(task_id) for detection in report.annotations}
+    assert "car" in labels
+    assert end.failure is None
+    assert end.counts.sampled == end.counts.inferred > 3

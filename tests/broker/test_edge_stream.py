@@ -10,7 +10,8 @@ import pytest
 from contracts import topology
 from contracts.events import TaskProgressed
 from detections.rabbitmq import PrivateRabbit
-from tests.edge_server import WAIT_S, end, listening, new_task, publishing, report, reports, serving
+from tests.edge_server import WAIT_S, listening, publishing, serving
+from tests.events import end, new_task, report, reports
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -139,10 +140,8 @@ async def test_an_id_that_is_none_of_ours_gives_a_gap(rabbit: PrivateRabbit, tmp
     async with serving(rabbit.url, tmp_path) as edge, httpx.AsyncClient(trust_env=False) as client:
         headers = {"Last-Event-ID": garbage.encode()}
         async with client.stream("GET", f"{edge.url}/detect/stream", headers=headers) as response:
-            text = ""
             async with asyncio.timeout(WAIT_S):
-                async for text in response.aiter_text():
-                    break
+                text = await anext(response.aiter_text())
     assert response.status_code == 200
     assert "event: gap" in text
 

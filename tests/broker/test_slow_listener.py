@@ -19,7 +19,8 @@ from contracts.detections import Detection
 from contracts.events import FrameDetected
 from contracts.wire import encode
 from detections.rabbitmq import PrivateRabbit
-from tests.edge_server import WAIT_S, EdgeServer, listening, new_task, publishing, report
+from tests.edge_server import WAIT_S, EdgeServer, listening, publishing
+from tests.events import new_task, report
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 

@@ -1,7 +1,7 @@
 """However bytes are cut on their way, what is stored and what is understood is the same."""
 
-import tempfile
 import itertools
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ VECTORS = [
 def cut(content: bytes, places: list[int]) -> list[bytes]:
     """The content in pieces, cut at the given places (modulo its length); some may be empty."""
     edges = [0, *sorted(place % (len(content) + 1) for place in places), len(content)]
-    return [content[start:end] x]
+    return [content[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @pytest.mark.parametrize(("content", "expected"), VECTORS)

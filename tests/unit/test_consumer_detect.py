@@ -1,8 +1,6 @@
 """A command's way through a consumer, on real media and a scripted model, with a broker that only remembers."""
 
 import asyncio
-import errno
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -28,6 +26,9 @@ from contracts.storage import Layout, Lease, TaskRecord, create_record, read_rec
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
 from tests.media import STATIC, write_audio_only, write_image, write_video
 from tests.unit.consumer_fakes import FakeBroker
+from tests.unit.small_disk import fill, small_disk
+
+__all__ = ["small_disk"]
 
 EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
 
@@ -35,9 +36,17 @@ EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_sec
 class Consumer:
     """A consumer without its connections."""
 
-    def __init__(self, folder: Path, *, model: Path, name: str = "a", broker: FakeBroker | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: Path,
+        name: str = "a",
+        broker: FakeBroker | None = None,
+        storage: Path | None = None,
+    ) -> None:
         self.folder = folder
-        self.layout = Layout(folder / "storage")
+        self.layout = Layout(storage or folder / "storage")
         self.layout.uploads.mkdir(parents=True, exist_ok=True)
         self.broker = broker or FakeBroker()
         self.room = EngineRoom(find_model=lambda: model, workers_count=1)
@@ -81,7 +90,7 @@ def picture(consumer: Consumer, *, is_quiet: bool) -> DetectImage:
 
 def finished_video(consumer: Consumer, *, frames: int = 5, **changes: object) -> DetectVideo:
     """A video that lies whole in a media root."""
-    write_video(consumer.folder / "clip.mp4", frames=frames)
+    write_video(consumer.folder / "clip.mp4", frames=frames, squares=STATIC)
     medium = Medium(root="images", path="clip.mp4", kind=MediumKind.VIDEO, media_id="v")
     command = DetectVideo(task_id=new_task_id(), medium=medium, options=EVERY_FRAME)
     return msgspec.structs.replace(command, **changes)
@@ -427,15 +436,20 @@ async def test_a_command_that_comes_while_stopping_is_handed_on_untouched(consum
 # The disk
 
 
-async def test_a_full_disk_ends_the_task_by_name(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    command = finished_video(consumer)
-    monkeypatch.setattr("consumers.checkpoints.os.write", full)
+async def test_a_full_disk_ends_the_task_by_name(tmp_path: Path, small_disk: Path) -> None:
+    """On a real full disk: the end itself still has its room."""
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), storage=small_disk)
+    command = finished_video(consumer, frames=100)
+    fill(small_disk, leaving_bytes=32_768)
     await consumer.take(command)
+    consumer.close()
 
-    assert failure_code(only_end(consumer.broker)) is FailureCode.STORAGE_FULL
+    end = read_record(consumer.layout.end(command.task_id), TaskEnded)
+    assert end is not None
+    assert failure_code(end) is FailureCode.STORAGE_FULL
+    assert only_end(consumer.broker) == end
+    assert 0 < len(consumer.broker.reports) < 100
+    assert list(reports(consumer.layout, command.task_id)) == consumer.broker.reports
 
 
 async def test_a_task_ended_by_somebody_else_is_not_ended_twice(consumer: Consumer) -> None:

@@ -118,6 +118,7 @@ async def test_a_broker_that_is_away_costs_an_answer_but_not_the_upload(tmp_path
         assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "broker_unavailable", "5")
         assert answer.headers["location"] == f"/tasks/{task_id}"
         assert edge.layout.unpublished(task_id).exists()
+        assert not edge.layout.abort(task_id).exists()
         assert read_extent(edge.layout.extent(task_id)).state is ExtentState.SEALED
 
         edge.outbox.is_away = False

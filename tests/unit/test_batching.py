@@ -1,0 +1,219 @@
+"""Workers: fairness, bounds, and what one bad picture may do."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from contracts.detections import Detection
+from contracts.failures import Failure, FailureCode
+from contracts.options import DetectionOptions
+from engine.batching import IMAGES_IN_A_ROW_MAX, Workers
+from engine.picture import Crop, Picture, Rgb
+
+OPTIONS = DetectionOptions()
+WAIT_S = 10
+
+
+class Named:
+    """A picture that is only a name."""
+
+    width = height = 1
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
+        raise AssertionError("nobody looks at the pixels of this picture")
+
+
+class Gated:
+    """Detects nothing, one picture after the other, each when it is let through; remembers the order."""
+
+    def __init__(self) -> None:
+        self.looked_at: list[str] = []
+        self.started = threading.Semaphore(0)
+        self._gate = threading.Semaphore(0)
+
+    def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
+        assert isinstance(picture, Named)
+        self.looked_at.append(picture.name)
+        self.started.release()
+        assert self._gate.acquire(timeout=WAIT_S)
+        if picture.name.startswith("bad"):
+            raise Failure(FailureCode.INFERENCE_FAILED, picture.name)
+        if picture.name.startswith("bug"):
+            raise ZeroDivisionError(picture.name)
+        return []
+
+    def let_through(self, count: int = 1) -> None:
+        self._gate.release(count)
+
+
+@pytest.fixture
+def detector() -> Gated:
+    return Gated()
+
+
+@pytest.fixture
+def workers(detector: Gated) -> Iterator[Workers]:
+    workers = Workers(detector, count=1)
+    yield workers
+    detector.let_through(1000)
+    workers.close()
+
+
+def _in_thread(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(WAIT_S * 1000):
+        if condition():
+            return
+        pause.wait(0.001)
+    raise AssertionError("it does not come")
+
+
+def test_a_future_holds_what_the_detector_saw(workers: Workers, detector: Gated) -> None:
+    detector.let_through()
+    assert workers.submit(Named("a"), OPTIONS, stream="one").result(WAIT_S) == []
+
+
+def test_streams_take_turns(workers: Workers, detector: Gated) -> None:
+    first = workers.submit(Named("a1"), OPTIONS, stream="a")
+    assert detector.started.acquire(timeout=WAIT_S)
+    futures = [workers.submit(Named("a2"), OPTIONS, stream="a")]
+    futures += [workers.submit(Named(name), OPTIONS, stream="b") for name in ("b1", "b2")]
+    futures += [workers.submit(Named("c1"), OPTIONS, stream="c")]
+    detector.let_through(10)
+    for future in [first, *futures]:
+        future.result(WAIT_S)
+    assert detector.looked_at == ["a1", "a2", "b1", "c1", "b2"]
+
+
+def test_a_stream_with_enough_in_flight_waits_and_others_do_not(workers: Workers, detector: Gated) -> None:
+    workers.submit(Named("a1"), OPTIONS, stream="a")
+    workers.submit(Named("a2"), OPTIONS, stream="a")
+    third = _in_thread(lambda: workers.submit(Named("a3"), OPTIONS, stream="a"))
+    workers.submit(Named("b1"), OPTIONS, stream="b")
+    third.join(0.05)
+    assert third.is_alive()
+    detector.let_through()
+    third.join(WAIT_S)
+    assert not third.is_alive()
+
+
+def test_an_image_goes_before_waiting_frames(workers: Workers, detector: Gated) -> None:
+    workers.submit(Named("a1"), OPTIONS, stream="a")
+    assert detector.started.acquire(timeout=WAIT_S)
+    frame = workers.submit(Named("a2"), OPTIONS, stream="a")
+    image = _in_thread(lambda: workers.detect_image(Named("image"), OPTIONS))
+    _wait_until(lambda: bool(workers._images))
+    detector.let_through(3)
+    frame.result(WAIT_S)
+    image.join(WAIT_S)
+    assert detector.looked_at == ["a1", "image", "a2"]
+
+
+def test_a_flood_of_images_does_not_stop_the_videos(workers: Workers, detector: Gated) -> None:
+    workers.submit(Named("a1"), OPTIONS, stream="a")
+    assert detector.started.acquire(timeout=WAIT_S)
+    frame = workers.submit(Named("a2"), OPTIONS, stream="a")
+    flood = [_in_thread(lambda: workers.detect_image(Named("image"), OPTIONS)) for _ in range(2 * IMAGES_IN_A_ROW_MAX)]
+    _wait_until(lambda: len(workers._images) == len(flood))
+    detector.let_through(100)
+    frame.result(WAIT_S)
+    for thread in flood:
+        thread.join(WAIT_S)
+    assert detector.looked_at.index("a2") == 1 + IMAGES_IN_A_ROW_MAX
+
+
+@pytest.mark.parametrize("name", ["bad", "bug"])
+def test_a_bad_picture_fails_alone(workers: Workers, detector: Gated, name: str) -> None:
+    detector.let_through(2)
+    bad = workers.submit(Named(name), OPTIONS, stream="a")
+    good = workers.submit(Named("good"), OPTIONS, stream="a")
+    with pytest.raises(Failure, match=name) as failure:
+        bad.result(WAIT_S)
+    assert failure.value.code is FailureCode.INFERENCE_FAILED
+    assert good.result(WAIT_S) == []
+
+
+def test_a_bad_image_raises_its_failure(workers: Workers, detector: Gated) -> None:
+    detector.let_through()
+    with pytest.raises(Failure, match="bad image"):
+        workers.detect_image(Named("bad image"), OPTIONS)
+
+
+def test_a_forgotten_stream_is_dropped_and_its_submitter_let_go(workers: Workers, detector: Gated) -> None:
+    running = workers.submit(Named("a1"), OPTIONS, stream="a")
+    assert detector.started.acquire(timeout=WAIT_S)
+    waiting = workers.submit(Named("a2"), OPTIONS, stream="a")
+    submitter = _in_thread(lambda: workers.submit(Named("a3"), OPTIONS, stream="a"))
+    submitter.join(0.05)
+    workers.forget("a")
+    submitter.join(WAIT_S)
+    assert not submitter.is_alive()
+    assert waiting.cancelled()
+    detector.let_through()
+    assert running.result(WAIT_S) == []
+    assert detector.looked_at == ["a1"]
+
+
+def test_closing_cancels_what_waits_and_joins_the_threads(detector: Gated) -> None:
+    workers = Workers(detector, count=1)
+    running = workers.submit(Named("a1"), OPTIONS, stream="a")
+    assert detector.started.acquire(timeout=WAIT_S)
+    waiting = workers.submit(Named("a2"), OPTIONS, stream="a")
+    closing = _in_thread(workers.close)
+    _wait_until(waiting.cancelled)
+    detector.let_through()
+    closing.join(WAIT_S)
+    assert not closing.is_alive()
+    assert running.result(0) == []
+    assert not any(thread.is_alive() for thread in workers._threads)
+    assert workers.submit(Named("late"), OPTIONS, stream="a").cancelled()
+    with pytest.raises(Failure) as failure:
+        workers.detect_image(Named("late"), OPTIONS)
+    assert failure.value.code is FailureCode.ENGINE_UNAVAILABLE
+
+
+def test_as_many_pictures_as_workers_are_looked_at_at_once(detector: Gated) -> None:
+    workers = Workers(detector, count=3)
+    for number in range(3):
+        workers.submit(Named(f"a{number}"), OPTIONS, stream="a")
+    for _ in range(3):
+        assert detector.started.acquire(timeout=WAIT_S)
+    detector.let_through(3)
+    workers.close()
+
+
+def test_a_picture_is_let_go_when_it_has_been_looked_at() -> None:
+    """Frames are large: a worker that waits for the next one must not hold the last one."""
+
+    class Remembers:
+        def __init__(self) -> None:
+            self.pixels: list[int] = []
+
+        def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
+            self.pixels.append(int(picture.scaled(width=1, height=1).sum()))
+            return []
+
+    class Freed(Named):
+        freed = threading.Event()
+
+        def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
+            return np.ones((height, width, 3), np.uint8)
+
+        def __del__(self) -> None:
+            self.freed.set()
+
+    workers = Workers(Remembers(), count=1)
+    workers.submit(Freed("a"), OPTIONS, stream="a").result(WAIT_S)
+    assert Freed.freed.wait(WAIT_S)
+    workers.close()
