@@ -13,7 +13,9 @@ TASK_ID_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 TaskId = Annotated[
     str,
     msgspec.Meta(
-        pattern=TASK_ID_PATTERN, description="a UUID, lower case; it names folders, so nothing else is let in"
+        pattern=TASK_ID_PATTERN,
+        max_length=36,  # `$` alone would let a newline through
+        description="a UUID, lower case; it names folders, so nothing else is let in",
     ),
 ]
 
@@ -22,7 +24,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
     """What every command says."""
 
     task_id: TaskId
-    """Chosen by the sender."""
+    """A UUID in lower case, chosen by the sender. It names folders, so nothing else is let in."""
     medium: Medium
     options: DetectionOptions = DetectionOptions()
     is_quiet: bool = False

@@ -82,6 +82,28 @@ def read_options(text: bytes | str | None) -> ReadOptions:
 
 
 def _named(error: msgspec.ValidationError) -> str:
-    """`frame_period_recognition: Expected int <= 1000` from msgspec's `... - at `$.frame_period_recognition``."""
-    match = re.fullmatch(r"(?s)(?P<range>.*) - at `\$\.?(?P<field>.*)`", str(error))
-    return f"{match['field']}: {match['range']}" if match else str(error)
+    """`model_batch_size: Expected `int` >= 1 (1..64)` from msgspec's `... - at `$.model_batch_size``."""
+    match = re.fullmatch(r"(?s)(?P<problem>.*) - at `\$\.?(?P<field>.*)`", str(error))
+    if not match:
+        return str(error)
+    allowed = _ranges(DetectionOptions).get(match["field"])
+    return f"{match['field']}: {match['problem']}" + (f" ({allowed})" if allowed else "")
+
+
+def _ranges(options: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
+    """`{"model_batch_size": "1..64"}` for every number of the struct and of the structs in it."""
+    ranges: dict[str, str] = {}
+    for field in msgspec.structs.fields(options):
+        for kind in _alternatives(msgspec.inspect.type_info(field.type)):
+            if isinstance(kind, msgspec.inspect.StructType):
+                ranges |= _ranges(kind.cls, prefix=f"{prefix}{field.name}.")
+            elif isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+                low = f"{kind.ge:g}" if kind.ge is not None else f"above {kind.gt or 0:g}"
+                ranges[prefix + field.name] = f"{low}..{kind.le or 0:g}"
+    return ranges
+
+
+def _alternatives(info: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
+    plain = info.type if isinstance(info, msgspec.inspect.Metadata) else info
+    types = plain.types if isinstance(plain, msgspec.inspect.UnionType) else (plain,)
+    return tuple(part.type if isinstance(part, msgspec.inspect.Metadata) else part for part in types)

@@ -93,12 +93,28 @@ def last_checkpoint(layout: Layout, task_id: str) -> Checkpoint | None:
 
 
 def _history(layout: Layout, task_id: str, *, epoch: int, bytes_max: int | None) -> Iterator[AnyRecord]:
+    """The records of all takers up to this one, a line of the disk at a time: a long task has many."""
     if epoch == 0:
         return
-    records = read_epoch(layout.results(task_id, epoch=epoch), bytes_max=bytes_max).records
-    if records and isinstance(first := records[0], TakenOver):
-        yield from _history(layout, task_id, epoch=first.previous_epoch, bytes_max=first.previous_bytes)
-    yield from records
+    is_empty = True
+    for line in _whole_lines(layout.results(task_id, epoch=epoch), bytes_max=bytes_max):
+        record = _decoder.decode(line)
+        if is_empty and isinstance(record, TakenOver):
+            yield from _history(layout, task_id, epoch=record.previous_epoch, bytes_max=record.previous_bytes)
+        is_empty = False
+        yield record
+    if is_empty and epoch > 1:  # its taker has not yet said (or never could say) where it goes on from
+        yield from _history(layout, task_id, epoch=epoch - 1, bytes_max=None)
+
+
+def _whole_lines(path: Path, *, bytes_max: int | None) -> Iterator[bytes]:
+    read_bytes = 0
+    with path.open("rb") as file:
+        for line in file:
+            read_bytes += len(line)
+            if not line.endswith(b"\n") or (bytes_max is not None and read_bytes > bytes_max):
+                return
+            yield line
 
 
 def _entries(folder: Path) -> Iterator[Path]:

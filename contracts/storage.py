@@ -129,6 +129,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     heartbeat_at: datetime
     is_released: bool = False
     """True when its holder handed the task on by itself."""
+    barren_attempts: int = 0
+    """Attempts in a row before this one that ended without a new checkpoint and without handing the task on."""
 
 
 class Layout:
@@ -184,6 +186,10 @@ class Layout:
 
     def cancel(self, task_id: str) -> Path:
         return self.tasks / task_id / "cancel"
+
+    def abort(self, task_id: str) -> Path:
+        """Why the upload was aborted: a `FailureRecord`, written before the extent says so."""
+        return self.tasks / task_id / "abort"
 
     def unpublished(self, task_id: str) -> Path:
         return self.tasks / task_id / "unpublished"

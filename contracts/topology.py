@@ -28,6 +28,9 @@ DEAD_LETTER_NOTICES = "detections.dead-letters.notices"
 IMAGE_COMMANDS = f"{COMMANDS}.image"
 VIDEO_COMMANDS = f"{COMMANDS}.video"
 
+LOG_MARKER_TYPE = "Marker"
+"""Type of the small messages an edge puts straight into the log to learn where it ends; readers skip them."""
+
 TASK_ID_HEADER = "x-task-id"
 FAILURE_CODE_HEADER = "x-failure-code"
 FAILURE_DETAIL_HEADER = "x-failure-detail"

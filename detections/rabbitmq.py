@@ -4,15 +4,17 @@ It never touches a broker that the machine already runs: nothing of its configur
 is shared (the node gets its own `epmd`, in the foreground, so that nothing outlives us).
 """
 
-import contextlib
 import os
+import random
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
+
+from detections import processes
+from detections.processes import Guard, Program
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -21,6 +23,8 @@ CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
 INSTALL_HINT = "apt-get install rabbitmq-server"
 _SCRIPTS = Path("/usr/lib/rabbitmq/bin")  # not /usr/sbin, whose wrapper changes user and folder
 _NODE = "detections@localhost"  # the same at every start, or the data would belong to another node
+PORTS = range(20_000, 32_000)
+_PORT_TRIES_MAX = 100
 _HELLO = b"AMQP\0\0\x09\x01"
 
 
@@ -29,21 +33,49 @@ class RabbitMissingError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago."""
+    """A TCP port on 127.0.0.1 that was free a moment ago.
+
+    Below the range of outgoing connections (32768 on Linux): a server that comes back finds its port still free.
+    """
+    for port in random.sample(PORTS, k=_PORT_TRIES_MAX):
+        if is_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """True if a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
 class PrivateRabbit:
     """One node below `folder`; the same folder started again has the same data."""
 
-    def __init__(self, folder: Path, *, scripts: Path = _SCRIPTS, with_management: bool = True, conf: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        scripts: Path = _SCRIPTS,
+        with_management: bool = True,
+        conf: str = "",
+        logs: Path | None = None,
+        guard: Guard | None = None,
+    ) -> None:
         self.folder = folder.absolute()
         self.port = free_port()
         self.management_port = free_port() if with_management else None
         self._scripts = scripts
         self._extra_conf = conf
+        self._logs = (logs or self.folder / "log").absolute()
+        self._guard = guard or Guard()
         self._epmd_port = free_port()
         self._dist_port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
@@ -54,8 +86,27 @@ class PrivateRabbit:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @property
+    def management_url(self) -> str | None:
+        """Of the management UI and its HTTP interface, user and password `guest`."""
+        return f"http://127.0.0.1:{self.management_port}" if self.management_port else None
+
+    @property
     def pid(self) -> int | None:
         return self._server.pid if self._server else None
+
+    def programs(self) -> tuple[Program, Program]:
+        """The name service and the node, in the order in which they start; their files are written.
+
+        Raises `RabbitMissingError` if none is installed.
+        """
+        epmd = shutil.which("epmd")
+        if epmd is None or not (self._scripts / "rabbitmq-server").exists():
+            raise RabbitMissingError(f"no RabbitMQ on this machine; install one: {INSTALL_HINT}")
+        self._write_files()
+        return (
+            self._program("epmd", [epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"]),
+            self._program("broker", [str(self._scripts / "rabbitmq-server")]),
+        )
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return when the node speaks AMQP.
@@ -63,34 +114,29 @@ class PrivateRabbit:
         Raises `RabbitMissingError` if none is installed, `TimeoutError` if it does not speak in time, `RuntimeError` with
         the end of its output if it exits.
         """
-        epmd = shutil.which("epmd")
-        if epmd is None or not (self._scripts / "rabbitmq-server").exists():
-            raise RabbitMissingError(f"no RabbitMQ on this machine; install one: {INSTALL_HINT}")
-        self._write_files()
-        self._epmd = self._spawn([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"])
-        self._server = self._spawn([str(self._scripts / "rabbitmq-server")])
+        epmd, server = self.programs()
         try:
-            self._wait_until_it_speaks(timeout_s)
+            self._epmd = self._guard.start(epmd)
+            self._server = self._guard.start(server)
+            self._wait_until_it_speaks(timeout_s, server.log)
         except BaseException:
             self.kill()
             raise
 
     def stop(self) -> None:
         """End the node in good order; after `STOP_TIMEOUT_S` it is killed."""
-        if self._server is not None and self._server.poll() is None:
-            self._server.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._server.wait(STOP_TIMEOUT_S)
+        if self._server is not None:
+            processes.end([self._server], timeout_s=STOP_TIMEOUT_S)
         self.kill()
 
     def kill(self) -> None:
         """End everything at once, as a crash would; the data stays."""
         for process in (self._server, self._epmd):
-            if process is not None and _group_lives(process.pid):
-                os.killpg(process.pid, signal.SIGKILL)
             if process is not None:
-                process.wait()
+                processes.kill([process])
+                self._guard.forget(process)
         self._server = self._epmd = None
+        self._guard.close()
 
     def is_running(self) -> bool:
         return self._server is not None and self._server.poll() is None
@@ -109,30 +155,8 @@ class PrivateRabbit:
         )
         return done.stdout
 
-    def _spawn(self, command: list[str]) -> "subprocess.Popen[bytes]":
-        with (self.folder / "log" / "output.txt").open("ab") as output:
-            return subprocess.Popen(  # noqa: S603 - a path we looked up ourselves
-                command,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                start_new_session=True,  # Ctrl-C reaches us alone: the broker goes last
-            )
-
-    def _wait_until_it_speaks(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if not self.is_running():
-                output = (self.folder / "log" / "output.txt").read_text(errors="replace")
-                raise RuntimeError(f"RabbitMQ did not start: {output[-2000:]}")
-            if self._speaks():
-                return
-            time.sleep(0.05)
-        raise TimeoutError(f"RabbitMQ did not answer on 127.0.0.1:{self.port} within {timeout_s:.0f} s")
-
-    def _speaks(self) -> bool:
+    def speaks(self) -> bool:
+        """True when the node answers AMQP."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as connection:
                 connection.settimeout(2)
@@ -141,9 +165,28 @@ class PrivateRabbit:
         except OSError:
             return False
 
+    def _program(self, name: str, command: list[str]) -> Program:
+        return Program(
+            name=name,
+            command=command,
+            environ=self._environment(),
+            log=self._logs / f"{name}-output.log",
+            folder=self.folder,
+        )
+
+    def _wait_until_it_speaks(self, timeout_s: float, output: Path) -> None:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                raise RuntimeError(f"RabbitMQ did not start: {processes.last_lines(output)}")
+            if self.speaks():
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"RabbitMQ did not answer on 127.0.0.1:{self.port} within {timeout_s:.0f} s")
+
     def _write_files(self) -> None:
-        for name in ("home", "mnesia", "log"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder / "home", self.folder / "mnesia", self._logs):
+            folder.mkdir(parents=True, exist_ok=True)
         cookie = self.folder / "home" / ".erlang.cookie"
         if not cookie.exists():
             cookie.write_text(secrets.token_hex(16))
@@ -159,8 +202,10 @@ class PrivateRabbit:
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             f"{management if self.management_port else ''}"
             "log.console = false\n"
-            f"log.file = {self.folder}/log/broker.log\n"
+            f"log.file = {self._logs}/broker.log\n"
             "log.file.level = info\n"
+            f"log.file.rotation.size = {processes.LOG_BYTES_MAX}\n"
+            "log.file.rotation.count = 1\n"
             f"consumer_timeout = {CONSUMER_TIMEOUT_MS}\n"
             "vm_memory_high_watermark.absolute = 512MB\n"
             "disk_free_limit.absolute = 100MB\n"
@@ -177,7 +222,7 @@ class PrivateRabbit:
             "RABBITMQ_DIST_PORT": str(self._dist_port),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
             "RABBITMQ_MNESIA_DIR": str(self.folder / "mnesia" / "node"),
-            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_LOG_BASE": str(self._logs),
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
             "RABBITMQ_SCHEMA_DIR": str(self.folder / "schema"),
             "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "generated"),
@@ -190,11 +235,3 @@ class PrivateRabbit:
             # without it the distribution port listens on every address
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }
-
-
-def _group_lives(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

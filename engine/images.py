@@ -1,4 +1,4 @@
-"""Pictures that are files: read safely, and drawn on. The only home of OpenCV and Pillow in the engine.
+"""Pictures that are files, read safely. The only home of Pillow in the engine.
 
 A header can promise gigapixels in a few bytes, so the size is read by Pillow, which decodes nothing for it, and asked
 against the limit before OpenCV allocates a byte. OpenCV then decodes to RGB, 8 bits, in the displayed orientation: it
@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from engine.picture import Crop, Rgb
 
@@ -75,32 +74,6 @@ def read_picture(path: Path, *, pixels_max: int = PIXELS_MAX) -> StillPicture:
     if rgb is None:
         raise Failure(FailureCode.UNREADABLE_MEDIA, "cannot be decoded: broken or cut off")
     return StillPicture(np.asarray(rgb, np.uint8))
-
-
-def draw_boxes(rgb: Rgb, detections: list[Detection]) -> Rgb:
-    """uint8[H, W, 3]: a copy of the picture with a box and a label for each detection."""
-    drawn = rgb.copy()
-    height, width = rgb.shape[:2]
-    thickness = max(1, round(min(width, height) / 300))
-    for detection in detections:
-        left = round((detection.center_x - detection.width / 2) * width)
-        top = round((detection.center_y - detection.height / 2) * height)
-        right = round((detection.center_x + detection.width / 2) * width)
-        bottom = round((detection.center_y + detection.height / 2) * height)
-        colour = _COLOURS[detection.class_num % len(_COLOURS)]
-        cv2.rectangle(drawn, (left, top), (right, bottom), colour, thickness)
-        label = f"{detection.label} {detection.confidence:.2f}"
-        at = (left, max(top - 2 * thickness, 12 * thickness))
-        cv2.putText(drawn, label, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * thickness, colour, thickness, cv2.LINE_AA)
-    return drawn
-
-
-def write_picture(path: Path, rgb: Rgb) -> None:
-    """Write uint8[H, W, 3] in the format of the path's suffix."""
-    cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-
-
-_COLOURS = ((255, 80, 40), (60, 200, 60), (70, 140, 255), (255, 200, 0), (220, 80, 220), (0, 210, 210))
 
 
 def _check_header(path: Path, pixels_max: int) -> None:

@@ -1,0 +1,65 @@
+# make setup   everything that `detections up` needs: .venv, the product, RabbitMQ
+# make demo    a clip streamed through the whole system; FILE=… MODEL=… for another one
+# make up      the service on this machine, until Ctrl-C
+# make run FILE=…   one file, here and now, without a broker
+# make test    all tests        make check   format, lint, types, import rules, shape        make bench   the promises, measured
+
+.DEFAULT_GOAL := help
+.PHONY: help setup rabbitmq demo up run test check bench clean
+.SUFFIXES:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
+FILE ?=
+MODEL ?=
+ARGUMENTS = $(if $(FILE),"$(FILE)") $(if $(MODEL),--model "$(MODEL)")
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup: $(VENV)/.product rabbitmq
+
+# a name on the PATH is no proof of an interpreter (version managers leave shims), so each is asked
+$(VENV)/.venv:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 /usr/bin/python3; do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "setup: $(VENV) with $$("$$python" --version)"; "$$python" -m venv $(VENV) && touch $@; exit; \
+	  fi; \
+	done; echo "setup: no Python of 3.11 or later with venv was found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1
+
+$(VENV)/.product: requirements.lock pyproject.toml | $(VENV)/.venv
+	@echo "setup: installing what requirements.lock names"
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.product
+	@echo "setup: installing what requirements-dev.lock names"
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+rabbitmq:
+	@sh compose/install-rabbitmq.sh
+
+demo: setup
+	@$(BIN)/python -m detections.demo $(ARGUMENTS)
+
+up: setup
+	@$(BIN)/python -m detections up $(if $(MODEL),--model "$(MODEL)")
+
+run: $(VENV)/.product
+	@$(BIN)/python -m detections run $(ARGUMENTS)
+
+test: $(VENV)/.dev rabbitmq
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/shape
+
+bench: $(VENV)/.dev rabbitmq
+	$(BIN)/python -m benchmarks

@@ -1,0 +1,21 @@
+"""`python -m consumers`: one consumer, configured by its environment."""
+
+import os
+import sys
+
+from consumers.app import run
+from consumers.settings import from_environment
+from contracts.settings import ConfigurationError
+
+
+def main() -> None:
+    """Serve until SIGTERM; exit with a message naming the setting that is wrong."""
+    try:
+        settings = from_environment(os.environ)
+    except ConfigurationError as error:
+        sys.exit(f"consumers: {error}")
+    run(settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""A consumer process: two connections, three queues, one engine."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import aiormq.exceptions
+import structlog
+import uvloop
+from aio_pika.abc import AbstractChannel
+from faststream import AckPolicy
+from faststream.exceptions import NackMessage, RejectMessage
+from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+
+from consumers.attempt import Desk
+from consumers.detect import Delivery, Detecting, NotPutAside
+from consumers.engine_room import EngineRoom, find_model
+from consumers.leases import Leases
+from consumers.outgoing import RabbitSender, Undelivered, presence_message
+from consumers.roots import roots_of
+from consumers.settings import ConsumerSettings
+from contracts import topology, wire
+from contracts.events import ConsumerSeen
+from contracts.failures import Failure
+from contracts.storage import Layout
+
+if TYPE_CHECKING:
+    from faststream.rabbit.schemas.queue import QuorumQueueArgs
+
+AMQP_HEARTBEAT_S = 10
+RECONNECT_INTERVAL_S = 1.0
+PRESENCE_PERIOD_S = 1.0
+LAST_WORD_S = 2.0
+"""For the heartbeat that says that this consumer leaves."""
+IMAGES_PER_WORKER = 2
+"""Image commands in flight for each worker: one is looked at, one is read."""
+
+logger = structlog.get_logger(__name__)
+
+
+class ConsumerApp:
+    """One consumer, from its first connection to its last ack."""
+
+    def __init__(self, settings: ConsumerSettings, *, incoming: RabbitBroker, outgoing: RabbitBroker) -> None:
+        self._settings = settings
+        self._host = socket.gethostname()
+        self.id = f"{self._host}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._sender = RabbitSender(outgoing)
+        self._declaring: AbstractChannel | None = None
+        self._news = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self.room = EngineRoom(
+            find_model=lambda: find_model(settings), workers_count=settings.workers, announce=self._news.set
+        )
+        layout = Layout(settings.storage)
+        desk = Desk(
+            layout=layout,
+            leases=Leases(layout, owner=self.id),
+            sender=self._sender,
+            ahead_max=settings.ahead_max,
+        )
+        self._detecting = Detecting(
+            desk, room=self.room, roots=roots_of(settings), pictures_max=IMAGES_PER_WORKER * settings.workers
+        )
+        self._subscribe()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Without a broker or a model it waits for them."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        serving = asyncio.create_task(self._serve())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await self._stop(serving)
+        if not serving.cancelled():
+            serving.result()  # it never returns: this raises why it could not serve
+
+    async def _serve(self) -> None:
+        logger.info("starting", id=self.id, broker=_without_password(self._settings.amqp_url))
+        await self._outgoing.connect()
+        await self._declare()
+        await self._outgoing.start()
+        await self._incoming.start()
+        logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
+        async with asyncio.TaskGroup() as serving:
+            serving.create_task(self._be_seen())
+            if self._settings.warm_up:
+                serving.create_task(self._warm_up())
+
+    async def _warm_up(self) -> None:
+        try:
+            await self.room.workers()
+        except Failure as failure:
+            logger.warning("not warm", code=failure.code.value, detail=failure.detail)
+
+    async def _declare(self) -> None:
+        """Create what is missing, also after a reconnect: the channel is kept, and a robust one declares again."""
+        self._declaring = await (await self._outgoing.connect()).channel()
+        await topology.declare(self._declaring)
+
+    async def _be_seen(self) -> None:
+        """Say once a second, and at every change of the engine, that this consumer lives."""
+        while True:
+            self._news.clear()
+            await self._say_here()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PRESENCE_PERIOD_S):
+                    await self._news.wait()
+
+    async def _say_here(self) -> None:
+        state, model = self.room.state, self.room.model
+        seen = ConsumerSeen(
+            id=self.id,
+            host=self._host,
+            engine_type=model.engine_type if model else None,
+            status=state.status,
+            model=model.name if model else None,
+            error_message=state.reason,
+            tasks_running=self._detecting.tasks_running,
+            is_stopping=self._stopping.is_set(),
+        )
+        try:
+            await self._sender.send(presence_message(seen))
+        except Undelivered as error:
+            logger.debug("not seen", error=str(error))
+
+    async def _stop(self, serving: "asyncio.Task[None]") -> None:
+        """Hand running tasks on, answer what is nearly answered, and leave."""
+        logger.info("stopping", tasks=self._detecting.tasks_running)
+        self._detecting.stop()
+        serving.cancel()
+        await asyncio.gather(serving, self._incoming.stop(), return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD_S):
+                await self._say_here()
+        await self._outgoing.stop()
+        self._detecting.close()
+        self.room.close()
+        logger.info("stopped")
+
+    def _subscribe(self) -> None:
+        declared = {queue.name: queue.arguments for queue in topology.topology().queues}
+        prefetch = {
+            topology.IMAGE_COMMANDS: IMAGES_PER_WORKER * self._settings.workers,
+            topology.VIDEO_COMMANDS: self._settings.videos_max,
+        }
+        for name, count in prefetch.items():
+            queue = RabbitQueue(
+                name, queue_type=QueueType.QUORUM, durable=True, arguments=cast("QuorumQueueArgs", dict(declared[name]))
+            )
+            subscribe = self._incoming.subscriber(queue, channel=Channel(prefetch_count=count), no_reply=True)
+            subscribe(self._on_command)
+        control = RabbitQueue(f"{topology.CONTROL}.{self.id}", durable=False, exclusive=True, auto_delete=True)
+        exchange = RabbitExchange(topology.CONTROL, type=ExchangeType.FANOUT, durable=True)
+        self._incoming.subscriber(control, exchange, no_reply=True)(self._on_control)
+
+    async def _on_command(self, message: RabbitMessage) -> None:
+        raw = message.raw_message
+
+        async def hang_up() -> None:
+            await raw.channel.basic_cancel(raw.consumer_tag or "")
+
+        try:
+            await self._detecting.take(
+                Delivery(body=message.body, is_redelivered=bool(raw.redelivered), hang_up=hang_up)
+            )
+        except NotPutAside as error:
+            logger.warning("left to the broker", error=str(error))
+            raise RejectMessage from error
+        except Undelivered as error:
+            logger.warning("given back", error=str(error))
+            raise NackMessage(requeue=True) from error
+
+    async def _on_control(self, message: RabbitMessage) -> None:
+        try:
+            command = wire.decode_control(message.body)
+        except Failure as failure:
+            logger.info("control ignored", code=failure.code.value, detail=failure.detail)
+            return
+        self._detecting.cancel(command.task_id)
+
+
+async def _as_it_came(message: RabbitMessage) -> RabbitMessage:
+    """The library's decoders would fail before our handlers are asked."""
+    return message
+
+
+def build(settings: ConsumerSettings) -> ConsumerApp:
+    """Wire a consumer; nothing connects before it runs."""
+    name = f"consumer@{socket.gethostname()}"
+    incoming = RabbitBroker(
+        _url(settings.amqp_url, name=name),
+        fail_fast=False,
+        reconnect_interval=RECONNECT_INTERVAL_S,
+        graceful_timeout=settings.stop_s,
+        ack_policy=AckPolicy.REJECT_ON_ERROR,
+        decoder=_as_it_came,
+        apply_types=False,
+        logger=logging.getLogger("consumers.broker"),
+        log_level=logging.DEBUG,
+    )
+    outgoing = RabbitBroker(
+        _url(settings.amqp_url, name=f"{name}:publish"),
+        fail_fast=False,
+        reconnect_interval=RECONNECT_INTERVAL_S,
+        default_channel=Channel(on_return_raises=True),
+        apply_types=False,
+        logger=logging.getLogger("consumers.broker"),
+        log_level=logging.DEBUG,
+    )
+    return ConsumerApp(settings, incoming=incoming, outgoing=outgoing)
+
+
+def run(settings: ConsumerSettings) -> None:
+    """Serve until SIGTERM."""
+    log_as_json(settings.log_level)
+
+    async def serve() -> None:
+        await build(settings).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(serve())
+        except aiormq.exceptions.AMQPError as error:
+            logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
+            sys.exit(1)
+
+
+def log_as_json(level: str) -> None:
+    """One JSON object per line on stdout, of ours and of the libraries."""
+    shared = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    for library, quietest in (("aiormq", logging.ERROR), ("aio_pika", logging.WARNING)):
+        logging.getLogger(library).setLevel(quietest)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _url(url: str, *, name: str) -> str:
+    parts = urlsplit(url)
+    query = {"heartbeat": str(AMQP_HEARTBEAT_S), **dict(parse_qsl(parts.query)), "name": name}
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"

@@ -1,0 +1,224 @@
+"""One attempt at a task by the one who holds it: watch, write down, publish, end."""
+
+import asyncio
+import contextlib
+import errno
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from enum import Enum, auto
+
+import msgspec
+import structlog
+
+from consumers.checkpoints import Journal, Superseded, Watched, recorded
+from consumers.ending import Ending
+from consumers.lane import Lane
+from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
+from consumers.narrator import narrator_of
+from consumers.offload import Offload
+from consumers.outgoing import Sender, Undelivered, command_message, event_message
+from consumers.sealing import wait_for_seal
+from contracts.commands import AnyCommand
+from contracts.events import TaskEnded
+from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.results import Checkpoint
+from contracts.storage import Layout, Seal, read_record
+from engine.account import Finished
+
+logger = structlog.get_logger(__name__)
+
+Open = Callable[[Checkpoint | None], Awaitable[Generator[Watched, None, None]]]
+"""Gets ready to look at the medium, from a checkpoint on; what it returns is run in a thread."""
+
+
+class StopReason(Enum):
+    """Why a task stops before its medium ends."""
+
+    CANCELLED = auto()
+    SUPERSEDED = auto()
+    SHUTDOWN = auto()
+
+
+class Running:
+    """A task that is worked on here, and the way to stop it: it outlives the handler that started it."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        self.stop = threading.Event()
+        self.reason: StopReason | None = None
+
+    def halt(self, reason: StopReason) -> None:
+        """Stop within a second; the first reason counts."""
+        self.reason = self.reason or reason
+        self.stop.set()
+
+
+class Desk(msgspec.Struct, frozen=True, kw_only=True):
+    """What every attempt works with."""
+
+    layout: Layout
+    leases: Leases
+    sender: Sender
+    ahead_max: int
+
+
+class Attempt:
+    """Works on a task until its end, or until it is somebody else's."""
+
+    def __init__(self, desk: Desk, command: AnyCommand, held: Held, running: Running) -> None:
+        self._desk = desk
+        self._command = command
+        self._held = held
+        self._running = running
+        self._narrator = narrator_of(command, epoch=held.epoch)
+        self._ending = Ending(desk.layout, command.task_id, epoch=held.epoch)
+        self._journal = Journal(desk.layout, command.task_id, epoch=held.epoch, standing=held.standing)
+
+    async def run(self, open_medium: Open, *, hang_up: Callable[[], Awaitable[None]]) -> FailureRecord | None:
+        """Publish one event per report, then the end, and return what the task failed of.
+
+        hang_up: takes no more commands, before the task is handed on. Raises `Undelivered` when the broker is away.
+        """
+        try:
+            async with self._kept_alive():
+                async with Lane(self._desk.sender) as lane:
+                    finished = await self._tell_what_is_seen(open_medium, lane)
+                    await lane.flush()  # before the end exists: nobody publishes reports of an ended task again
+                return await self._conclude(finished, hang_up)
+        except Superseded as taken:
+            logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch, by=str(taken))
+            return None
+        except (asyncio.CancelledError, Undelivered):
+            await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held)
+            raise
+        finally:
+            self._ending.give_back()
+
+    async def _tell_what_is_seen(self, open_medium: Open, lane: Lane) -> Finished | None:
+        """Publish reports as they come; None if the task was stopped before its medium ended."""
+        for report in self._held.standing.unconfirmed:
+            await lane.send(event_message(msgspec.structs.replace(report, epoch=self._held.epoch)))
+        try:
+            await self._check_it_may_go_on()
+            return await self._tell(open_medium, lane)
+        except (Superseded, Undelivered):
+            raise
+        except Failure as failure:
+            return self._failed(failure.record())
+        except Exception as error:  # the outermost loop of a task: it ends whatever happens
+            logger.exception("task failed", task_id=self._command.task_id)
+            return self._failed(unexpected(error))
+
+    async def _check_it_may_go_on(self) -> None:
+        if self._held.barren_attempts >= ATTEMPTS_MAX:
+            raise Failure(FailureCode.POISON, f"{ATTEMPTS_MAX} attempts in a row brought nothing new")
+        if await asyncio.to_thread(self._desk.leases.is_cancelled, self._command.task_id):
+            self._running.halt(StopReason.CANCELLED)
+
+    async def _tell(self, open_medium: Open, lane: Lane) -> Finished | None:
+        told = recorded(await open_medium(self._held.standing.checkpoint), self._journal, self._narrator)
+        name = f"task-{self._command.task_id[:8]}-{self._held.epoch}"
+        finished = None
+        async with Offload(told, ahead_max=self._desk.ahead_max, stop=self._running.stop, name=name) as items:
+            async for item in items:
+                match item:
+                    case Finished():
+                        finished = item
+                    case event:
+                        await lane.send(event_message(event))
+        return finished
+
+    async def _conclude(
+        self, finished: Finished | None, hang_up: Callable[[], Awaitable[None]]
+    ) -> FailureRecord | None:
+        """End the task, or leave it to others, as it came out."""
+        seal = None
+        if finished is not None and self._command.medium.is_growing:
+            try:
+                seal = await self._seal(is_whole=finished.failure is None)
+            except Failure as failure:
+                finished = self._failed(failure.record())
+            if seal is None and finished.failure is None and self._running.reason is not None:
+                finished = None
+        if finished is not None:
+            return await self._end(finished, seal)
+        match self._running.reason:
+            case StopReason.CANCELLED:
+                return await self._end(self._failed(FailureRecord(code=FailureCode.CANCELLED, detail="as asked")), None)
+            case StopReason.SHUTDOWN:
+                await self._hand_on(hang_up)
+            case StopReason.SUPERSEDED:
+                logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch)
+            case None:
+                return await self._end(
+                    self._failed(FailureRecord(code=FailureCode.INTERNAL, detail="no end was seen")), None
+                )
+        return None
+
+    async def _hand_on(self, hang_up: Callable[[], Awaitable[None]]) -> None:
+        """Let another consumer go on from the last checkpoint."""
+        await hang_up()  # or the broker would hand it to us
+        await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held)
+        continued = msgspec.structs.replace(self._command, continuation=self._command.continuation + 1)
+        await self._desk.sender.send(command_message(continued))
+        logger.info("handed on", task_id=self._command.task_id, continuation=continued.continuation)
+
+    async def _end(self, finished: Finished, seal: Seal | None) -> FailureRecord | None:
+        """Create the end and publish it; whoever creates it publishes it."""
+        narrator = self._narrator
+        if seal is not None:
+            narrator = msgspec.structs.replace(narrator, media_id=seal.media_id)
+        event = narrator.end(
+            sequence=self._journal.sequence + 1,
+            counts=finished.counts,
+            percent=finished.percent,
+            is_partial=finished.is_partial,
+            failure=finished.failure,
+        )
+        if await asyncio.to_thread(self._create_end, event):
+            await self._desk.sender.send(event_message(event))
+            logger.info("ended", task_id=event.task_id, failure=finished.failure and finished.failure.code.value)
+        return finished.failure
+
+    async def _seal(self, *, is_whole: bool) -> Seal | None:
+        """The seal of an upload. A task that did not fail waits for it, to say which content it has seen."""
+        body = self._desk.layout.body(self._command.task_id)
+        if is_whole:
+            return await wait_for_seal(body, stop=self._running.stop)
+        return await asyncio.to_thread(read_record, body.with_name("seal.json"), Seal)
+
+    def _create_end(self, event: TaskEnded) -> bool:
+        self._journal.check_it_is_ours()
+        return self._ending.create(event)
+
+    def _failed(self, failure: FailureRecord) -> Finished:
+        journal = self._journal
+        return Finished(counts=journal.counts, percent=journal.percent, is_partial=False, failure=failure)
+
+    @contextlib.asynccontextmanager
+    async def _kept_alive(self) -> AsyncGenerator[None]:
+        heartbeat = asyncio.create_task(self._beat())
+        try:
+            yield
+        finally:
+            heartbeat.cancel()
+            await asyncio.gather(heartbeat, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        leases, task_id = self._desk.leases, self._command.task_id
+        while True:
+            await asyncio.sleep(HEARTBEAT_PERIOD_S)
+            try:
+                if not await asyncio.to_thread(leases.renew, task_id, self._held):
+                    self._running.halt(StopReason.SUPERSEDED)
+                elif await asyncio.to_thread(leases.is_cancelled, task_id):  # the message may have been missed
+                    self._running.halt(StopReason.CANCELLED)
+            except OSError as error:
+                logger.warning("lease not renewed", task_id=task_id, error=str(error))
+
+
+def unexpected(error: Exception) -> FailureRecord:
+    """An exception that nobody named, as the end of what it broke."""
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    code = FailureCode.STORAGE_FULL if is_full else FailureCode.INTERNAL
+    return FailureRecord(code=code, detail=f"{type(error).__name__}: {error}")

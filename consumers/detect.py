@@ -1,0 +1,205 @@
+"""A command's way through a consumer."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from consumers.attempt import Attempt, Desk, Running, StopReason, unexpected
+from consumers.checkpoints import Watched
+from consumers.engine_room import EngineRoom
+from consumers.leases import AlreadyEnded, Busy, Held
+from consumers.narrator import READ_PERCENT, narrator_of
+from consumers.outgoing import Undelivered, dead_letter, event_message
+from consumers.roots import Roots
+from contracts import wire
+from contracts.commands import AnyCommand, DetectImage, DetectVideo, TaskId
+from contracts.detections import Counts, Detection
+from contracts.events import TaskEnded
+from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.options import DetectionOptions
+from contracts.results import Checkpoint
+from engine.account import Finished, FrameReport
+from engine.batching import Workers
+from engine.growing_file import MediumFile
+from engine.images import read_picture
+from engine.watching import watch_video
+
+logger = structlog.get_logger(__name__)
+
+PICTURE_COUNTS = Counts(decoded=1, sampled=1, inferred=1, reported=1)
+
+
+class NotPutAside(Undelivered):
+    """A message that led to nothing could not be kept with its reason; the broker keeps it without."""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A message from a command queue; it is acked when `take` returns."""
+
+    body: bytes
+    is_redelivered: bool = False
+    hang_up: Callable[[], Awaitable[None]]
+    """Ends the deliveries from this queue to this consumer."""
+
+
+class Readable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is left of a command that nobody understood."""
+
+    task_id: TaskId
+    is_quiet: bool = False
+
+    def end(self, failure: FailureRecord) -> TaskEnded:
+        """What whoever waits for it is told."""
+        return TaskEnded(
+            task_id=self.task_id, media_id=self.task_id, is_quiet=self.is_quiet, sequence=1, failure=failure
+        )
+
+
+class Detecting:
+    """Takes commands."""
+
+    def __init__(self, desk: Desk, *, room: EngineRoom, roots: Roots, pictures_max: int) -> None:
+        self._desk = desk
+        self._room = room
+        self._roots = roots
+        self._running: set[Running] = set()
+        self._pictures = ThreadPoolExecutor(pictures_max, thread_name_prefix="picture")
+        self._is_stopping = False
+
+    @property
+    def tasks_running(self) -> int:
+        return len(self._running)
+
+    async def take(self, delivery: Delivery) -> None:
+        """Do what a command says; what led to nothing is put aside with the reason.
+
+        Raises `Undelivered` (`NotPutAside` for the reason) when the broker could not be told.
+        """
+        try:
+            failure = await self._do(delivery)
+        except Failure as not_understood:
+            await self._put_aside(delivery.body, not_understood.record())
+        except Undelivered:
+            raise
+        except Exception as error:  # the outermost loop of a message: it is kept whatever happens
+            logger.exception("command failed")
+            await self._put_aside(delivery.body, unexpected(error))
+        else:
+            if failure is not None and failure.code is FailureCode.FORBIDDEN_PATH:
+                await self._desk.sender.send(dead_letter(delivery.body, failure))
+
+    def cancel(self, task_id: str) -> None:
+        """Stop a task if it runs here."""
+        for running in self._running:
+            if running.task_id == task_id:
+                running.halt(StopReason.CANCELLED)
+
+    def stop(self) -> None:
+        """Stop every task at its next checkpoint; each is handed on."""
+        self._is_stopping = True
+        for running in self._running:
+            running.halt(StopReason.SHUTDOWN)
+
+    def close(self) -> None:
+        self._pictures.shutdown()
+
+    async def _do(self, delivery: Delivery) -> FailureRecord | None:
+        command = wire.decode_command(delivery.body)
+        if isinstance(command, DetectImage) and command.is_quiet:
+            return await self._answer(command)
+        return await self._work_on(command, delivery)
+
+    async def _answer(self, command: DetectImage) -> FailureRecord | None:
+        """One report and the end, for somebody who waits: nothing is written down."""
+        narrator = narrator_of(command)
+        send = self._desk.sender.send
+        try:
+            workers = self._room.ready or await self._room.workers()
+            loop = asyncio.get_running_loop()
+            detections = await loop.run_in_executor(self._pictures, self._detect, command, workers)
+        except Failure as failure:
+            await send(event_message(narrator.end(sequence=1, counts=Counts(), percent=0, failure=failure.record())))
+            return failure.record()
+        report = event_message(narrator.picture(detections))
+        end = event_message(narrator.end(sequence=2, counts=PICTURE_COUNTS))
+        await asyncio.gather(send(report), send(end))  # in this order: one channel, and tasks start in turn
+        return None
+
+    async def _work_on(self, command: AnyCommand, delivery: Delivery) -> FailureRecord | None:
+        """Claim a task and work on it; a duplicate is dropped."""
+        running = Running(command.task_id)
+        self._running.add(running)  # before it is claimed: a cancel that comes now must find it
+        if self._is_stopping:
+            running.halt(StopReason.SHUTDOWN)
+        try:
+            is_handed_on = delivery.is_redelivered or command.continuation > 0
+            claim = await asyncio.to_thread(self._desk.leases.claim, command, is_handed_on=is_handed_on)
+            match claim:
+                case Busy():
+                    logger.info("duplicate dropped", task_id=command.task_id)
+                case AlreadyEnded(event=event):
+                    await self._tell_again(event, is_handed_on=is_handed_on)
+                case Held():
+                    return await self._hold(command, claim, running, delivery)
+        finally:
+            self._running.discard(running)
+        return None
+
+    async def _tell_again(self, event: TaskEnded, *, is_handed_on: bool) -> None:
+        """Whoever wrote the end may have died before publishing it; it has the same id."""
+        if is_handed_on:
+            await self._desk.sender.send(event_message(event))
+
+    async def _hold(
+        self, command: AnyCommand, held: Held, running: Running, delivery: Delivery
+    ) -> FailureRecord | None:
+        async def open_medium(resume: Checkpoint | None) -> Generator[Watched, None, None]:
+            workers = self._room.ready or await self._room.workers()
+            return self._look(command, workers, resume=resume, stop=running.stop)
+
+        return await Attempt(self._desk, command, held, running).run(open_medium, hang_up=delivery.hang_up)
+
+    async def _put_aside(self, body: bytes, failure: FailureRecord) -> None:
+        """Keep a message that led to nothing for the operator, and tell whoever waits for it."""
+        logger.warning("put aside", code=failure.code.value, detail=failure.detail)
+        try:
+            await self._desk.sender.send(dead_letter(body, failure))
+        except Undelivered as error:
+            raise NotPutAside(failure.code) from error
+        try:
+            readable = msgspec.json.decode(body, type=Readable)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        await self._desk.sender.send(event_message(readable.end(failure)))
+
+    def _detect(self, command: DetectImage, workers: Workers) -> list[Detection]:
+        picture = read_picture(self._roots.resolve(command.medium))
+        return workers.detect_image(picture, command.options)
+
+    def _look(
+        self, command: AnyCommand, workers: Workers, *, resume: Checkpoint | None, stop: threading.Event
+    ) -> Generator[Watched, None, None]:
+        """What a medium shows, as it is read; run in a thread."""
+        path = self._roots.resolve(command.medium)
+        match command:
+            case DetectVideo():
+                medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
+                yield from watch_video(medium, workers=workers, options=command.options, resume=resume, stop=stop)
+            case DetectImage():
+                yield from look_at_picture(path, workers, command.options, resume=resume)
+
+
+def look_at_picture(
+    path: Path, workers: Workers, options: DetectionOptions, *, resume: Checkpoint | None
+) -> Generator[Watched, None, None]:
+    """The one report of a picture and its end, as if it were a video of one frame."""
+    if resume is None:
+        detections = workers.detect_image(read_picture(path), options)
+        yield FrameReport(sequence=1, frame_index=0, at_s=0.0, detections=detections, percent=READ_PERCENT)
+        yield Checkpoint(frame_index=0, at_s=0.0, counts=PICTURE_COUNTS, sequence=1, percent=READ_PERCENT)
+    yield Finished(counts=PICTURE_COUNTS, percent=100, is_partial=False, failure=None)

@@ -1,0 +1,146 @@
+"""Who works on a task: whoever creates `results.<epoch>.jsonl`. The lease beside it says so to everybody else."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from consumers.checkpoints import Standing, has_checkpoint, stand_on
+from consumers.ending import reserve_end
+from contracts.commands import AnyCommand
+from contracts.events import TaskEnded
+from contracts.results import latest_epoch
+from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, replace_record
+
+HEARTBEAT_PERIOD_S = 2.0
+STALE_AFTER_S = 10.0
+"""A lease whose heartbeat is older belongs to nobody; clocks of the machines must agree to a few seconds."""
+ATTEMPTS_MAX = 3
+"""Attempts in a row that may end without a new checkpoint; then the task is poison."""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """The task is ours from `standing` on."""
+
+    epoch: int
+    standing: Standing
+    barren_attempts: int
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Somebody else works on the task."""
+
+
+class AlreadyEnded(msgspec.Struct, frozen=True):
+    """The task has an end, which may not have been published."""
+
+    event: TaskEnded
+
+
+Claim = Held | Busy | AlreadyEnded
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Leases:
+    """Claims tasks for one consumer and keeps the claims."""
+
+    def __init__(self, layout: Layout, *, owner: str, now: Callable[[], datetime] = utc_now) -> None:
+        self._layout = layout
+        self._owner = owner
+        self._now = now
+
+    def claim(self, command: AnyCommand, *, is_handed_on: bool) -> Claim:
+        """Try to become the one who works on the task.
+
+        is_handed_on: the command was delivered before or is a continuation, so whoever had it is gone.
+        """
+        task_id = command.task_id
+        if (ended := self._end(task_id)) is not None:
+            return ended
+        epoch = latest_epoch(self._layout, task_id)
+        lease = read_record(self._layout.lease(task_id), Lease)
+        if epoch > 0 and not is_handed_on and not self._is_free(lease, task_id, epoch):
+            return Busy()
+        barren_attempts = self._barren_attempts(lease, task_id, epoch)
+        if not _create(self._layout.results(task_id, epoch=epoch + 1)):
+            return Busy()
+        standing = stand_on(self._layout, task_id, epoch=epoch + 1)
+        held = Held(epoch=epoch + 1, standing=standing, barren_attempts=barren_attempts)
+        reserve_end(self._layout, task_id, epoch=held.epoch)
+        self._write(task_id, held, is_released=False)
+        self._note_the_start(command)
+        return self._end(task_id) or held  # asked again: it may have ended while we claimed it
+
+    def renew(self, task_id: str, held: Held) -> bool:
+        """Say that the task is still worked on; False if somebody else has taken it over."""
+        if latest_epoch(self._layout, task_id) != held.epoch:
+            return False
+        self._write(task_id, held, is_released=False)
+        return True
+
+    def release(self, task_id: str, held: Held) -> None:
+        """Hand the task on: whoever comes next need not wait, and the attempt does not count against the task."""
+        if latest_epoch(self._layout, task_id) == held.epoch:
+            self._write(task_id, held, is_released=True)
+
+    def is_cancelled(self, task_id: str) -> bool:
+        """Whether somebody asked for the end of the task."""
+        return self._layout.cancel(task_id).exists()
+
+    def _write(self, task_id: str, held: Held, *, is_released: bool) -> None:
+        lease = Lease(
+            owner=self._owner,
+            epoch=held.epoch,
+            heartbeat_at=self._now(),
+            is_released=is_released,
+            barren_attempts=held.barren_attempts,
+        )
+        replace_record(self._layout.lease(task_id), lease)
+
+    def _end(self, task_id: str) -> AlreadyEnded | None:
+        event = read_record(self._layout.end(task_id), TaskEnded)
+        return None if event is None else AlreadyEnded(event)
+
+    def _is_free(self, lease: Lease | None, task_id: str, epoch: int) -> bool:
+        if lease is None or lease.epoch < epoch:  # its holder has claimed it and not yet said so
+            written_s = self._layout.results(task_id, epoch=epoch).stat().st_mtime
+            return self._is_stale(datetime.fromtimestamp(written_s, UTC))
+        return lease.is_released or self._is_stale(lease.heartbeat_at)
+
+    def _is_stale(self, heartbeat_at: datetime) -> bool:
+        return self._now() - heartbeat_at > timedelta(seconds=STALE_AFTER_S)
+
+    def _barren_attempts(self, lease: Lease | None, task_id: str, epoch: int) -> int:
+        if epoch == 0 or has_checkpoint(self._layout, task_id, epoch=epoch):
+            return 0
+        before = lease.barren_attempts if lease is not None else 0
+        was_handed_on = lease is not None and lease.epoch == epoch and lease.is_released
+        return before if was_handed_on else before + 1
+
+    def _note_the_start(self, command: AnyCommand) -> None:
+        """Other services send commands without a record; its first holder writes it."""
+        path = self._layout.task_record(command.task_id)
+        now = self._now()
+        fresh = TaskRecord(
+            task_id=command.task_id, command=command, created_at=command.created_at or now, started_at=now
+        )
+        record = read_record(path, TaskRecord)
+        if record is None and create_record(path, fresh):
+            return
+        record = record or read_record(path, TaskRecord)
+        if record is not None and record.started_at is None:
+            replace_record(path, msgspec.structs.replace(record, started_at=now))
+
+
+def _create(path: Path) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,117 @@
+"""What a consumer says, as messages for the broker, and the connection that sends them."""
+
+import asyncio
+from typing import Protocol
+
+import aiormq.exceptions
+import msgspec
+from faststream.exceptions import IncorrectState
+from faststream.rabbit import RabbitBroker, RabbitExchange
+
+from contracts import topology, wire
+from contracts.commands import AnyCommand
+from contracts.events import AnyEvent, ConsumerSeen, TaskProgressed, event_id
+from contracts.failures import FailureRecord
+
+PUBLISH_TIMEOUT_S = 10.0
+"""Until a publish counts as failed. Whether the broker has it is then unknown: its readers know messages by their id."""
+
+
+class Undelivered(Exception):
+    """The broker did not confirm a message in time; it may have it or not."""
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """One message and where it goes."""
+
+    exchange: str
+    routing_key: str = ""
+    type: str
+    body: bytes
+    id: str | None = None
+    headers: dict[str, str] = {}
+    is_kept: bool = True
+    """True: it survives a restart of the broker and must reach a queue."""
+
+
+class Sender(Protocol):
+    """Whatever can send a message."""
+
+    async def send(self, message: Outgoing) -> None:
+        """Return when the broker has confirmed the message. Raises `Undelivered`."""
+        ...
+
+
+def event_message(event: AnyEvent) -> Outgoing:
+    """An event of a task, for the log."""
+    return Outgoing(
+        exchange=topology.EVENTS,
+        routing_key=topology.event_key(event),
+        type=type(event).__name__,
+        body=wire.encode(event),
+        id=event_id(event),
+        headers={topology.TASK_ID_HEADER: event.task_id},
+        is_kept=not isinstance(event, TaskProgressed),
+    )
+
+
+def command_message(command: AnyCommand) -> Outgoing:
+    """A command, for another consumer to go on with."""
+    return Outgoing(
+        exchange=topology.COMMANDS,
+        routing_key=topology.command_key(command),
+        type=type(command).__name__,
+        body=wire.encode(command),
+        headers={topology.TASK_ID_HEADER: command.task_id},
+    )
+
+
+def dead_letter(body: bytes, failure: FailureRecord) -> Outgoing:
+    """A message that led to nothing, untouched, with the reason beside it."""
+    return Outgoing(
+        exchange=topology.DEAD,
+        type="DeadLetter",
+        body=body,
+        headers={topology.FAILURE_CODE_HEADER: failure.code.value, topology.FAILURE_DETAIL_HEADER: failure.detail},
+    )
+
+
+def presence_message(seen: ConsumerSeen) -> Outgoing:
+    """A heartbeat; nobody may listen."""
+    return Outgoing(exchange=topology.PRESENCE, type="ConsumerSeen", body=wire.encode(seen), is_kept=False)
+
+
+class RabbitSender:
+    """Sends on a connection of its own: a blocked publisher must not freeze acks."""
+
+    def __init__(self, broker: RabbitBroker) -> None:
+        self._broker = broker
+        self._exchanges = {
+            exchange.name: RabbitExchange(exchange.name, declare=False) for exchange in topology.topology().exchanges
+        }
+
+    async def send(self, message: Outgoing) -> None:
+        """Return when the broker has confirmed the message. Raises `Undelivered`."""
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):  # the library's own timeout is not honoured (STACK 2.5)
+                await self._publish(message)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Undelivered(f"{message.type}: the connection was lost") from error  # aio-pika cancels its waiters
+        except (TimeoutError, OSError, RuntimeError, aiormq.exceptions.AMQPError, IncorrectState) as error:
+            raise Undelivered(f"{message.type}: {error!r}") from error
+
+    async def _publish(self, message: Outgoing) -> None:
+        await self._broker.publish(
+            message.body,
+            exchange=self._exchanges[message.exchange],
+            routing_key=message.routing_key,
+            persist=message.is_kept,
+            mandatory=message.is_kept,
+            headers=dict(message.headers),
+            content_type=wire.CONTENT_TYPE,
+            message_id=message.id,
+            message_type=message.type,
+        )

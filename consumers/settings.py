@@ -1,0 +1,54 @@
+"""What an operator may tune of a consumer: `CONSUMER_*`, and the names that all services share."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from contracts.settings import read_settings
+
+PREFIX = "CONSUMER_"
+SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir"))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one consumer process; every bound with its unit."""
+
+    amqp_url: Annotated[str, Meta(description="the broker")] = "amqp://guest:guest@127.0.0.1:5672/"
+    storage_dir: Annotated[str, Meta(description="root of the shared storage")] = "storage"
+    models_dir: Annotated[str | None, Meta(description="folder of model files; default: `models` in the storage")] = (
+        None
+    )
+    videos_dir: Annotated[str | None, Meta(description="media root `videos`; unset: refused")] = None
+    images_dir: Annotated[str | None, Meta(description="media root `images`; unset: refused")] = None
+    model: Annotated[
+        str | None, Meta(description="model file, or its name in the models folder; default: the active or shipped one")
+    ] = None
+    workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
+        default_factory=_cores
+    )
+    videos_max: Annotated[int, Meta(ge=1, le=256, description="videos in flight; more stay queued")] = 8
+    warm_up: Annotated[bool, Meta(description="load the model at start instead of at the first command")] = False
+    ahead_max: Annotated[int, Meta(ge=1, le=32, description="reports of one video that wait for the broker")] = 16
+    stop_s: Annotated[float, Meta(gt=0, le=600, description="seconds a stopping consumer waits for its tasks")] = 20.0
+    log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
+
+    @property
+    def storage(self) -> Path:
+        return Path(self.storage_dir).absolute()
+
+    @property
+    def models(self) -> Path:
+        return Path(self.models_dir).absolute() if self.models_dir else self.storage / "models"
+
+
+def from_environment(environ: Mapping[str, str]) -> ConsumerSettings:
+    """The settings in an environment. Raises `ConfigurationError` naming the variable and its range."""
+    return read_settings(ConsumerSettings, environ, prefix=PREFIX, shared=SHARED)

@@ -1,0 +1,38 @@
+"""A video with what was seen drawn on it."""
+
+import itertools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from detections.looks import Looks
+from engine.decode import VideoLimits, open_video
+from engine.drawing import draw_boxes
+from engine.encode import VideoWriter
+from engine.growing_file import GrowingFile, MediumFile
+
+OnPercent = Callable[[int], None]
+
+
+def annotate(
+    source: Path, target: Path, looks: Looks, *, stop: threading.Event, on_percent: OnPercent | None = None
+) -> None:
+    """Write `source` again as an MP4 with the boxes drawn; what was written before `stop` was set can be played.
+
+    Raises `Failure` as `engine.decode.open_video`, `OSError` if `target` cannot be written.
+    """
+    size_bytes = source.stat().st_size
+    with GrowingFile(MediumFile(path=source)) as file, open_video(file, limits=VideoLimits()) as video:
+        frames = video.frames()
+        first = next(frames, None)
+        if first is None:
+            return
+        width, height = first.width // 2 * 2, first.height // 2 * 2
+        with VideoWriter(target, width=width, height=height) as writer:
+            for frame in itertools.chain([first], frames):
+                if stop.is_set():
+                    return
+                picture = draw_boxes(frame.scaled(width=width, height=height), looks.at(frame.index))
+                writer.write(picture, at_s=frame.at_s)
+                if on_percent is not None:
+                    on_percent(100 * frame.position_bytes // size_bytes)

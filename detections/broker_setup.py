@@ -1,0 +1,104 @@
+"""`detections broker setup`: the topology over AMQP, and what an operator may tune as policies over the management HTTP."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+import msgspec
+
+from contracts import topology
+from contracts.failures import Failure, FailureCode
+
+TIMEOUT_S = 15.0
+COMMANDS_MAX = 100_000
+"""Waiting commands of a kind; one more is refused to its publisher (503 at the edge), none is dropped."""
+DEAD_LETTERS_MAX = 100_000
+"""Kept for the operator; the oldest go first."""
+CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
+"""A video may take a day."""
+_CONSUMER_TIMEOUT_SINCE = (3, 12)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy as RabbitMQ's management takes it."""
+
+    name: str
+    pattern: str
+    definition: Mapping[str, str | int]
+
+
+def policies(version: str) -> tuple[Policy, ...]:
+    """What suits this version of RabbitMQ: one unknown key, and it refuses the whole policy."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    timeout = {"consumer-timeout": CONSUMER_TIMEOUT_MS} if numbers >= _CONSUMER_TIMEOUT_SINCE else {}
+    commands = re.escape(topology.COMMANDS)
+    dead_letters = re.escape(topology.DEAD_LETTERS)
+    return (
+        Policy(
+            name=topology.COMMANDS,
+            pattern=rf"^{commands}\.",
+            definition={"max-length": COMMANDS_MAX, "overflow": "reject-publish", **timeout},
+        ),
+        Policy(
+            name=topology.DEAD_LETTERS,
+            pattern=rf"^{dead_letters}",
+            definition={"max-length": DEAD_LETTERS_MAX, "overflow": "drop-head"},
+        ),
+    )
+
+
+def declare(amqp_url: str) -> None:
+    """Create the topology. Raises `Failure(broker_unavailable)` if there is no broker, or it has other queues."""
+    import aio_pika
+    from aio_pika.exceptions import AMQPError
+
+    async def declared() -> None:
+        connection = await aio_pika.connect(amqp_url, timeout=TIMEOUT_S)
+        async with connection:
+            await topology.declare(await connection.channel())
+
+    try:
+        asyncio.run(asyncio.wait_for(declared(), TIMEOUT_S))
+    except (AMQPError, OSError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
+
+
+def set_policies(management_url: str, *, virtual_host: str, transport: httpx.BaseTransport | None = None) -> str:
+    """Set the policies; returns the broker's version. Raises `Failure(broker_unavailable)`."""
+    parts = urlsplit(management_url)
+    user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    try:
+        with httpx.Client(
+            base_url=address, auth=(user, password), timeout=TIMEOUT_S, trust_env=False, transport=transport
+        ) as client:
+            version = _version(client.get("/api/overview").raise_for_status().content)
+            for policy in policies(version):
+                path = f"/api/policies/{quote(virtual_host, safe='')}/{policy.name}"
+                body = {"pattern": policy.pattern, "definition": policy.definition, "apply-to": "queues"}
+                client.put(path, json=body).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{address}: {error}") from error
+    return version
+
+
+def virtual_host(amqp_url: str) -> str:
+    """The virtual host that an AMQP URL names: `/` if none."""
+    return unquote(urlsplit(amqp_url).path.removeprefix("/")) or "/"
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+class _Overview(msgspec.Struct, frozen=True):
+    rabbitmq_version: str
+
+
+def _version(overview: bytes) -> str:
+    return msgspec.json.decode(overview, type=_Overview).rabbitmq_version

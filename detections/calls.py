@@ -1,0 +1,176 @@
+"""What is asked of the edge, one value per question, and how its answer is read: both clients only carry them."""
+
+import contextlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import httpx
+import msgspec
+
+from contracts.detections import Detection
+from contracts.events import DetectionEvent
+from detections.answers import ClientError, Health, ServiceError, Started, Task, UnreachableError
+from detections.sse import MalformedStreamError
+from detections.uploading import Config, Upload, config_text
+
+STREAM = "/detect/stream"
+CONNECT_TIMEOUT_S = 5.0
+WRITE_TIMEOUT_S = 30.0
+"""Of one chunk: an edge that does not take it is gone."""
+READ_TIMEOUT_S = 30.0
+DETECT_TIMEOUT_S = 310.0
+"""A synchronous answer: the edge gives up after 300 s and says so."""
+SEALED_TIMEOUT_S = 120.0
+"""From the last byte of an upload to its answer: fsync and the broker's confirm lie between."""
+HEARTBEAT_TIMEOUT_S = 45.0
+"""Without a heartbeat (every 15 s) for this long, an event stream is dead."""
+TRIES_MAX = 3
+"""Of a question that changes nothing, when its connection breaks."""
+RETRY_DELAY_S = 0.2
+
+_Answer = TypeVar("_Answer")
+
+
+class Call(msgspec.Struct, Generic[_Answer], frozen=True, kw_only=True):
+    """One request and how its answer is read."""
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], _Answer]
+    headers: dict[str, str] = {}
+    tries_max: int = TRIES_MAX
+    """1 for a question that changes something."""
+    read_timeout_s: float = READ_TIMEOUT_S
+
+    def answer(self, response: httpx.Response) -> _Answer:
+        """The answer in a read response. Raises `ServiceError`, `ClientError` for an answer that is not understood."""
+        raise_for_refusal(response)
+        try:
+            return self.read(response)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ClientError(f"{self.method} {self.path} was answered with something else: {error}") from error
+
+
+def raise_for_refusal(response: httpx.Response) -> None:
+    """Raises `ServiceError` unless the status is 2xx."""
+    if not response.is_success:
+        raise _refusal(response)
+
+
+@contextlib.contextmanager
+def mapped(url: str) -> Generator[None, None, None]:
+    """httpx's failures enter here."""
+    try:
+        yield
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise UnreachableError(url, str(error) or type(error).__name__) from error  # some of its texts are empty
+    except (httpx.HTTPError, MalformedStreamError, msgspec.DecodeError) as error:
+        raise ClientError(f"{url} answered with something else: {error}") from error
+
+
+def timeout(read_timeout_s: float) -> httpx.Timeout:
+    """Every wait on the network has an end."""
+    return httpx.Timeout(connect=CONNECT_TIMEOUT_S, write=WRITE_TIMEOUT_S, pool=CONNECT_TIMEOUT_S, read=read_timeout_s)
+
+
+def health() -> Call[Health]:
+    return Call(method="GET", path="/health", read=_json(Health))
+
+
+def readiness() -> Call[None]:
+    return Call(method="GET", path="/health/ready", read=_nothing, tries_max=1)  # whoever asks, asks again
+
+
+def liveness() -> Call[None]:
+    return Call(method="GET", path="/health/live", read=_nothing, tries_max=1)
+
+
+def task(task_id: str) -> Call[Task]:
+    return Call(method="GET", path=f"/tasks/{task_id}", read=_json(Task))
+
+
+def results(task_id: str) -> Call[list[DetectionEvent]]:
+    headers = {"Accept": "application/x-ndjson"}
+    return Call(method="GET", path=f"/tasks/{task_id}/results", read=_json_lines, headers=headers)
+
+
+def cancel(task_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/tasks/{task_id}", read=_nothing, tries_max=1)
+
+
+def detect() -> Call[list[Detection]]:
+    read = _json(list[Detection])
+    return Call(method="POST", path="/detect", read=read, tries_max=1, read_timeout_s=DETECT_TIMEOUT_S)
+
+
+def submit(upload: Upload) -> Call[Started]:
+    return Call(
+        method="POST",
+        path="/detect/video",
+        read=_json(Started),
+        headers=upload.headers(),
+        tries_max=1,
+        read_timeout_s=SEALED_TIMEOUT_S,
+    )
+
+
+def reason(error: ClientError, task: Task | None) -> ClientError:
+    """Why an upload broke off: what its task says, since an answer that comes before the body has ended may be lost."""
+    if task is None or task.error is None:
+        return error
+    return ServiceError(status=422, code=task.error.code, detail=task.error.detail)
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """What a synchronous question carries."""
+
+    name: str
+    content: bytes
+    config: Config | None = None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return {} if self.config is None else {"config": config_text(self.config)}
+
+
+def read_picture(image: Path | str | bytes, *, name: str | None, config: Config | None) -> Picture:
+    """The bytes of an image. Raises `OSError`."""
+    if isinstance(image, bytes):
+        return Picture(name=name or "image.jpg", content=image, config=config)
+    return Picture(name=name or Path(image).name, content=Path(image).read_bytes(), config=config)
+
+
+def _json(type_: type[_Answer]) -> Callable[[httpx.Response], _Answer]:
+    decoder = msgspec.json.Decoder(type_)
+    return lambda response: decoder.decode(response.content)
+
+
+def _json_lines(response: httpx.Response) -> list[DetectionEvent]:
+    decoder = msgspec.json.Decoder(DetectionEvent)
+    return [decoder.decode(line) for line in response.content.splitlines() if line]
+
+
+def _nothing(_: httpx.Response) -> None:
+    return None
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    """RFC 9457, as far as it is used; everything may be missing."""
+
+    code: str = ""
+    detail: str = ""
+    title: str = ""
+
+
+def _refusal(response: httpx.Response) -> ServiceError:
+    """The error that a read response of status 400 or more says, also one of a proxy that knows no problem+json."""
+    try:
+        problem = msgspec.json.decode(response.content, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problem = _Problem()
+    return ServiceError(
+        status=response.status_code,
+        code=problem.code or f"http_{response.status_code}",
+        detail=problem.detail or problem.title or response.reason_phrase or "no reason given",
+    )

@@ -1,0 +1,160 @@
+"""The engine in this process: the events of one file, as a consumer would publish them."""
+
+import os
+import threading
+import uuid
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from contracts.detections import Counts, Detection, video_time
+from contracts.events import AnyEvent, FrameDetected, TaskEnded, TaskProgressed
+from contracts.failures import Failure, FailureCode
+from contracts.media import MediumKind, kind_by_extension
+from contracts.options import DetectionOptions
+from contracts.results import Checkpoint
+from detections.looks import Looks
+from edge.hashing import content_hash
+from engine.account import Finished, FrameReport, Progressed
+from engine.batching import Workers
+from engine.detector import Detector
+from engine.growing_file import MediumFile
+from engine.images import read_picture
+from engine.loading import load_detector
+from engine.picture import Picture
+from engine.video_frame import DecodedFrame
+from engine.watching import Seen, watch_video
+
+PERCENT_BEFORE_END = 99
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at one file."""
+
+    file: Path
+    kind: MediumKind
+    task_id: str
+    media_id: str
+
+
+def task_of(file: Path) -> Task:
+    """The task that looks at a file; a picture or a video by its extension, else by its content.
+
+    Raises `Failure`: `medium_missing`, `empty_media`, and what says why an unknown file can't be read.
+    """
+    if not file.is_file():
+        raise Failure(FailureCode.MEDIUM_MISSING, f"there is no file {file}")
+    with file.open("rb") as opened:
+        media_id = content_hash(opened.fileno(), size_bytes=file.stat().st_size)
+    kind = kind_by_extension(file.name) or _kind_by_content(file)
+    return Task(file=file, kind=kind, task_id=str(uuid.uuid4()), media_id=media_id)
+
+
+def events_of(
+    task: Task, *, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
+) -> Generator[AnyEvent]:
+    """Reports and progress in order, then the end; without an end if `stop` was set before.
+
+    looks: gets what was seen in every frame that was looked at. Raises `Failure` if the model cannot be loaded or the
+    picture cannot be read.
+    """
+    if task.kind is MediumKind.IMAGE:
+        return _image_events(task, model, options)
+    return _video_events(task, model, options, stop, looks)
+
+
+class Remembering:
+    """A detector that also keeps what it saw in each frame of a video."""
+
+    def __init__(self, detector: Detector, looks: Looks) -> None:
+        self._detector = detector
+        self._looks = looks
+
+    def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
+        """As the detector itself."""
+        detections = self._detector.detect(picture, options)
+        if isinstance(picture, DecodedFrame):
+            self._looks.add(picture.index, detections)
+        return detections
+
+
+def _image_events(task: Task, model: Path, options: DetectionOptions) -> Generator[AnyEvent]:
+    picture = read_picture(task.file)
+    with closing(load_detector(model, threads=_cores())) as detector:  # one picture: all cores for it
+        detections = detector.detect(picture, options)
+    yield FrameDetected(
+        task_id=task.task_id, media_id=task.media_id, sequence=1, percent=PERCENT_BEFORE_END, annotations=detections
+    )
+    counts = Counts(decoded=1, sampled=1, inferred=1, reported=1)
+    yield TaskEnded(task_id=task.task_id, media_id=task.media_id, sequence=2, percent=100, counts=counts)
+
+
+def _video_events(
+    task: Task, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None
+) -> Generator[AnyEvent]:
+    with closing(load_detector(model)) as detector:
+        eye = detector if looks is None else Remembering(detector, looks)
+        with (
+            closing(Workers(eye, count=_cores())) as workers,
+            closing(watch_video(MediumFile(path=task.file), workers=workers, options=options, stop=stop)) as steps,
+        ):
+            reported = 0
+            for step in steps:
+                if isinstance(step, FrameReport):
+                    reported = step.sequence
+                event = _event(task, step, reported)
+                if event is not None:
+                    yield event
+
+
+def _event(task: Task, step: Seen, reported: int) -> AnyEvent | None:
+    """A step of the engine as it is published; None for a checkpoint, since nobody resumes a run."""
+    task_id, media_id = task.task_id, task.media_id
+    match step:
+        case Checkpoint():
+            return None
+        case Progressed():
+            return TaskProgressed(
+                task_id=task_id,
+                media_id=media_id,
+                percent=step.percent,
+                counts=step.counts,
+                waiting_for=step.waiting_for,
+            )
+        case FrameReport():
+            return FrameDetected(
+                task_id=task_id,
+                media_id=media_id,
+                percent=step.percent,
+                sequence=step.sequence,
+                frame_index=step.frame_index,
+                video_time=video_time(step.at_s),
+                annotations=step.detections,
+            )
+        case Finished():
+            return TaskEnded(
+                task_id=task_id,
+                media_id=media_id,
+                percent=step.percent,
+                sequence=reported + 1,
+                counts=step.counts,
+                is_partial=step.is_partial,
+                failure=step.failure,
+            )
+
+
+def _kind_by_content(file: Path) -> MediumKind:
+    try:
+        read_picture(file)
+    except Failure as failure:
+        if failure.code is not FailureCode.UNSUPPORTED_MEDIA:
+            raise
+        return MediumKind.VIDEO
+    return MediumKind.IMAGE
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,240 @@
+"""Everything on one machine: a broker of our own (unless `AMQP_URL` names one), an edge and consumers, supervised.
+
+The command line, the demo and the tests all start the system with this.
+"""
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from detections.answers import ClientError
+from detections.client import Client
+from detections.processes import Guard, Program
+from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, is_free
+from detections.supervision import Say, Supervisor
+
+START_TIMEOUT_S = 90.0
+"""For the broker (5 to 8 s alone), the edge and the first heartbeat of every consumer."""
+STOP_TIMEOUT_S = 30.0
+"""For the edge and the consumers together, and for the broker after them; then they are killed."""
+LOCK_TIMEOUT_S = 40.0
+"""A stack that was killed needs until its guard has ended the last of its processes."""
+CONSUMERS_MAX = 64
+_POLL_S = 0.05
+_SOURCE = Path(__file__).resolve().parent.parent
+
+
+class StackError(Exception):
+    """The stack does not run; the message says what to do or shows the last lines of who failed."""
+
+
+class LocalStack:
+    """The whole system below one storage folder. As a context manager it is ready inside and gone afterwards.
+
+    What it starts ends with it, whatever ends it: normally in good order, on a second interrupt at once, and after a
+    SIGKILL by its guard.
+    """
+
+    def __init__(
+        self,
+        storage: Path,
+        *,
+        model: Path | None = None,
+        port: int = 0,
+        consumers: int = 1,
+        environ: Mapping[str, str] | None = None,
+        say: Say | None = None,
+    ) -> None:
+        """model: None leaves the choice to the consumer. port: 0 takes a free one. environ: over the process's own.
+
+        Raises `ValueError` for a number of consumers outside 0..`CONSUMERS_MAX`.
+        """
+        if not 0 <= consumers <= CONSUMERS_MAX:
+            raise ValueError(f"consumers: {consumers}, allowed: 0..{CONSUMERS_MAX}")
+        self.storage = storage.absolute()
+        self.logs = self.storage / "logs"
+        self.consumers = consumers
+        self._environ = {**os.environ, **(environ or {})}
+        self._model = model
+        self._port = port
+        self._say = say or _say_on_stderr
+        self._rabbit: PrivateRabbit | None = None
+        self._supervisor: Supervisor | None = None
+        self._guard: Guard | None = None
+        self._lock: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Of the edge."""
+        host = self._host if self._host not in ("", "0.0.0.0", "::") else "127.0.0.1"
+        return f"http://{host}:{self._port}"
+
+    @property
+    def amqp_url(self) -> str:
+        """Of the broker in use; empty before a private one is started."""
+        return self._rabbit.url if self._rabbit else self._environ.get("AMQP_URL", "")
+
+    @property
+    def management_url(self) -> str | None:
+        """Of the private broker's management UI, None if the broker is not ours."""
+        return self._rabbit.management_url if self._rabbit else None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return when the edge is ready and every consumer was seen.
+
+        Raises `StackError`, and then nothing of it runs any more.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            self._start(deadline_s)
+        except RabbitMissingError as error:
+            self.kill()
+            raise StackError(str(error)) from error
+        except BaseException:  # an interrupt, too, leaves nothing behind
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """End everything in good order. An exception that arrives meanwhile (a second Ctrl-C) ends it at once."""
+        try:
+            if self._supervisor is not None:
+                self._supervisor.stop(timeout_s=STOP_TIMEOUT_S, last=("broker", "epmd"))
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End everything at once, as a crash would."""
+        supervisor, guard, lock = self._supervisor, self._guard, self._lock
+        self._supervisor = self._guard = self._rabbit = self._lock = None
+        if supervisor is not None:
+            supervisor.kill()
+        if guard is not None:
+            guard.close()
+        if lock is not None:
+            os.close(lock)
+
+    def pids(self, name: str) -> list[int]:
+        """Process ids of `broker`, `epmd`, `edge` or `consumer-<n>` (from 1) that run now."""
+        return self._supervisor.pids(name) if self._supervisor else []
+
+    def failure(self) -> str | None:
+        """Why the stack cannot go on: somebody died too often. None while all is well."""
+        death = self._supervisor.given_up() if self._supervisor else None
+        return None if death is None else str(death)
+
+    @property
+    def _host(self) -> str:
+        return self._environ.get("EDGE_HOST", "127.0.0.1")
+
+    def _start(self, deadline_s: float) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.storage / ".stack.lock")
+        self._take_port()
+        self._guard = Guard(lock=self._lock)
+        supervisor = self._supervisor = Supervisor(self._guard, self._say)
+        if "AMQP_URL" not in self._environ:
+            self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
+        for program in self._rabbit.programs() if self._rabbit else ():
+            supervisor.start(program)  # the others wait for it by themselves
+        for name, module in self._services():
+            supervisor.start(self._program(name, module))
+        self._wait_until_ready(supervisor, deadline_s)
+        supervisor.watch()
+
+    def _take_port(self) -> None:
+        if self._port == 0:
+            self._port = free_port()
+        elif not is_free(self._port, self._host):
+            raise StackError(f"port {self._port} is in use; name another one with --port")
+
+    def _services(self) -> list[tuple[str, str]]:
+        return [("edge", "edge"), *((f"consumer-{number}", "consumers") for number in range(1, self.consumers + 1))]
+
+    def _program(self, name: str, module: str) -> Program:
+        environ = {
+            **self._environ,
+            "AMQP_URL": self.amqp_url,
+            "STORAGE_DIR": str(self.storage),
+            "EDGE_HOST": self._host,
+            "EDGE_PORT": str(self._port),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
+        }
+        if self._model is not None:
+            environ["CONSUMER_MODEL"] = str(self._model.absolute())
+        command = (sys.executable, "-P", "-m", module)
+        return Program(name=name, command=command, environ=environ, log=self.logs / f"{name}.log")
+
+    def _wait_until_ready(self, supervisor: Supervisor, deadline_s: float) -> None:
+        with Client(self.url) as client:
+            while (missing := self._missing(client)) is not None:
+                _raise_for_death(supervisor)
+                if time.monotonic() > deadline_s:
+                    raise StackError(f"not ready in time: {missing}; logs are in {self.logs}")
+                time.sleep(_POLL_S)
+
+    def _missing(self, client: Client) -> str | None:
+        """What is still waited for, None if nothing."""
+        try:
+            if self.consumers == 0:
+                client.check_live()
+                return None
+            client.check_ready()
+            seen = len(client.health().consumers)
+        except ClientError as error:
+            return str(error)
+        return None if seen >= self.consumers else f"{seen} of {self.consumers} consumers were seen"
+
+
+def _raise_for_death(supervisor: Supervisor) -> None:
+    death = supervisor.first_death()
+    if death is not None:
+        raise StackError(death.with_last_lines())
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the storage folder. Raises `StackError` if another stack does."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+    while not _took_lock(descriptor):
+        # held by the guard alone, it is given up soon: its stack was killed and is being ended
+        if _is_running(os.pread(descriptor, 20, 0)) or time.monotonic() > deadline_s:
+            os.close(descriptor)
+            raise StackError(f"another stack runs on {path.parent}; stop it, or name another folder with --storage")
+        time.sleep(_POLL_S)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def _took_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_running(pid: bytes) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _say_on_stderr(text: str) -> None:
+    print(f"detections: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,205 @@
+"""The commands that start the service, talk to it, and set up its broker."""
+
+import asyncio
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from contracts.failures import Failure
+from contracts.media import MediumKind, kind_by_extension
+from contracts.options import read_options
+from detections.answers import DEFAULT_URL, ClientError
+
+if TYPE_CHECKING:
+    from detections.local import LocalStack
+    from detections.submitting import Submission
+
+EXIT_FAILED = 1
+EXIT_MISUSED = 2
+EXIT_INTERRUPTED = 130
+AMQP_URL_DEFAULT = "amqp://guest:guest@127.0.0.1:5672/"
+_LOOK_EVERY_S = 0.2
+
+Url = Annotated[str, typer.Option(help="Where the edge is.", envvar="DETECTIONS_URL")]
+
+
+def register(commands: typer.Typer) -> None:
+    """Add the commands."""
+    for name, command in (("up", up), ("edge", edge), ("consumer", consumer), ("submit", submit), ("watch", watch)):
+        commands.command(name)(command)
+    broker = typer.Typer(help="The broker's side of the service.", no_args_is_help=True)
+    broker.callback()(lambda: None)  # so that `setup` is named even while it is the only one
+    broker.command("setup")(setup)
+    commands.add_typer(broker, name="broker")
+
+
+def up(
+    storage: Annotated[Path, typer.Option(help="Folder of everything: media, tasks, the broker's data, logs.")] = Path(
+        "storage"
+    ),
+    model: Annotated[
+        Path | None, typer.Option(help="Model file; else the shipped one.", show_default=False, exists=True)
+    ] = None,
+    port: Annotated[int, typer.Option(help="Of the edge; 0 takes a free one.", min=0, max=65_535)] = 8000,
+    consumers: Annotated[int, typer.Option(help="How many look at media.", min=0, max=64)] = 1,
+) -> None:
+    """Start the whole service on this machine: RabbitMQ (unless AMQP_URL names one), an edge and consumers.
+
+    One line on stdout when it is ready. Ctrl-C ends everything in good order, a second one at once.
+    """
+    from detections.local import LocalStack, StackError
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+    with _said(), _interruptible():
+        try:
+            with LocalStack(storage, model=model, port=port, consumers=consumers, say=_say) as stack:
+                managed = f", RabbitMQ {stack.management_url} (guest, guest)" if stack.management_url else ""
+                print(f"ready: {stack.url}{managed}", flush=True)
+                failure = _wait_for_the_end(stack)
+                _say("ending; an interrupt ends it at once")
+        except StackError as error:
+            _say(str(error))
+            raise typer.Exit(EXIT_FAILED) from None
+    if failure is not None:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def edge() -> None:
+    """Run one edge; everything is set by the environment (`EDGE_*`, `AMQP_URL`, `STORAGE_DIR`)."""
+    runpy.run_module("edge", run_name="__main__", alter_sys=True)
+
+
+def consumer() -> None:
+    """Run one consumer; everything is set by the environment (`CONSUMER_*`, `AMQP_URL`, `STORAGE_DIR`)."""
+    runpy.run_module("consumers", run_name="__main__", alter_sys=True)
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(help="A video or an image.", exists=True, dir_okay=False)],
+    *,
+    url: Url = DEFAULT_URL,
+    follow: Annotated[bool, typer.Option(help="Print every event as JSON lines, until the last.")] = False,
+    config: Annotated[
+        str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
+    ] = None,
+    bytes_per_s_max: Annotated[
+        float | None, typer.Option(help="Send no faster than this.", min=1.0, show_default=False)
+    ] = None,
+) -> None:
+    """Send a file to the service; detection goes on while it is sent.
+
+    Without --follow the answer (its task and media id) is printed when all of it has arrived. An image is answered at
+    once, with its detections.
+    """
+    from detections.submitting import Submission
+
+    read_options(config)  # what the edge would refuse is said before anything is sent
+    with _said(), _interruptible():
+        if kind_by_extension(file.name) is MediumKind.IMAGE:
+            _detect(file, url=url, config=config)
+            return
+        _stream(Submission(file=file, url=url, config=config, follow=follow, bytes_per_s_max=bytes_per_s_max))
+
+
+def watch(
+    url: Url = DEFAULT_URL,
+    task: Annotated[str | None, typer.Option(help="Only this task, all of it, up to its end.", show_default=False)] = (
+        None
+    ),
+) -> None:
+    """Print events as they come, as JSON lines."""
+    from detections.client import Client
+
+    with _said(), _interruptible(), Client(url) as client:
+        for event in client.events(task, on_gap=lambda: _say("some events are lost: the edge no longer has them")):
+            sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
+            sys.stdout.buffer.flush()
+
+
+def setup(
+    amqp_url: Annotated[str, typer.Option(help="The broker.", envvar="AMQP_URL")] = AMQP_URL_DEFAULT,
+    management_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Its management, `http://user:password@host:15672`: sets the policies too.",
+            envvar="MANAGEMENT_URL",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Create exchanges and queues, and set the policies that an operator may tune."""
+    from detections import broker_setup
+
+    with _said():
+        broker_setup.declare(amqp_url)
+        print(f"declared on {broker_setup.without_password(amqp_url)}")
+        if management_url is not None:
+            virtual_host = broker_setup.virtual_host(amqp_url)
+            version = broker_setup.set_policies(management_url, virtual_host=virtual_host)
+            print(f"policies set (RabbitMQ {version})")
+
+
+def _wait_for_the_end(stack: "LocalStack") -> str | None:
+    """Return None at the first interrupt, or why the stack cannot go on (which has been said)."""
+    with suppress(KeyboardInterrupt):
+        while (failure := stack.failure()) is None:
+            time.sleep(_LOOK_EVERY_S)
+        return failure
+    return None
+
+
+def _detect(file: Path, *, url: str, config: str | None) -> None:
+    from detections.client import Client
+
+    with Client(url) as client:
+        print(msgspec.json.encode(client.detect(file, config=config)).decode(), flush=True)
+
+
+def _stream(submission: "Submission") -> None:
+    from detections.submitting import View, submit
+
+    with View(submission.file.name, prints_events=submission.follow) as view:
+        started = asyncio.run(submit(submission, view))
+    if not submission.follow:
+        print(msgspec.json.encode(started).decode(), flush=True)
+    if view.end is not None and view.end.error is not None:
+        raise Failure(view.end.error.code, view.end.error.detail)
+    view.say(f"{view.detections} detections, task {started.task_id}")
+
+
+@contextmanager
+def _said() -> Generator[None]:
+    """What goes wrong is one line on stderr and an exit code."""
+    try:
+        yield
+    except ClientError as error:
+        _say(str(error))
+        raise typer.Exit(EXIT_FAILED) from None
+    except BrokenPipeError:  # whoever read our stdout has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_FAILED) from None
+    except OSError as error:
+        _say(str(error))
+        raise typer.Exit(EXIT_MISUSED) from None
+
+
+@contextmanager
+def _interruptible() -> Generator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _say(text: str) -> None:
+    print(f"detections: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,119 @@
+"""`detections submit`: the upload and what is detected meanwhile, side by side on stderr; events on stdout."""
+
+import asyncio
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from contracts.events import DetectionEvent, MediaStatus
+from detections.answers import ClientError, Started
+from detections.client import AsyncClient
+from detections.uploading import Progress
+
+_LAST_EVENTS_TIMEOUT_S = 2.0
+"""For the end of a task that failed while it was uploaded."""
+_ERASE_LINE = "\r\x1b[2K"
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sent where, and how."""
+
+    file: Path
+    url: str
+    config: str | None = None
+    follow: bool = False
+    bytes_per_s_max: float | None = None
+
+
+class View:
+    """Two bars on stderr where it is a terminal; a report for each event on stdout if asked for."""
+
+    def __init__(self, name: str, *, prints_events: bool) -> None:
+        self.detections = 0
+        self.end: DetectionEvent | None = None
+        self._prints_events = prints_events
+        self._console = Console(stderr=True)
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not self._console.is_terminal,
+        )
+        self._upload = self._bars.add_task(f"upload {name}", total=100, note="")
+        self._detection = self._bars.add_task("detection", total=100, note="")
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def sent(self, progress: Progress) -> None:
+        """The upload has come so far."""
+        percent = 100 * progress.sent_bytes / progress.total_bytes if progress.total_bytes else 0
+        self._bars.update(self._upload, completed=percent, note=f"{progress.sent_bytes / 1e6:.1f} MB")
+
+    async def follow(self, events: AsyncIterator[DetectionEvent]) -> None:
+        """Show the events until the last one."""
+        async for event in events:
+            self.saw(event)
+
+    def saw(self, event: DetectionEvent) -> None:
+        """One event has come."""
+        self.detections += len(event.annotations)
+        if event.media_status is not MediaStatus.AI_PROCESSING:
+            self.end = event
+        note = "waits for the end of the file" if event.waiting_for else f"{self.detections} detections"
+        self._bars.update(self._detection, completed=event.media_percent, note=note)
+        if self._prints_events:
+            self._print(msgspec.json.encode(event))
+
+    def say(self, text: str) -> None:
+        """One line on stderr."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _print(self, line: bytes) -> None:
+        if self._console.is_terminal and sys.stdout.isatty():
+            self._console.file.write(_ERASE_LINE)
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+
+
+async def submit(submission: Submission, view: View) -> Started:
+    """Send the file while its events are shown; with `follow` until the task's last event.
+
+    Raises `ClientError`, `OSError` if the file cannot be read.
+    """
+    task_id = str(uuid.uuid4())
+    async with AsyncClient(submission.url) as client, client.listen(task_id) as events:
+        following = asyncio.create_task(view.follow(events))
+        try:
+            started = await client.submit(
+                submission.file,
+                task_id=task_id,
+                config=submission.config,
+                on_progress=view.sent,
+                bytes_per_s_max=submission.bytes_per_s_max,
+            )
+            if submission.follow:
+                await following
+        except ClientError:
+            await asyncio.wait((following,), timeout=_LAST_EVENTS_TIMEOUT_S if submission.follow else 0)
+            raise
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+    return started

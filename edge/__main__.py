@@ -1,0 +1,93 @@
+"""`python -m edge`: serve HTTP until SIGTERM or Ctrl-C."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from contracts.settings import ConfigurationError
+from edge.app import STOP_SIGNALS, build
+from edge.settings import EdgeSettings, from_environment
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, saying where it listens once it does."""
+
+    async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers if self.started else ():
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                structlog.get_logger().info("edge listens", url=f"http://{host}:{port}", pid=os.getpid())
+
+
+def main() -> int:
+    """Run an edge; the exit status says whether it was told to stop (0) or could not start."""
+    try:
+        settings = from_environment(os.environ)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 2
+    log_to_stdout(settings)
+    server = _Server(_server_config(settings))
+    for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before
+        signal.signal(number, _exit)
+    server.run()
+    return 0 if server.started else 1
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def log_to_stdout(settings: EdgeSettings) -> None:
+    """One JSON object per line, the standard library's records included."""
+    shared = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for chatty in ("aio_pika", "aiormq", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(max(level, logging.ERROR))
+
+
+def _server_config(settings: EdgeSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        build(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.stop_timeout_s,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

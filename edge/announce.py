@@ -1,0 +1,134 @@
+"""Commands leave the edge exactly when a task may start, however long the broker is away, also over a crash of the edge."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from contracts.commands import AnyCommand
+from contracts.events import TaskEnded
+from contracts.failures import Failure, FailureCode, FailureRecord
+from edge.clock import Clock, system_clock
+from edge.ports import CommandsOut
+from edge.task_store import TaskStore
+
+RETRY_S = 1.0
+"""Between two tries to publish a command."""
+SCAN_S = 30.0
+"""Between two looks for commands that another edge, now dead, did not publish."""
+ORPHANED_AFTER = timedelta(seconds=30)
+"""Age at which an unpublished task is taken for orphaned; publishing it twice does no harm, consumers drop the second."""
+LEASE_WAIT_S = 2.0
+"""How long a consumer that has just been told of a task may take to claim it."""
+
+
+class Announcer:
+    """Writes tasks down and tells the broker; ends tasks that nobody has taken."""
+
+    def __init__(self, tasks: TaskStore, outbox: CommandsOut, *, clock: Clock = system_clock) -> None:
+        self.tasks = tasks
+        self._outbox = outbox
+        self._clock = clock
+        self._pending: set[str] = set()
+
+    def now(self) -> datetime:
+        """The moment at which a command is made."""
+        return self._clock()
+
+    async def announce(self, command: AnyCommand) -> None:
+        """Return when the broker has the command; tries again while the broker is away.
+
+        Cancelled before that, it leaves the rest to `run`. Raises `Failure`: `task_id_in_use`, `storage_full`.
+        """
+        await asyncio.to_thread(self.tasks.create, command)
+        try:
+            while True:
+                if await self._try_to_publish(command):
+                    return
+                await asyncio.sleep(RETRY_S)
+        except BaseException:
+            self._pending.add(command.task_id)
+            raise
+
+    async def announce_once(self, command: AnyCommand) -> None:
+        """As `announce` for a client that waits: a task that cannot start now ends.
+
+        Raises `Failure(broker_unavailable)` too.
+        """
+        await asyncio.to_thread(self.tasks.create, command)
+        if not await self._try_to_publish(command):
+            failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the broker did not take the command")
+            await self.end_unless_held(command.task_id, failure.record())
+            raise failure
+
+    async def cancel(self, task_id: str) -> None:
+        """Stop a task: the consumer that holds it ends it, else we do. A quiet picture's task exists nowhere but there.
+
+        Raises `Failure(broker_unavailable)`: the marker is in the storage then, but the consumer was not told.
+        """
+        is_ended = False
+        if await asyncio.to_thread(self.tasks.exists, task_id):
+            await asyncio.to_thread(self.tasks.mark_cancelled, task_id)
+            cancelled = FailureRecord(code=FailureCode.CANCELLED, detail="cancelled by a client")
+            is_ended = await self.end_unless_held(task_id, cancelled)
+        try:
+            await self._outbox.cancel(task_id)  # also when we ended it: a consumer may have claimed it just now
+        except Failure:
+            if not is_ended:
+                raise
+
+    async def run(self) -> None:
+        """Publish what could not be published: ours at once, that of dead edges when it is old enough."""
+        ticks_per_scan = round(SCAN_S / RETRY_S)
+        tick = 0
+        while True:
+            if tick % ticks_per_scan == 0:
+                self._pending.update(await asyncio.to_thread(self.orphans))
+            for task_id in sorted(self._pending):
+                if await self.finish(task_id):
+                    self._pending.discard(task_id)
+            tick += 1
+            await asyncio.sleep(RETRY_S)
+
+    def orphans(self) -> list[str]:
+        """Tasks that an edge wrote down and did not live to publish."""
+        before: datetime = self._clock() - ORPHANED_AFTER
+        return self.tasks.unpublished(before=before)
+
+    async def finish(self, task_id: str) -> bool:
+        """Publish the command of a task, or its end if it has one; False if the broker is still away."""
+        try:
+            record = await asyncio.to_thread(self.tasks.record, task_id)
+        except Failure:  # the janitor was faster, or an edge died before it wrote the record
+            await asyncio.to_thread(self.tasks.mark_published, task_id)
+            return True
+        end = await asyncio.to_thread(self.tasks.last_event, task_id)
+        return await self._try_to_publish(end or record.command)
+
+    async def end_unless_held(self, task_id: str, failure: FailureRecord) -> bool:
+        """End a task that no consumer has claimed and tell the listeners; False if one has, who then ends it."""
+        if await asyncio.to_thread(self.tasks.is_held, task_id):
+            return False
+        event = await asyncio.to_thread(self.tasks.end, task_id, failure)
+        if event is None:
+            return True
+        if not await self._try_to_publish(event):
+            await asyncio.to_thread(self.tasks.mark_unpublished, task_id)
+            self._pending.add(task_id)  # told later: the end is published in place of the command
+        return True
+
+    async def end_soon(self, task_id: str, failure: FailureRecord) -> None:
+        """As `end_unless_held`, after giving a consumer to whom the command is on its way the time to claim it."""
+        await asyncio.sleep(LEASE_WAIT_S)
+        await self.end_unless_held(task_id, failure)
+
+    async def _try_to_publish(self, message: AnyCommand | TaskEnded) -> bool:
+        """False if the broker is away."""
+        try:
+            await (
+                self._outbox.publish_end(message) if isinstance(message, TaskEnded) else self._outbox.publish(message)
+            )
+        except Failure as failure:
+            if failure.code is FailureCode.BROKER_UNAVAILABLE:
+                return False
+            raise
+        await asyncio.to_thread(self.tasks.mark_published, message.task_id)
+        return True

@@ -1,0 +1,135 @@
+"""The edge, wired: every part is made here, is started and stopped here, and reaches the routes by its type."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from types import FrameType
+
+import msgspec
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from edge import detect, health, stream, tasks
+from edge.broker import keep_connected
+from edge.dead_letters import DeadLetters
+from edge.failures import EXCEPTION_HANDLERS
+from edge.feed import Feed
+from edge.health import Presence
+from edge.outbox import Outbox
+from edge.parts import IntakeLimits, IntakeParts
+from edge.replay import Replay
+from edge.request_log import request_log
+from edge.settings import EdgeSettings
+
+VERSION = "1"
+ROUTES = [*health.routes, *stream.routes, *detect.routes, *tasks.routes]
+_PROVIDED = ("settings", "outbox", "feed", "replay", "presence")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What lives as long as the edge."""
+
+    settings: EdgeSettings
+    outbox: Outbox
+    feed: Feed
+    replay: Replay
+    presence: Presence
+    dead_letters: DeadLetters
+    intake: IntakeParts
+
+    @property
+    def dependencies(self) -> dict[str, Provide]:
+        """What routes may ask for, by name."""
+        return {name: _provide(getattr(self, name)) for name in _PROVIDED} | self.intake.dependencies
+
+
+def build(settings: EdgeSettings) -> Litestar:
+    """Wire an edge. Nothing is opened before it starts, and it starts and stays up without a broker."""
+    parts = _parts(settings)
+    return Litestar(
+        ROUTES,
+        dependencies=parts.dependencies,
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=[partial(_running, parts)],
+        middleware=[request_log],
+        openapi_config=OpenAPIConfig(
+            title="Detections",
+            version=VERSION,
+            path="/schema",
+            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+        ),
+        logging_config=None,
+    )
+
+
+def _parts(settings: EdgeSettings) -> Parts:
+    outbox = Outbox(settings)
+    feed = Feed(settings, outbox.mark_log)
+    presence = Presence(settings)
+    limits = msgspec.convert(settings, IntakeLimits, from_attributes=True)
+    return Parts(
+        settings=settings,
+        outbox=outbox,
+        feed=feed,
+        replay=Replay(settings),
+        presence=presence,
+        dead_letters=DeadLetters(settings, outbox),
+        intake=IntakeParts(settings.storage, limits=limits, outbox=outbox, feed=feed, presence=presence),
+    )
+
+
+@asynccontextmanager
+async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
+    """Keep every connection, each its own: a broker in alarm freezes all that happens on one that publishes."""
+    parts.settings.storage.mkdir(parents=True, exist_ok=True)
+    connected = {
+        "publish": parts.outbox.serve,
+        "log": parts.feed.serve,
+        "replay": parts.replay.serve,
+        "presence": parts.presence.serve,
+        "dead-letters": parts.dead_letters.serve,
+    }
+    kept: list[asyncio.Task[None]] = [
+        asyncio.create_task(keep_connected(parts.settings, purpose, work), name=purpose)
+        for purpose, work in connected.items()
+    ]
+    kept.append(asyncio.create_task(parts.feed.tick(), name="tick"))
+    try:
+        with _told_of_signals(parts.feed.close):
+            async with parts.intake.running():
+                yield
+    finally:
+        parts.feed.close()
+        for task in kept:
+            task.cancel()
+        await asyncio.gather(*kept, return_exceptions=True)
+
+
+@contextmanager
+def _told_of_signals(close: Callable[[], None]) -> Generator[None]:
+    """Call `close` in the loop at a stop signal, before the server's own handler: it waits for streams that never end."""
+    loop = asyncio.get_running_loop()
+    previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(close)
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _provide(part: object) -> Provide:
+    return Provide(lambda: part, sync_to_thread=False)

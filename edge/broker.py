@@ -1,0 +1,92 @@
+"""Connections to RabbitMQ that come back by themselves.
+
+Plain connections and a loop of our own: a robust one would read the log again from where it once began, and would replay
+nothing that was being published. The edge keeps several, because a broker in alarm freezes everything, acknowledgements too,
+on a connection that has ever published.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from contracts import topology
+from contracts.failures import Failure
+from edge.settings import EdgeSettings
+
+BROKER_ERRORS = (*CONNECTION_EXCEPTIONS, TimeoutError)
+"""What the library raises when the broker is away, refuses or does not answer."""
+CLOSE_TIMEOUT_S = 1.0
+"""How long a connection may take to say goodbye; a dead broker never answers."""
+
+_log = structlog.get_logger()
+
+Work = Callable[[AbstractConnection], Awaitable[None]]
+
+
+class BrokerLostError(ConnectionError):
+    """The connection or channel somebody was working on is gone."""
+
+
+async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> None:
+    """Run `work` on a connection for ever; when it returns or fails, on a new one."""
+    while True:
+        try:
+            await _connected_once(settings, purpose, work)
+            _log.warning("broker connection lost", purpose=purpose)
+        except asyncio.CancelledError:
+            if _is_being_cancelled():
+                raise
+            _log.warning("broker is silent", purpose=purpose)  # aiormq cancels us when heartbeats stay away
+        except (*BROKER_ERRORS, Failure) as error:
+            _log.warning("broker connection lost", purpose=purpose, reason=_reason(error))
+        except Exception:  # noqa: BLE001 - an outermost loop: one bad turn must not make an edge deaf for good
+            _log.exception("broker work failed", purpose=purpose)
+        await asyncio.sleep(settings.broker_reconnect_s)
+
+
+async def declare_topology(connection: AbstractConnection) -> None:
+    """Create what is missing on the broker. Raises what the broker raises if something exists with other arguments."""
+    channel = await connection.channel()
+    await topology.declare(channel)
+    await close_quietly(channel)
+
+
+async def until_closed(channel: AbstractChannel) -> None:
+    """Return when the channel, or its connection, is gone."""
+    await channel.closed()
+
+
+async def close_quietly(closable: AbstractConnection | AbstractChannel) -> None:
+    """Close what may be dead already, within `CLOSE_TIMEOUT_S`."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await closable.close()
+    except BROKER_ERRORS as error:
+        _log.debug("broker did not say goodbye", reason=_reason(error))
+
+
+async def _connected_once(settings: EdgeSettings, purpose: str, work: Work) -> None:
+    async with asyncio.timeout(settings.broker_connect_timeout_s):
+        connection = await aio_pika.connect(
+            settings.amqp_url,
+            heartbeat=settings.broker_heartbeat_s,
+            client_properties={"connection_name": f"edge@{socket.gethostname()}:{purpose}"},
+        )
+    try:
+        await work(connection)
+    finally:
+        await close_quietly(connection)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

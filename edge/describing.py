@@ -1,0 +1,99 @@
+"""What `/schema` says beyond the signatures: bodies that are streams, their headers, and every failure by its code."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Parameter, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+
+from contracts.commands import TASK_ID_PATTERN
+from contracts.failures import FailureCode
+from edge.failures import PROBLEM_JSON, STATUS, Problem, title
+from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
+
+_TEXT = Schema(type=OpenAPIType.STRING)
+_BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+_CONFIG = Schema(type=OpenAPIType.STRING, content_media_type="application/json", description="DetectionOptions")
+
+
+def problems(
+    *codes: FailureCode, also: dict[HTTPStatus, tuple[FailureCode, ...]] | None = None
+) -> dict[int, ResponseSpec]:
+    """The failures of a route, by status; `also` for those whose status is the route's own."""
+    by_status: dict[int, list[FailureCode]] = {}
+    for code in codes:
+        by_status.setdefault(STATUS[code], []).append(code)
+    for status, more in (also or {}).items():
+        by_status.setdefault(status, []).extend(more)
+    return {status: _problem(status, codes) for status, codes in sorted(by_status.items())}
+
+
+def answer(
+    content: Any, description: str, *, media_type: str = "application/json", example: Any = None
+) -> ResponseSpec:
+    """A success that the signature does not tell."""
+    examples = [Example(value=example)] if example is not None else None
+    return ResponseSpec(
+        content, generate_examples=False, description=description, media_type=media_type, examples=examples
+    )
+
+
+@dataclass
+class StreamedVideo(Operation):
+    """A raw body with the headers of `POST /detect/video`."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(
+            required=True,
+            description="the file's bytes; with X-Tail-Bytes the last N of them first, then the rest",
+            content={"application/octet-stream": OpenAPIMediaType(schema=_BYTES)},
+        )
+        name = Schema(type=OpenAPIType.STRING, max_length=NAME_CHARS_MAX)
+        tail = Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=TAIL_BYTES_MAX)
+        task_id = Schema(type=OpenAPIType.STRING, pattern=TASK_ID_PATTERN)
+        self.parameters = [
+            _header("X-Filename", name, "the file's name, percent-encoded UTF-8; never a path", is_required=True),
+            _header("X-Config", _CONFIG, "what to look for and how"),
+            _header("X-Task-Id", task_id, "a UUID of the client's choice, so that it can listen before it sends"),
+            _header("X-Tail-Bytes", tail, "the body begins with the file's last N bytes; needs Content-Length"),
+        ]
+
+
+@dataclass
+class DetectForm(Operation):
+    """The form of `POST /detect`."""
+
+    def __post_init__(self) -> None:
+        fields = {"file": _BYTES, "config": _CONFIG}
+        form = Schema(type=OpenAPIType.OBJECT, properties=dict(fields), required=["file"])
+        self.request_body = RequestBody(required=True, content={"multipart/form-data": OpenAPIMediaType(schema=form)})
+        self.parameters = [
+            _header("Prefer", _TEXT, "`respond-async`: answer 202 as soon as the medium is stored"),
+            _header(
+                "Idempotency-Key", _TEXT, "the same request with the same key gets the first answer again for 24 h"
+            ),
+        ]
+
+
+def _header(name: str, schema: Schema, description: str, *, is_required: bool = False) -> Parameter:
+    return Parameter(name=name, param_in="header", schema=schema, description=description, required=is_required)
+
+
+def _problem(status: int, codes: Iterable[FailureCode]) -> ResponseSpec:
+    examples = [
+        Example(
+            summary=code.value,
+            value={"type": f"/problems/{code}", "title": title(code), "status": status, "code": code, "detail": "..."},
+        )
+        for code in codes
+    ]
+    return ResponseSpec(
+        Problem,
+        generate_examples=False,
+        description=f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
+        media_type=PROBLEM_JSON,
+        examples=examples,
+    )

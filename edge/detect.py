@@ -1,0 +1,133 @@
+"""Media come in: a raw stream that is looked at while it arrives, or a form that is answered when it has been looked at."""
+
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from litestar import Request, Response, post
+from litestar.di import NamedDependency
+from litestar.response import Stream
+
+from contracts.detections import Detection, TimedDetection
+from contracts.failures import Failure, FailureCode
+from contracts.options import read_options
+from edge import headers
+from edge.announce import Announcer
+from edge.describing import DetectForm, StreamedVideo, answer, problems
+from edge.failures import RequestFailed
+from edge.form_intake import FormUpload
+from edge.forms import Forms
+from edge.idempotency import checked_key
+from edge.intake import VideoIntake, VideoUpload
+from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
+from edge.rendering import pieces, timed_detections
+from edge.upload import body_chunks, client_gone
+
+_Request = Request[Any, Any, Any]
+
+_REFUSALS = (
+    FailureCode.MALFORMED_REQUEST,
+    FailureCode.MALFORMED_OPTIONS,
+    FailureCode.EMPTY_MEDIA,
+    FailureCode.UNSUPPORTED_MEDIA,
+    FailureCode.LENGTH_MISMATCH,
+    FailureCode.UPLOAD_STALLED,
+    FailureCode.TOO_LARGE,
+    FailureCode.OPTIONS_OUT_OF_RANGE,
+    FailureCode.STORAGE_FULL,
+)
+"""What may be wrong with any medium that comes in."""
+
+
+@post(
+    "/detect/video",
+    operation_id="detectVideo",
+    operation_class=StreamedVideo,
+    summary="Detect in a video while it is uploaded",
+    status_code=202,
+    request_max_body_size=None,
+    responses=problems(
+        *_REFUSALS,
+        FailureCode.LENGTH_REQUIRED,
+        FailureCode.TASK_ID_IN_USE,
+        FailureCode.BROKER_UNAVAILABLE,
+        also={HTTPStatus.UNPROCESSABLE_ENTITY: (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)},
+    ),
+)
+async def detect_video(request: _Request, video_intake: NamedDependency[VideoIntake]) -> Response[Started]:
+    """Store a video and look at it while it arrives; its detections are events of `GET /detect/stream`."""
+    read = read_options(request.headers.get("x-config"))
+    upload = VideoUpload(
+        task_id=headers.task_id(request.headers.get("x-task-id")),
+        name=headers.video_name(request.headers.get("x-filename")),
+        options=read.options,
+        plan=headers.upload_plan(request.headers),
+    )
+    started = await video_intake.take(upload, body_chunks(request.receive))
+    return Response(started, headers=_location(started.task_id) | headers.warnings(read.unknown_fields))
+
+
+@post(
+    "/detect",
+    operation_id="detect",
+    operation_class=DetectForm,
+    summary="Detect in a picture or a video and wait for it",
+    status_code=200,
+    request_max_body_size=None,
+    responses={
+        200: answer(
+            list[Detection | TimedDetection],
+            "what is seen, perhaps nothing; of a video every reported frame's detections, each with its videoTime",
+        ),
+        202: answer(Started, "stored, its task has started (`Prefer: respond-async`)"),
+    }
+    | problems(
+        *_REFUSALS,
+        FailureCode.UNSUPPORTED_CONTENT_TYPE,
+        FailureCode.UNREADABLE_MEDIA,
+        FailureCode.TOO_MANY_PIXELS,
+        FailureCode.INFERENCE_FAILED,
+        FailureCode.IDEMPOTENCY_KEY_IN_USE,
+        FailureCode.IDEMPOTENCY_KEY_REUSED,
+        FailureCode.ENGINE_UNAVAILABLE,
+        FailureCode.BROKER_UNAVAILABLE,
+        FailureCode.NO_ANSWER,
+    ),
+)
+async def detect(
+    request: _Request, forms: NamedDependency[Forms], announcer: NamedDependency[Announcer]
+) -> Response[Any]:
+    """Look at a picture or a video and answer with what is seen; with `Prefer: respond-async` answer when it is stored."""
+    form = FormUpload(
+        task_id=str(uuid4()),
+        content_type=request.headers.get("content-type"),
+        content_length=headers.content_length(request.headers),
+        is_answered_later=headers.prefers_async(request.headers.getall("prefer", [])),
+    )
+    key = checked_key(request.headers.get("idempotency-key"))
+    outcome = await forms.answer(form, body_chunks(request.receive), partial(client_gone, request.receive), key)
+    return _answer(outcome, announcer)
+
+
+def _answer(outcome: AnyOutcome, announcer: Announcer) -> Response[Any]:
+    warned = headers.warnings(outcome.unknown_fields)
+    match outcome:
+        case PictureSeen():
+            return Response(outcome.detections, headers=warned)
+        case VideoSeen():
+            warned = headers.warnings(outcome.unknown_fields, is_partial=outcome.is_partial)
+            timed = timed_detections(announcer.tasks.reports(outcome.task_id))
+            return Stream(pieces(timed), media_type="application/json", headers=warned | _location(outcome.task_id))
+        case TaskStarted(started=started):
+            applied = {"preference-applied": "respond-async"}
+            return Response(started, status_code=202, headers=warned | applied | _location(started.task_id))
+        case Refused():
+            raise RequestFailed(Failure(outcome.code, outcome.detail), task_id=outcome.task_id)
+
+
+def _location(task_id: str) -> dict[str, str]:
+    return {"location": f"/tasks/{task_id}"}
+
+
+routes = [detect_video, detect]

@@ -1,0 +1,33 @@
+"""The disk as an upload meets it: it may be full, and it may write less than it was given. All of it blocks."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Generator, Sequence
+
+from contracts.failures import Failure, FailureCode
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+@contextlib.contextmanager
+def storage_failures() -> Generator[None, None, None]:
+    """A disk that is full becomes `Failure(storage_full)`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise Failure(FailureCode.STORAGE_FULL, f"the storage is full: {error.strerror}") from error
+        raise
+
+
+def write_all(descriptor: int, parts: Sequence[bytes], *, offset: int) -> None:
+    """Write all parts one after the other from `offset` on, in as few calls as the kernel allows."""
+    views = [memoryview(part) for part in parts if part]
+    while views:
+        written = os.pwritev(descriptor, views, offset)
+        offset += written
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]

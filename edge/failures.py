@@ -1,0 +1,163 @@
+"""Every failure as a client meets it: `application/problem+json` (RFC 9457) with a code that never changes."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.exceptions.http_exceptions import ValidationException
+
+from contracts.failures import Failure, FailureCode
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_S = 5
+"""What a client is told to wait when something that comes back by itself is missing."""
+
+_Request = Request[Any, Any, Any]
+
+STATUS: dict[FailureCode, HTTPStatus] = {
+    FailureCode.MALFORMED_MESSAGE: HTTPStatus.BAD_REQUEST,
+    FailureCode.UNKNOWN_TYPE: HTTPStatus.BAD_REQUEST,
+    FailureCode.UNKNOWN_VERSION: HTTPStatus.BAD_REQUEST,
+    FailureCode.MALFORMED_OPTIONS: HTTPStatus.BAD_REQUEST,
+    FailureCode.OPTIONS_OUT_OF_RANGE: HTTPStatus.UNPROCESSABLE_ENTITY,
+    FailureCode.MALFORMED_REQUEST: HTTPStatus.BAD_REQUEST,
+    FailureCode.UNSUPPORTED_CONTENT_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    FailureCode.FORBIDDEN_PATH: HTTPStatus.BAD_REQUEST,
+    FailureCode.TASK_ID_IN_USE: HTTPStatus.CONFLICT,
+    FailureCode.IDEMPOTENCY_KEY_IN_USE: HTTPStatus.CONFLICT,
+    FailureCode.IDEMPOTENCY_KEY_REUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    FailureCode.LENGTH_REQUIRED: HTTPStatus.LENGTH_REQUIRED,
+    FailureCode.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    FailureCode.EMPTY_MEDIA: HTTPStatus.BAD_REQUEST,
+    FailureCode.UNSUPPORTED_MEDIA: HTTPStatus.BAD_REQUEST,
+    FailureCode.UNREADABLE_MEDIA: HTTPStatus.BAD_REQUEST,
+    FailureCode.NO_VIDEO_STREAM: HTTPStatus.BAD_REQUEST,
+    FailureCode.NO_FRAMES: HTTPStatus.BAD_REQUEST,
+    FailureCode.TOO_MANY_PIXELS: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    FailureCode.MEDIUM_MISSING: HTTPStatus.NOT_FOUND,
+    FailureCode.UPLOAD_ABORTED: HTTPStatus.BAD_REQUEST,
+    FailureCode.UPLOAD_ABANDONED: HTTPStatus.BAD_REQUEST,
+    FailureCode.UPLOAD_STALLED: HTTPStatus.REQUEST_TIMEOUT,
+    FailureCode.LENGTH_MISMATCH: HTTPStatus.BAD_REQUEST,
+    FailureCode.CANCELLED: HTTPStatus.CONFLICT,
+    FailureCode.TASK_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    FailureCode.TASK_ENDED: HTTPStatus.CONFLICT,
+    FailureCode.INFERENCE_FAILED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    FailureCode.DURATION_LIMIT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    FailureCode.POISON: HTTPStatus.UNPROCESSABLE_ENTITY,
+    FailureCode.DELIVERED_TOO_OFTEN: HTTPStatus.UNPROCESSABLE_ENTITY,
+    FailureCode.ENGINE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    FailureCode.MODEL_MISSING: HTTPStatus.SERVICE_UNAVAILABLE,
+    FailureCode.MODEL_CORRUPT: HTTPStatus.SERVICE_UNAVAILABLE,
+    FailureCode.MODEL_NOT_A_DETECTOR: HTTPStatus.SERVICE_UNAVAILABLE,
+    FailureCode.BROKER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    FailureCode.STORAGE_FULL: HTTPStatus.INSUFFICIENT_STORAGE,
+    FailureCode.STORAGE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    FailureCode.NO_ANSWER: HTTPStatus.GATEWAY_TIMEOUT,
+    FailureCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
+    FailureCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An error in the form of RFC 9457."""
+
+    type: str
+    """`/problems/<code>`, relative to the service."""
+    title: str
+    status: int
+    code: str
+    """Stable: a client may branch on it."""
+    detail: str
+    """For people: names the value at fault."""
+    instance: str | None = None
+    """The path that was asked for."""
+    task_id: str | None = None
+    """The task that the failed request had already made, if any."""
+
+
+class RequestFailed(Exception):
+    """A failure that knows more than its code: the status of the route's contract, or the task it belongs to."""
+
+    def __init__(self, failure: Failure, *, status: HTTPStatus | None = None, task_id: str | None = None) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.status = status or STATUS[failure.code]
+        self.task_id = task_id
+
+
+def title(code: FailureCode) -> str:
+    """The code in words."""
+    return code.replace("_", " ").capitalize()
+
+
+def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> "Response[Problem]":
+    return Response(problem, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
+
+
+def _on_failure(request: _Request, failure: Failure) -> "Response[Problem]":
+    return _on_request_failed(request, RequestFailed(failure))
+
+
+def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Problem]":
+    problem = Problem(
+        type=f"/problems/{failed.failure.code}",
+        title=title(failed.failure.code),
+        status=failed.status,
+        code=failed.failure.code,
+        detail=failed.failure.detail,
+        instance=request.url.path,
+        task_id=failed.task_id,
+    )
+    headers = _closing(request)
+    if failed.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    if failed.task_id is not None:
+        headers["location"] = f"/tasks/{failed.task_id}"
+    return problem_response(problem, headers=headers)
+
+
+def _on_http_exception(request: _Request, error: HTTPException) -> "Response[Problem]":
+    """What the framework refused: unknown paths and methods, parameters that do not fit."""
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    problem = Problem(
+        type=f"/problems/{code}",
+        title=status.phrase,
+        status=status,
+        code=code,
+        detail=_with_places(error),
+        instance=request.url.path,
+    )
+    return problem_response(problem, headers=_closing(request) | (error.headers or {}))
+
+
+def _on_anything_else(request: _Request, error: Exception) -> "Response[Problem]":
+    """A defect of ours: the client gets a number to name, the log gets the rest."""
+    incident = uuid4().hex[:12]
+    logging.getLogger(__name__).error("incident %s: %s %s", incident, request.method, request.url.path, exc_info=error)
+    return _on_failure(request, Failure(FailureCode.INTERNAL, f"incident {incident}: see the log of the edge"))
+
+
+def _closing(request: _Request) -> dict[str, str]:
+    """A refused body is not read to its end, so its connection cannot carry another request."""
+    return {} if request.method in ("GET", "HEAD", "DELETE", "OPTIONS") else {"connection": "close"}
+
+
+def _with_places(error: HTTPException) -> str:
+    if not isinstance(error, ValidationException) or not isinstance(error.extra, list):
+        return error.detail
+    places = [f"{place.get('key')}: {place.get('message')}" for place in error.extra if isinstance(place, dict)]
+    return "; ".join([error.detail, *places])
+
+
+EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
+    Failure: _on_failure,
+    RequestFailed: _on_request_failed,
+    HTTPException: _on_http_exception,
+    Exception: _on_anything_else,
+}

@@ -1,0 +1,164 @@
+"""`POST /detect`: one form, from its bytes to its outcome."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from contracts.commands import DetectImage, DetectVideo
+from contracts.failures import Failure, FailureCode
+from contracts.media import Medium, MediumKind
+from contracts.storage import ExtentState, Seal, upload_medium
+from edge.announce import Announcer
+from edge.answers import Answers, Gone
+from edge.background import Background
+from edge.failures import RequestFailed
+from edge.form_intake import FormIntake, FormUpload, ReceivedForm
+from edge.idempotency import IdempotencyKeys
+from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
+from edge.storage import UploadStore
+from edge.upload import UploadLimits
+
+LASTING = frozenset(
+    (
+        FailureCode.UNSUPPORTED_MEDIA,
+        FailureCode.UNREADABLE_MEDIA,
+        FailureCode.NO_VIDEO_STREAM,
+        FailureCode.NO_FRAMES,
+        FailureCode.TOO_MANY_PIXELS,
+        FailureCode.DURATION_LIMIT,
+        FailureCode.POISON,
+    )
+)
+"""What is wrong with the medium itself: kept as the answer of an Idempotency-Key."""
+
+
+class FormParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What answering forms is made of."""
+
+    intake: FormIntake
+    uploads: UploadStore
+    announcer: Announcer
+    answers: Answers
+    keys: IdempotencyKeys
+    background: Background
+    limits: UploadLimits
+
+
+class Forms:
+    """Answers forms."""
+
+    def __init__(self, parts: FormParts) -> None:
+        self._parts = parts
+
+    async def answer(self, form: FormUpload, chunks: AsyncIterator[bytes], gone: Gone, key: str | None) -> AnyOutcome:
+        """What the form's medium shows, or that its task has started.
+
+        Raises `Failure` as `FormIntake.receive`, `Answers` and `IdempotencyKeys.claim`; `RequestFailed` about a task.
+        """
+        with self._parts.background.attended():
+            received = await self._parts.intake.receive(form, chunks)
+            try:
+                if key is None:
+                    return await self._outcome(form, received, gone)
+                return await self._once(key, form, received, gone)
+            finally:
+                self._parts.background.start(self._let_go(received))  # nobody waits for it
+
+    async def _once(self, key: str, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
+        """As `_outcome`, or what the same request was answered before."""
+        keys = self._parts.keys
+        fingerprint = await asyncio.to_thread(_fingerprint, form, received)
+        if before := await asyncio.to_thread(keys.claim, key, fingerprint):
+            return before
+        try:
+            outcome = await self._lasting_outcome(form, received, gone)
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(keys.release, key))
+            raise
+        await asyncio.to_thread(keys.settle, key, fingerprint, outcome)
+        return outcome
+
+    async def _lasting_outcome(self, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
+        """As `_outcome`; what is wrong with the medium itself is an outcome too."""
+        try:
+            return await self._outcome(form, received, gone)
+        except (Failure, RequestFailed) as error:
+            failure = error.failure if isinstance(error, RequestFailed) else error
+            if failure.code not in LASTING:
+                raise
+            return Refused(
+                code=failure.code,
+                detail=failure.detail,
+                task_id=error.task_id if isinstance(error, RequestFailed) else None,
+            )
+
+    async def _outcome(self, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
+        unknown_fields = received.read.unknown_fields
+        if form.is_answered_later:
+            return TaskStarted(started=await self._started(received), unknown_fields=unknown_fields)
+        if received.kind is MediumKind.VIDEO:
+            seal = await self._kept(received)
+            end = await self._parts.answers.video(self._video(received, seal, is_quiet=True), gone)
+            return VideoSeen(task_id=end.task_id, is_partial=end.is_partial, unknown_fields=unknown_fields)
+        seal = await asyncio.to_thread(received.body.finish, is_durable=False)
+        detections = await self._parts.answers.picture(self._picture(received, seal, is_quiet=True), gone)
+        return PictureSeen(detections=detections, unknown_fields=unknown_fields)
+
+    async def _started(self, received: ReceivedForm) -> Started:
+        seal = await self._kept(received)
+        make = self._video if received.kind is MediumKind.VIDEO else self._picture
+        try:
+            async with asyncio.timeout(self._parts.limits.confirm_wait_s):
+                await self._parts.announcer.announce(make(received, seal, is_quiet=False))
+        except TimeoutError as error:
+            failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
+            raise RequestFailed(failure, task_id=received.task_id) from error
+        return Started(media_id=seal.media_id, task_id=received.task_id)
+
+    async def _kept(self, received: ReceivedForm) -> Seal:
+        return await asyncio.to_thread(
+            self._parts.uploads.seal, received.task_id, received.body, name=received.name, kind=received.kind
+        )
+
+    def _picture(self, received: ReceivedForm, seal: Seal, *, is_quiet: bool) -> DetectImage:
+        return DetectImage(
+            task_id=received.task_id,
+            medium=_medium(received, seal),
+            options=received.read.options,
+            is_quiet=is_quiet,
+            created_at=self._parts.announcer.now(),
+        )
+
+    def _video(self, received: ReceivedForm, seal: Seal, *, is_quiet: bool) -> DetectVideo:
+        return DetectVideo(
+            task_id=received.task_id,
+            medium=_medium(received, seal),
+            options=received.read.options,
+            is_quiet=is_quiet,
+            created_at=self._parts.announcer.now(),
+        )
+
+    async def _let_go(self, received: ReceivedForm) -> None:
+        await asyncio.to_thread(self._let_go_now, received)
+
+    def _let_go_now(self, received: ReceivedForm) -> None:
+        """Remove the upload, unless a task without an end still looks at it."""
+        received.body.end(ExtentState.ABORTED)
+        tasks = self._parts.announcer.tasks
+        if not tasks.exists(received.task_id) or tasks.last_event(received.task_id):
+            self._parts.uploads.discard(received.task_id)
+
+
+def _medium(received: ReceivedForm, seal: Seal) -> Medium:
+    return upload_medium(
+        received.task_id, kind=received.kind, name=received.name, is_growing=False, media_id=seal.media_id
+    )
+
+
+def _fingerprint(form: FormUpload, received: ReceivedForm) -> str:
+    """Equal for requests that ask for the same of the same file."""
+    seal = received.body.finish(is_durable=False)
+    asked = (seal.digest, seal.size_bytes, received.name, received.read.options, form.is_answered_later)
+    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()

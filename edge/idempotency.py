@@ -1,0 +1,101 @@
+"""A request that is sent again with the same `Idempotency-Key` gets the first answer again, from any edge. All of it blocks.
+
+A key is claimed by creating its record, which holds no outcome until there is one.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from contracts.failures import Failure, FailureCode
+from contracts.storage import Layout, create_record, read_record, replace_record
+from edge.clock import Clock, system_clock
+from edge.disk import storage_failures
+from edge.outcomes import AnyOutcome
+
+KEY_CHARS_MAX = 255
+KEPT_FOR = timedelta(hours=24)
+CLAIM_TRIES_MAX = 3
+"""Claims of a key whose record others remove at the same moment."""
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`idempotency/<hash of the key>.json`."""
+
+    fingerprint: str
+    claimed_at: datetime
+    outcome: AnyOutcome | None = None
+
+
+class IdempotencyKeys:
+    """The folder `idempotency`."""
+
+    def __init__(self, layout: Layout, *, claim_max: timedelta, clock: Clock = system_clock) -> None:
+        """claim_max: how long a request may take; an older claim without an outcome is that of an edge that died."""
+        self.folder = layout.root / "idempotency"
+        self._claim_max = claim_max
+        self._clock = clock
+
+    def claim(self, key: str, fingerprint: str) -> AnyOutcome | None:
+        """The outcome of the request that had this key before, or None: then the key is ours until `settle` or `release`.
+
+        Raises `Failure`: `idempotency_key_in_use` while that request runs, `idempotency_key_reused` if it was another one.
+        """
+        path = self._path(key)
+        with storage_failures():
+            for _ in range(CLAIM_TRIES_MAX):
+                if create_record(path, KeyRecord(fingerprint=fingerprint, claimed_at=self._clock())):
+                    return None
+                there = read_record(path, KeyRecord)
+                if there is None:
+                    continue
+                if not self.is_stale(there):
+                    return _outcome(there, fingerprint)
+                path.unlink(missing_ok=True)
+        raise Failure(FailureCode.IDEMPOTENCY_KEY_IN_USE, "other requests with this key come and go")
+
+    def settle(self, key: str, fingerprint: str, outcome: AnyOutcome) -> None:
+        """Keep what the claimed request was answered."""
+        with storage_failures():
+            replace_record(
+                self._path(key), KeyRecord(fingerprint=fingerprint, claimed_at=self._clock(), outcome=outcome)
+            )
+
+    def release(self, key: str) -> None:
+        """The claimed request came to nothing: the next one with this key is a new one."""
+        self._path(key).unlink(missing_ok=True)
+
+    def is_stale(self, record: KeyRecord) -> bool:
+        return self._clock() - record.claimed_at > (self._claim_max if record.outcome is None else KEPT_FOR)
+
+    def stale(self) -> Iterator[Path]:
+        """The records that count no more."""
+        for path in self.folder.glob("*.json"):
+            try:
+                record = read_record(path, KeyRecord)
+            except msgspec.DecodeError:  # written by another version: it answers nobody
+                yield path
+                continue
+            if record is not None and self.is_stale(record):
+                yield path
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def checked_key(header: str | None) -> str | None:
+    """The key of a request. Raises `Failure(malformed_request)`."""
+    if header is not None and not (0 < len(header) <= KEY_CHARS_MAX and header.isprintable()):
+        raise Failure(FailureCode.MALFORMED_REQUEST, f"Idempotency-Key has not 1..{KEY_CHARS_MAX} printable characters")
+    return header
+
+
+def _outcome(there: KeyRecord, fingerprint: str) -> AnyOutcome:
+    if there.fingerprint != fingerprint:
+        raise Failure(FailureCode.IDEMPOTENCY_KEY_REUSED, "this Idempotency-Key came with another request before")
+    if there.outcome is None:
+        raise Failure(FailureCode.IDEMPOTENCY_KEY_IN_USE, "the first request with this Idempotency-Key still runs")
+    return there.outcome

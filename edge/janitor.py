@@ -1,0 +1,208 @@
+"""What nobody needs any more goes: by age, and never what a task without an end uses.
+
+Any edge may do it; a lease in the storage sees to it that one does at a time. That is thrift, not safety: two at once would
+do no harm, since everything here may be done twice. All of it blocks, except `run`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from contracts.events import TaskEnded
+from contracts.storage import Layout, MediaRecord, Seal, TaskRecord, create_record, read_record, replace_record
+from edge.clock import Clock, system_clock
+from edge.idempotency import IdempotencyKeys
+
+ENDED_UPLOAD_KEPT = timedelta(minutes=1)
+"""After its end, for a consumer that has not closed the file yet."""
+LEASE_INTERVALS = 3
+"""Sweeps that the holder of the lease may miss before another edge takes over."""
+
+logger = logging.getLogger(__name__)
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things are kept. Media carry their own time, given when they came in."""
+
+    tasks: timedelta = timedelta(days=30)
+    """After their end."""
+    unfinished: timedelta = timedelta(hours=2)
+    """Uploads and folders that no task refers to, since they were last written: longer than any request takes."""
+    interval: timedelta = timedelta(minutes=5)
+
+
+class JanitorLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`janitor`: who sweeps."""
+
+    owner: str
+    heartbeat_at: datetime
+
+
+class Swept(msgspec.Struct, kw_only=True):
+    """What one sweep removed."""
+
+    tasks: int = 0
+    uploads: int = 0
+    media: int = 0
+    keys: int = 0
+
+
+class Janitor:
+    """Sweeps one storage."""
+
+    def __init__(
+        self, layout: Layout, keys: IdempotencyKeys, *, retention: Retention, clock: Clock = system_clock
+    ) -> None:
+        self._layout = layout
+        self._keys = keys
+        self._retention = retention
+        self._clock = clock
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    async def run(self) -> None:
+        """Sweep from time to time, if no other edge does."""
+        while True:
+            try:
+                await asyncio.to_thread(self.sweep_if_ours)
+            except OSError:  # a disk that fails: the next sweep may fare better
+                logger.exception("the sweep was cut short")
+            await asyncio.sleep(self._retention.interval.total_seconds())
+
+    def sweep_if_ours(self) -> Swept | None:
+        """Sweep, or None if another edge holds the lease."""
+        if not self.take_lease():
+            return None
+        swept = self.sweep()
+        if swept != Swept():
+            logger.info("swept: %s", swept)
+        return swept
+
+    def take_lease(self) -> bool:
+        """True if the lease is ours now: it was before, it was free, or its holder is silent."""
+        path = self._layout.root / "janitor"
+        lease = JanitorLease(owner=self._owner, heartbeat_at=self._clock())
+        if create_record(path, lease):
+            return True
+        there = read_record(path, JanitorLease)
+        if there is not None and there.owner != self._owner and not self._is_silent(there):
+            return False
+        replace_record(path, lease)
+        return True
+
+    def sweep(self) -> Swept:
+        """Remove what has had its time."""
+        swept = Swept()
+        used_media = self._sweep_tasks(swept)
+        self._sweep_uploads(swept)
+        self._sweep_media(swept, used_media)
+        for path in self._keys.stale():
+            path.unlink(missing_ok=True)
+            swept.keys += 1
+        return swept
+
+    def _sweep_tasks(self, swept: Swept) -> set[str]:
+        """Remove tasks that ended long ago; returns the media that tasks without an end use."""
+        used: set[str] = set()
+        for folder in _folders(self._layout.tasks):
+            with _left_alone_if_broken(folder):
+                record = read_record(self._layout.task_record(folder.name), TaskRecord)
+                end = read_record(self._layout.end(folder.name), TaskEnded)
+                if end is None and record is not None:
+                    used.update(self._media_of(record))
+                elif self._is_older(
+                    _ended_at(end, folder), self._retention.tasks if end else self._retention.unfinished
+                ):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    swept.tasks += 1
+        return used
+
+    def _sweep_uploads(self, swept: Swept) -> None:
+        for folder in _folders(self._layout.uploads):
+            with _left_alone_if_broken(folder):
+                if self._is_done_with(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    swept.uploads += 1
+
+    def _is_done_with(self, upload: Path) -> bool:
+        task_id = upload.name
+        if end := read_record(self._layout.end(task_id), TaskEnded):
+            return self._is_older(_ended_at(end, upload), ENDED_UPLOAD_KEPT)
+        has_task = self._layout.task_record(task_id).exists()
+        return not has_task and self._is_older(_last_written(upload), self._retention.unfinished)
+
+    def _sweep_media(self, swept: Swept, used: set[str]) -> None:
+        for folder in _folders(self._layout.media):
+            with _left_alone_if_broken(folder):
+                if folder.name.startswith("."):  # built or removed aside by an edge that died meanwhile
+                    if self._is_older(_last_written(folder), self._retention.unfinished):
+                        shutil.rmtree(folder, ignore_errors=True)
+                elif folder.name not in used and self._has_expired(folder):
+                    swept.media += self._remove_medium(folder)
+
+    def _remove_medium(self, folder: Path) -> bool:
+        """Take the medium away in one step, so that nobody finds half of it; False if it was wanted again just then."""
+        aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
+        try:
+            folder.rename(aside)
+        except FileNotFoundError:
+            return False
+        if not self._has_expired(aside):  # the same file came in again between our look and our hand
+            with contextlib.suppress(OSError):  # and once more: then it is there already
+                aside.rename(folder)
+                return False
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+    def _has_expired(self, medium: Path) -> bool:
+        record = read_record(medium / "media.json", MediaRecord)
+        return record is not None and record.expires_at is not None and record.expires_at < self._clock()
+
+    def _media_of(self, record: TaskRecord) -> Iterator[str]:
+        medium = record.command.medium
+        if medium.media_id is not None:
+            yield medium.media_id
+        if medium.path.startswith("media/"):
+            yield medium.path.split("/")[1]
+        if seal := read_record(self._layout.seal(record.task_id), Seal):
+            yield seal.media_id
+
+    def _is_silent(self, lease: JanitorLease) -> bool:
+        return self._is_older(lease.heartbeat_at, self._retention.interval * LEASE_INTERVALS)
+
+    def _is_older(self, moment: datetime, age: timedelta) -> bool:
+        return self._clock() - moment > age
+
+
+@contextlib.contextmanager
+def _left_alone_if_broken(folder: Path) -> Generator[None, None, None]:
+    """A record that cannot be read is an operator's business, and no reason to leave everything else lying."""
+    try:
+        yield
+    except msgspec.DecodeError as error:
+        logger.warning("left alone: %s has a broken record: %s", folder, error)
+
+
+def _ended_at(end: TaskEnded | None, folder: Path) -> datetime:
+    return end.at if end is not None and end.at is not None else _last_written(folder)
+
+
+def _last_written(folder: Path) -> datetime:
+    """When something in the folder, or the folder itself, was last written; a folder that is gone was just now."""
+    moments = [datetime.now(UTC).timestamp()]
+    with contextlib.suppress(FileNotFoundError):
+        moments = [path.stat().st_mtime for path in (folder, *folder.iterdir())]
+    return datetime.fromtimestamp(max(moments), UTC)
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        yield from (path for path in folder.iterdir() if path.is_dir())

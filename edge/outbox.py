@@ -1,0 +1,132 @@
+"""Commands leave: persistent, routed, confirmed, and within a deadline of our own.
+
+The deadline is ours because the library's does not fire while the broker is in alarm (`publish` then hangs). A publish that
+ran out of time may still arrive later: consumers are idempotent.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+
+import structlog
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import PublishError
+
+from contracts import topology
+from contracts.commands import AnyCommand, CancelTask
+from contracts.events import TaskEnded, event_id
+from contracts.failures import Failure, FailureCode
+from contracts.wire import CONTENT_TYPE, encode
+from edge.broker import BROKER_ERRORS, close_quietly, until_closed
+from edge.settings import EdgeSettings
+
+_log = structlog.get_logger()
+
+
+class Outbox:
+    """Publishes on a connection of its own."""
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self._settings = settings
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._connected = asyncio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._channel is not None
+
+    async def serve(self, connection: AbstractConnection) -> None:
+        """Declare the topology and publish on this connection until it is gone."""
+        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        await topology.declare(channel)
+        self._connection, self._channel = connection, channel
+        self._connected.set()
+        try:
+            await until_closed(channel)
+        finally:
+            self._connected.clear()
+            self._connection = self._channel = None
+
+    async def publish(self, command: AnyCommand) -> None:
+        """Return when the command lies in its queue. Raises `Failure` broker_unavailable."""
+        message = _message(encode(command), kind=type(command).__name__, task_id=command.task_id, id=command.task_id)
+        await self._send(topology.COMMANDS, message, key=topology.command_key(command))
+
+    async def publish_end(self, event: TaskEnded) -> None:
+        """Return when the log has the end of a task that this edge ended. Raises `Failure` broker_unavailable."""
+        message = _message(encode(event), kind="TaskEnded", task_id=event.task_id, id=event_id(event))
+        await self._send(topology.EVENTS, message, key=topology.event_key(event))
+
+    async def cancel(self, task_id: str) -> None:
+        """Tell every consumer to stop the task; nobody listening is no failure. Raises `Failure` broker_unavailable."""
+        message = _message(encode(CancelTask(task_id=task_id)), kind="CancelTask", task_id=task_id, id=None)
+        await self._send(topology.CONTROL, message, key="", is_mandatory=False)
+
+    async def mark_log(self, name: str) -> None:
+        """Put a marker at the end of the log. Raises `Failure` broker_unavailable."""
+        message = Message(name.encode(), type=topology.LOG_MARKER_TYPE, delivery_mode=DeliveryMode.PERSISTENT)
+        await self._send("", message, key=topology.EVENTS_LOG)
+
+    async def has_exchange(self, name: str) -> bool:
+        """Whether the broker answers and has this exchange; asked on a channel of its own, which a refusal closes."""
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            channel = await connection.channel()
+            await channel.get_exchange(name, ensure=True)
+            await close_quietly(channel)
+        except BROKER_ERRORS:
+            return False
+        return True
+
+    async def _send(self, exchange: str, message: Message, *, key: str, is_mandatory: bool = True) -> None:
+        last = "not connected to the broker"
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout_s):
+                while True:
+                    await self._connected.wait()
+                    last = "the broker does not confirm"
+                    refusal = await self._refusal(exchange, message, key=key, is_mandatory=is_mandatory)
+                    if refusal is None:
+                        return
+                    last = refusal
+                    await asyncio.sleep(self._settings.publish_retry_s)
+        except TimeoutError:
+            detail = f"{last} (tried for {self._settings.publish_timeout_s:g} s)"
+            raise Failure(FailureCode.BROKER_UNAVAILABLE, detail) from None
+
+    async def _refusal(self, exchange: str, message: Message, *, key: str, is_mandatory: bool) -> str | None:
+        """Try once; None when it was confirmed, else why not."""
+        channel = self._channel
+        if channel is None:
+            return "not connected to the broker"
+        try:
+            target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
+            await target.publish(message, key, mandatory=is_mandatory)
+        except PublishError:
+            self._connected.clear()
+            await close_quietly(channel)  # somebody deleted a queue: `serve` declares it again on the next connection
+            return f"no queue takes {key!r} of exchange {exchange!r}"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return "the broker is silent"  # aiormq cancels the waiting publisher when heartbeats stay away
+        except BROKER_ERRORS as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+def _message(body: bytes, *, kind: str, task_id: str, id: str | None) -> Message:  # noqa: A002 - AMQP's own word
+    return Message(
+        body,
+        content_type=CONTENT_TYPE,
+        type=kind,
+        message_id=id,
+        headers={topology.TASK_ID_HEADER: task_id},
+        delivery_mode=DeliveryMode.PERSISTENT,
+        timestamp=datetime.now(UTC),
+        app_id="edge",
+    )

@@ -1,0 +1,118 @@
+"""The half of the edge that takes media in, wired: what its handlers are given, and what runs beside them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+from litestar.di import Provide
+
+from contracts.storage import Layout
+from edge.announce import Announcer
+from edge.answers import Answers
+from edge.background import Background
+from edge.clock import Clock, system_clock
+from edge.form_intake import FormIntake
+from edge.forms import FormParts, Forms
+from edge.idempotency import IdempotencyKeys
+from edge.intake import VideoIntake
+from edge.janitor import Janitor, Retention
+from edge.ports import CommandsOut, ConsumersSeen, TaskFeed
+from edge.storage import UploadStore
+from edge.task_store import TaskStore
+from edge.upload import UploadLimits
+
+UNFINISHED_KEPT_S = 7200.0
+"""Files that no task refers to, beyond the time that a request may wait: those of an edge that died."""
+
+
+class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of this half, each from a setting of the same name."""
+
+    upload_bytes_max: int = 64 * 1024**3
+    upload_idle_s: float = 60.0
+    free_bytes_min: int = 256 * 1024**2
+    media_kept_s: float = 24 * 3600.0
+    confirm_wait_s: float = 10.0
+    answer_wait_s: float = 300.0
+    disk_threads: int = 32
+    tasks_kept_s: float = 30 * 24 * 3600.0
+    sweep_interval_s: float = 300.0
+
+    def of_one_upload(self) -> UploadLimits:
+        return UploadLimits(
+            bytes_max=self.upload_bytes_max, idle_s=self.upload_idle_s, confirm_wait_s=self.confirm_wait_s
+        )
+
+    def retention(self) -> Retention:
+        return Retention(
+            tasks=timedelta(seconds=self.tasks_kept_s),
+            unfinished=timedelta(seconds=UNFINISHED_KEPT_S + self.answer_wait_s),
+            interval=timedelta(seconds=self.sweep_interval_s),
+        )
+
+
+class IntakeParts:
+    """One of each, shared by all requests of an edge."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        limits: IntakeLimits,
+        outbox: CommandsOut,
+        feed: TaskFeed,
+        presence: ConsumersSeen,
+        clock: Clock = system_clock,
+    ) -> None:
+        layout = Layout(root)
+        bounds = limits.of_one_upload()
+        self._limits = limits
+        self.background = Background()
+        self.tasks = TaskStore(layout, clock=clock)
+        self.announcer = Announcer(self.tasks, outbox, clock=clock)
+        self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2), clock=clock)
+        self.janitor = Janitor(layout, self.keys, retention=limits.retention(), clock=clock)
+        self.uploads = UploadStore(
+            layout, free_bytes_min=limits.free_bytes_min, keep_for=timedelta(seconds=limits.media_kept_s), clock=clock
+        )
+        self.video_intake = VideoIntake(
+            uploads=self.uploads, announcer=self.announcer, feed=feed, background=self.background, limits=bounds
+        )
+        self.forms = Forms(
+            FormParts(
+                intake=FormIntake(uploads=self.uploads, presence=presence, limits=bounds),
+                uploads=self.uploads,
+                announcer=self.announcer,
+                answers=Answers(outbox=outbox, feed=feed, announcer=self.announcer, wait_s=limits.answer_wait_s),
+                keys=self.keys,
+                background=self.background,
+                limits=bounds,
+            )
+        )
+
+    @property
+    def dependencies(self) -> dict[str, Provide]:
+        """What the handlers of this half ask for by name."""
+        return {
+            "video_intake": Provide(lambda: self.video_intake, sync_to_thread=False),
+            "forms": Provide(lambda: self.forms, sync_to_thread=False),
+            "announcer": Provide(lambda: self.announcer, sync_to_thread=False),
+        }
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Everything that runs beside the requests, for as long as the edge lives."""
+        with ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk") as disk:
+            asyncio.get_running_loop().set_default_executor(disk)  # its own default has 6 threads on 2 cores
+            beside = [asyncio.create_task(self.announcer.run()), asyncio.create_task(self.janitor.run())]
+            try:
+                yield
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+                await self.background.stop()

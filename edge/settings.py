@@ -1,0 +1,130 @@
+"""How an edge is configured: one field per setting, each with its unit and its bounds (the README's table is made of them)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from contracts.settings import read_settings
+
+PREFIX = "EDGE_"
+SHARED = frozenset({"amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir"})
+"""Names that every service reads without a prefix."""
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that may be set about an edge."""
+
+    amqp_url: Annotated[str, Meta(min_length=1, description="the RabbitMQ to speak to")] = (
+        "amqp://guest:guest@127.0.0.1/"
+    )
+    storage_dir: Annotated[str, Meta(min_length=1, description="folder shared by edges and consumers")] = "storage"
+    models_dir: Annotated[str, Meta(min_length=1, description="folder of the model files")] = "models"
+    videos_dir: Annotated[str, Meta(description="media root of videos; empty: none")] = ""
+    images_dir: Annotated[str, Meta(description="media root of images; empty: none")] = ""
+
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")] = 8000
+    keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="s an idle HTTP connection stays open")] = 30
+    stop_timeout_s: Annotated[
+        int, Meta(ge=1, le=3600, description="s that running requests may take after SIGTERM before they are cut")
+    ] = 10
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="least level that is logged")
+    ] = "info"
+
+    broker_heartbeat_s: Annotated[int, Meta(ge=1, le=600, description="s between AMQP heartbeats")] = 10
+    broker_connect_timeout_s: Annotated[float, Meta(gt=0, le=60, description="s to open one broker connection")] = 5.0
+    broker_reconnect_s: Annotated[
+        float, Meta(gt=0, le=60, description="s before a lost connection is opened again")
+    ] = 0.5
+    publish_timeout_s: Annotated[
+        float, Meta(gt=0, le=60, description="s to get one message confirmed, retries included; then 503")
+    ] = 5.0
+    publish_retry_s: Annotated[
+        float, Meta(gt=0, le=10, description="s before a refused message is published again")
+    ] = 0.1
+    probe_timeout_s: Annotated[float, Meta(gt=0, le=60, description="s that each check of /health/ready may take")] = (
+        2.0
+    )
+
+    stream_listeners_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="listeners on this edge at a time; one more gets 503")
+    ] = 2_000
+    stream_heartbeat_s: Annotated[float, Meta(gt=0, le=300, description="longest silence towards a listener, s")] = 15.0
+    stream_send_bytes_max: Annotated[
+        int, Meta(ge=1, le=16_777_216, description="bytes of waiting events joined into one send to a listener")
+    ] = 65_536
+    ring_events_max: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="recent events kept in memory for all listeners")
+    ] = 10_000
+    ring_bytes_max: Annotated[
+        int, Meta(ge=1, le=4_294_967_296, description="bytes of recent events kept in memory for all listeners")
+    ] = 8_388_608
+    tasks_remembered_max: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="tasks whose last sequence is known, so that none is shown twice")
+    ] = 10_000
+    task_backlog_events_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="events of one task that wait for a synchronous answer")
+    ] = 10_000
+
+    log_prefetch: Annotated[int, Meta(ge=1, le=10_000, description="unread messages of the log on the way to us")] = 200
+    log_head_timeout_s: Annotated[float, Meta(gt=0, le=60, description="s to learn where the log ends")] = 5.0
+    log_readers_max: Annotated[
+        int, Meta(ge=1, le=1_000, description="slow listeners that read the log at a time; others wait")
+    ] = 8
+    log_window_events: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="events read before a resumed place, to know what was shown")
+    ] = 2_000
+    log_window_tasks_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="tasks remembered per listener while it reads the log")
+    ] = 256
+    log_turn_prefetch: Annotated[
+        int, Meta(ge=1, le=10_000, description="unread messages on the way to a log reader")
+    ] = 50
+    log_turn_events_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="events a log reader looks at between two sends")
+    ] = 2_000
+    log_turn_timeout_s: Annotated[float, Meta(gt=0, le=300, description="s a log reader may take for one send")] = 15.0
+    log_lease_s: Annotated[
+        float, Meta(gt=0, le=60, description="s a slow listener keeps a log reader before the next one may read")
+    ] = 1.0
+
+    presence_expiry_s: Annotated[
+        float, Meta(gt=0, le=60, description="s after its last heartbeat that a consumer counts as gone")
+    ] = 4.0
+    presence_consumers_max: Annotated[int, Meta(ge=1, le=100_000, description="consumers kept in the table")] = 1_000
+    dead_letter_retry_s: Annotated[
+        float, Meta(gt=0, le=600, description="s before ending a dead-lettered task is tried again")
+    ] = 5.0
+
+    upload_bytes_max: Annotated[int, Meta(ge=1, description="largest medium that is taken in, bytes")] = 68_719_476_736
+    upload_idle_s: Annotated[float, Meta(gt=0, le=3600, description="s an upload may send nothing")] = 60.0
+    free_bytes_min: Annotated[
+        int, Meta(ge=0, description="bytes that stay free in the storage; an upload that would need them gets 507")
+    ] = 268_435_456
+    media_kept_s: Annotated[float, Meta(gt=0, description="s that media without an owner are kept")] = 86_400.0
+    confirm_wait_s: Annotated[
+        float, Meta(gt=0, le=600, description="s a whole upload waits for a broker that is away; then 503")
+    ] = 10.0
+    answer_wait_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="s a client of POST /detect waits for its detections; then 504")
+    ] = 300.0
+    tasks_kept_s: Annotated[
+        float, Meta(gt=0, description="s that tasks and their results are kept after their end")
+    ] = 2_592_000.0
+    sweep_interval_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="s between two looks for what has had its time")
+    ] = 300.0
+    disk_threads: Annotated[int, Meta(ge=1, le=1_000, description="threads that read and write the storage")] = 32
+
+    @property
+    def storage(self) -> Path:
+        return Path(self.storage_dir)
+
+
+def from_environment(environ: Mapping[str, str]) -> EdgeSettings:
+    """The settings of this process. Raises `ConfigurationError` naming the variable."""
+    return read_settings(EdgeSettings, environ, prefix=PREFIX, shared=SHARED)

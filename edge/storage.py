@@ -1,0 +1,139 @@
+"""Uploads on the shared disk: written while they arrive, sealed when they are whole, kept under the hash of their content.
+
+Everything here blocks and is called from a worker thread, never from the event loop: a slow or hung disk delays its own
+upload and nobody else.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+from datetime import timedelta
+
+import msgspec
+
+from contracts.failures import Failure, FailureCode
+from contracts.media import MediumKind
+from contracts.storage import (
+    ExtentState,
+    Layout,
+    MediaRecord,
+    Seal,
+    create_record,
+    read_record,
+    replace_record,
+)
+from edge.clock import Clock, system_clock
+from edge.disk import storage_failures
+from edge.growing_body import GrowingBody, UploadPlan
+
+NAMES_MAX = 3
+"""Ids that are tried for one content: the hash, with 8 digits of the digest, with all of it."""
+
+_TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
+
+
+class UploadStore:
+    """The folders `uploads` and `media`."""
+
+    def __init__(
+        self, layout: Layout, *, free_bytes_min: int = 0, keep_for: timedelta, clock: Clock = system_clock
+    ) -> None:
+        self.layout = layout
+        self._free_bytes_min = free_bytes_min
+        self._keep_for = keep_for
+        self._clock = clock
+
+    def begin(self, task_id: str, plan: UploadPlan, *, has_extent: bool = True) -> GrowingBody:
+        """An empty body for this task.
+
+        Raises `Failure`: `task_id_in_use` if the task exists or is being uploaded, `storage_full`.
+        """
+        self.check_free(more_bytes=plan.total_bytes or 0)
+        folder = self.layout.body(task_id).parent
+        with storage_failures():
+            self.layout.uploads.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir()  # exclusive among all edges
+            except FileExistsError as error:
+                raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists") from error
+            if self.layout.task(task_id).exists():
+                folder.rmdir()
+                raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists")
+            return GrowingBody(folder, plan, clock=self._clock, has_extent=has_extent)
+
+    def check_free(self, *, more_bytes: int = 0) -> None:
+        """Raises `Failure(storage_full)` if less than the floor would stay free."""
+        with storage_failures():
+            self.layout.root.mkdir(parents=True, exist_ok=True)
+            free_bytes = shutil.disk_usage(self.layout.root).free
+        if free_bytes - more_bytes < self._free_bytes_min:
+            raise Failure(
+                FailureCode.STORAGE_FULL, f"{free_bytes} bytes are free, {self._free_bytes_min} are kept free"
+            )
+
+    def seal(self, task_id: str, body: GrowingBody, *, name: str, kind: MediumKind) -> Seal:
+        """Make the file durable, keep it as a medium, and only then tell the reader that it is whole.
+
+        The seal's media id is where the medium lies. Raises `Failure` as `GrowingBody.finish`.
+        """
+        finished = body.finish()
+        with storage_failures():
+            seal = msgspec.structs.replace(finished, media_id=self._keep(task_id, finished, name=name, kind=kind))
+            create_record(self.layout.seal(task_id), seal)
+        body.end(ExtentState.SEALED)
+        return seal
+
+    def discard(self, task_id: str) -> None:
+        """Remove an upload; a medium that was kept of it stays."""
+        shutil.rmtree(self.layout.body(task_id).parent, ignore_errors=True)
+
+    def _keep(self, task_id: str, seal: Seal, *, name: str, kind: MediumKind) -> str:
+        """The id under which exactly this content lies: no file replaces another."""
+        for media_id in _names(seal):
+            if self._keep_as(media_id, task_id, seal, name=name, kind=kind):
+                return media_id
+        raise Failure(FailureCode.INTERNAL, f"{NAMES_MAX} other files have the hash and digest of this one")
+
+    def _keep_as(self, media_id: str, task_id: str, seal: Seal, *, name: str, kind: MediumKind) -> bool:
+        """True if the content lies at `media_id` afterwards, False if another one does."""
+        now = self._clock()
+        record = MediaRecord(
+            media_id=media_id,
+            name=name,
+            kind=kind,
+            size_bytes=seal.size_bytes,
+            digest=seal.digest,
+            created_at=now,
+            expires_at=now + self._keep_for,
+        )
+        there = read_record(self.layout.media_record(media_id), MediaRecord)
+        if there is None and self._move_in(record, task_id):
+            return True
+        there = there or read_record(self.layout.media_record(media_id), MediaRecord)
+        if there is None or there.digest != seal.digest or there.size_bytes != seal.size_bytes:
+            return False
+        if there.expires_at is not None:
+            replace_record(
+                self.layout.media_record(media_id), msgspec.structs.replace(record, created_at=there.created_at)
+            )
+        return True
+
+    def _move_in(self, record: MediaRecord, task_id: str) -> bool:
+        """Build the medium's folder aside and rename it: it appears whole, or not at all if another was faster."""
+        aside = self.layout.media / f".{record.media_id}.{secrets.token_hex(6)}"
+        aside.mkdir(parents=True)
+        os.link(self.layout.body(task_id), aside / "source")
+        create_record(aside / "media.json", record)
+        try:
+            aside.rename(self.layout.medium(record.media_id))
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            if error.errno in _TAKEN:
+                return False
+            raise
+        return True
+
+
+def _names(seal: Seal) -> tuple[str, ...]:
+    return (seal.media_id, f"{seal.media_id}-{seal.digest[:8]}", f"{seal.media_id}-{seal.digest}")

@@ -1,0 +1,171 @@
+"""Tasks on the shared disk: any edge can tell where one stands, and ends one that nobody has taken. All of it blocks."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from contracts.commands import AnyCommand
+from contracts.detections import Counts
+from contracts.events import FrameDetected, TaskEnded
+from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.media import MediumKind
+from contracts.results import last_checkpoint, latest_epoch, reports
+from contracts.storage import Layout, Lease, Seal, TaskRecord, create_record, read_record
+from edge.clock import Clock, system_clock
+from edge.disk import storage_failures
+
+
+class TaskStatus(StrEnum):
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`GET /tasks/{id}`."""
+
+    task_id: str
+    kind: MediumKind
+    media_id: str | None
+    """None until the content hash is known."""
+    status: TaskStatus
+    percent: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    counts: Counts
+    error: FailureRecord | None
+    result: str
+    """Where the reports are, those so far while the task runs."""
+    is_partial: bool = False
+
+
+class TaskStore:
+    """The folder `tasks`."""
+
+    def __init__(self, layout: Layout, *, clock: Clock = system_clock) -> None:
+        self.layout = layout
+        self._clock = clock
+
+    def create(self, command: AnyCommand) -> None:
+        """Write the task down, marked as not published yet: an edge that dies here leaves what another one can finish.
+
+        Raises `Failure`: `task_id_in_use`, `storage_full`.
+        """
+        with storage_failures():
+            self.layout.task(command.task_id).mkdir(parents=True, exist_ok=True)
+            self.mark_unpublished(command.task_id)
+            record = TaskRecord(
+                task_id=command.task_id, command=command, created_at=command.created_at or self._clock()
+            )
+            if not create_record(self.layout.task_record(command.task_id), record):
+                raise Failure(FailureCode.TASK_ID_IN_USE, f"task {command.task_id} exists")
+
+    def mark_unpublished(self, task_id: str) -> None:
+        self.layout.unpublished(task_id).touch()
+
+    def mark_published(self, task_id: str) -> None:
+        self.layout.unpublished(task_id).unlink(missing_ok=True)
+
+    def mark_aborted(self, task_id: str, failure: Failure) -> bool:
+        """Say why the upload ended early; False if it never became a task."""
+        if not self.exists(task_id):
+            return False
+        create_record(self.layout.abort(task_id), failure.record())
+        return True
+
+    def mark_cancelled(self, task_id: str) -> None:
+        self.layout.cancel(task_id).touch()
+
+    def unpublished(self, *, before: datetime) -> list[str]:
+        """Tasks whose command may never have left, older than `before`."""
+        found: list[str] = []
+        for marker in self.layout.tasks.glob("*/unpublished"):
+            with contextlib.suppress(FileNotFoundError):
+                if marker.stat().st_mtime < before.timestamp():
+                    found.append(marker.parent.name)
+        return found
+
+    def exists(self, task_id: str) -> bool:
+        return self.layout.task_record(task_id).exists()
+
+    def record(self, task_id: str) -> TaskRecord:
+        """Raises `Failure(task_not_found)`."""
+        record = read_record(self.layout.task_record(task_id), TaskRecord)
+        if record is None:
+            raise Failure(FailureCode.TASK_NOT_FOUND, f"there is no task {task_id}")
+        return record
+
+    def last_event(self, task_id: str) -> TaskEnded | None:
+        """The end of the task, None while it has none."""
+        return read_record(self.layout.end(task_id), TaskEnded)
+
+    def is_held(self, task_id: str) -> bool:
+        """True while a consumer works on the task, or worked on it and died."""
+        lease = read_record(self.layout.lease(task_id), Lease)
+        return lease is not None and not lease.is_released
+
+    def end(self, task_id: str, failure: FailureRecord) -> TaskEnded | None:
+        """End a task that nobody holds; None if it has ended already. Whoever is told the event publishes it."""
+        record = self.record(task_id)
+        checkpoint = last_checkpoint(self.layout, task_id)
+        event = TaskEnded(
+            task_id=task_id,
+            media_id=self._media_id(record) or task_id,
+            epoch=max(1, latest_epoch(self.layout, task_id)),
+            percent=checkpoint.percent if checkpoint else 0,
+            is_quiet=record.command.is_quiet,
+            at=self._clock(),
+            sequence=1 + max((report.sequence for report in reports(self.layout, task_id)), default=0),
+            counts=checkpoint.counts if checkpoint else Counts(),
+            failure=failure,
+        )
+        return event if create_record(self.layout.end(task_id), event) else None
+
+    def reports(self, task_id: str) -> Iterator[FrameDetected]:
+        """What the task has reported so far, in order, one at a time from the disk."""
+        return reports(self.layout, task_id)
+
+    def view(self, task_id: str) -> TaskView:
+        """Where the task stands. Raises `Failure(task_not_found)`."""
+        record = self.record(task_id)
+        end = self.last_event(task_id)
+        checkpoint = None if end else last_checkpoint(self.layout, task_id)
+        progress = end or checkpoint
+        return TaskView(
+            task_id=task_id,
+            kind=record.command.medium.kind,
+            media_id=end.media_id if end and end.media_id != task_id else self._media_id(record),
+            status=_ended_as(end) if end else self._status_before_end(task_id),
+            percent=progress.percent if progress else 0,
+            created_at=record.created_at,
+            started_at=record.started_at,
+            finished_at=end.at if end else None,
+            counts=progress.counts if progress else Counts(),
+            error=end.failure if end else None,
+            result=f"/tasks/{task_id}/results",
+            is_partial=end is not None and end.is_partial,
+        )
+
+    def remove(self, task_id: str) -> None:
+        shutil.rmtree(self.layout.task(task_id), ignore_errors=True)
+
+    def _media_id(self, record: TaskRecord) -> str | None:
+        seal = read_record(self.layout.seal(record.task_id), Seal)
+        return seal.media_id if seal else record.command.medium.media_id
+
+    def _status_before_end(self, task_id: str) -> Literal[TaskStatus.RUNNING, TaskStatus.QUEUED]:
+        return TaskStatus.RUNNING if self.is_held(task_id) else TaskStatus.QUEUED
+
+
+def _ended_as(end: TaskEnded) -> TaskStatus:
+    if end.failure is None:
+        return TaskStatus.SUCCEEDED
+    return TaskStatus.CANCELLED if end.is_cancelled else TaskStatus.FAILED

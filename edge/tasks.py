@@ -1,0 +1,86 @@
+"""Where a task stands, what it reported, and an end to it: answered from the storage, so by any edge at any time."""
+
+import asyncio
+import re
+from typing import Any
+
+from litestar import Request, Response, delete, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.response import Stream
+
+from contracts.commands import TASK_ID_PATTERN
+from contracts.events import DetectionEvent, as_seen_by_clients
+from contracts.failures import Failure, FailureCode
+from contracts.formats import CONTENT_TYPES, ResultFormat, render
+from edge.announce import Announcer
+from edge.describing import answer, problems
+from edge.rendering import pieces
+from edge.task_store import TaskView
+
+_TASK_ID = re.compile(TASK_ID_PATTERN)
+_FORMATS = {content_type.partition(";")[0]: name for name, content_type in CONTENT_TYPES.items()}
+
+_Request = Request[Any, Any, Any]
+
+
+@get(
+    "/tasks/{task_id:str}",
+    operation_id="getTask",
+    summary="Where a task stands",
+    responses=problems(FailureCode.TASK_NOT_FOUND),
+)
+async def get_task(task_id: FromPath[str], announcer: NamedDependency[Announcer]) -> TaskView:
+    """Where a task stands."""
+    return await asyncio.to_thread(announcer.tasks.view, _checked(task_id))
+
+
+@get(
+    "/tasks/{task_id:str}/results",
+    operation_id="getResults",
+    summary="What a task has reported",
+    responses={
+        200: answer(
+            DetectionEvent,
+            "one report a line; with `Accept: application/json` one array, with `text/csv` a row per detection",
+            media_type=CONTENT_TYPES[ResultFormat.JSONL],
+        )
+    }
+    | problems(FailureCode.TASK_NOT_FOUND),
+)
+async def get_results(task_id: FromPath[str], request: _Request, announcer: NamedDependency[Announcer]) -> Stream:
+    """What a task has reported so far, in order: JSON lines, one JSON array, or CSV, as `Accept` asks."""
+    tasks = announcer.tasks
+    await asyncio.to_thread(tasks.record, _checked(task_id))
+    wanted = request.accept.best_match(list(_FORMATS), default=CONTENT_TYPES[ResultFormat.JSONL])
+    result_format = _FORMATS[wanted]
+    events = (as_seen_by_clients(report) for report in tasks.reports(task_id))
+    return Stream(pieces(render(events, result_format)), media_type=CONTENT_TYPES[result_format])
+
+
+@delete(
+    "/tasks/{task_id:str}",
+    operation_id="cancelTask",
+    summary="Stop a task",
+    status_code=202,
+    responses=problems(FailureCode.TASK_NOT_FOUND, FailureCode.TASK_ENDED, FailureCode.BROKER_UNAVAILABLE),
+)
+async def cancel_task(task_id: FromPath[str], announcer: NamedDependency[Announcer]) -> Response[TaskView]:
+    """Stop a task within a second; what it has reported stays."""
+    tasks = announcer.tasks
+    await asyncio.to_thread(tasks.record, _checked(task_id))
+    if await asyncio.to_thread(tasks.last_event, task_id):
+        raise Failure(FailureCode.TASK_ENDED, f"task {task_id} has ended")
+    await announcer.cancel(task_id)
+    view = await asyncio.to_thread(tasks.view, task_id)
+    return Response(view, headers={"location": f"/tasks/{task_id}"})
+
+
+def _checked(task_id: str) -> str:
+    """The id itself: what is no task id names no folder. Raises `Failure(task_not_found)`."""
+    if not _TASK_ID.fullmatch(task_id):
+        raise Failure(FailureCode.TASK_NOT_FOUND, "there is no such task: the id is not a UUID in lower case")
+    return task_id
+
+
+routes = [get_task, get_results, cancel_task]

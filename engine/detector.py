@@ -1,0 +1,124 @@
+"""A model with all that belongs to it: shown a picture, it says what is in it."""
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from contracts.detections import Detection
+from contracts.failures import Failure, FailureCode
+from contracts.options import DetectionOptions
+from engine.heads import InputSize, Shown
+from engine.models import ModelCard, OpenModel
+from engine.picture import Crop, Picture
+from engine.postprocess import DETECTIONS_MAX, Boxes, clipped, most_confident, without_contained
+from engine.preprocess import Preprocessor, View, place
+from engine.runtime import Tensor
+from engine.tiling import TileBoxes, ground_m_per_px, merged, plan
+
+_DIGITS = 6
+
+
+class Detector:
+    """A loaded model. Every method but `close` may be called by any number of threads at once."""
+
+    def __init__(self, opened: OpenModel) -> None:
+        self.model: ModelCard = opened.card
+        self._runtime = opened.runtime
+        self._head = opened.head
+        self._preprocessor = Preprocessor(opened.card.input)
+
+    @cached_property
+    def size(self) -> InputSize:
+        """Pixels of the model's frames and tiles."""
+        return InputSize(width=self.model.input.width, height=self.model.input.height)
+
+    def detect(
+        self, picture: Picture, options: DetectionOptions, *, stop: threading.Event | None = None
+    ) -> list[Detection]:
+        """What is in the picture, the most confident first, after every filter that the options ask for.
+
+        A large picture is looked at in tiles; between two of them `stop` is honoured.
+        Raises `Failure`: `inference_failed`, `cancelled`.
+        """
+        seen: list[TileBoxes] = []
+        for tile in self.tiles(picture, options):
+            if stop is not None and stop.is_set():
+                raise Failure(FailureCode.CANCELLED, "stopped between two tiles")
+            view = self.view(picture, tile)
+            [boxes] = self.look([view], score_min=options.probability_threshold)
+            seen.append(TileBoxes(tile=tile, boxes=boxes))
+        return self.conclude(picture, seen, options)
+
+    def tiles(self, picture: Picture, options: DetectionOptions) -> tuple[Crop, ...]:
+        """The parts in which the picture is looked at."""
+        return plan(picture.width, picture.height, size=self.size, options=options)
+
+    def view(self, picture: Picture, tile: Crop) -> View:
+        """That part of the picture, as the model is shown it."""
+        return View(picture=picture, placement=place(self.model.input, tile))
+
+    def look(self, views: Sequence[View], *, score_min: float) -> list[Boxes]:
+        """What the model sees in each view, in displayed pixels of the whole picture, of at least that score, best first.
+
+        The views are one batch, or as many as the model needs: all must be of one input size.
+        """
+        most = self.model.input.batch or len(views)
+        found: list[Boxes] = []
+        for start in range(0, len(views), most):
+            found += self._look_once(views[start : start + most], score_min)
+        return found
+
+    def conclude(self, picture: Picture, seen: list[TileBoxes], options: DetectionOptions) -> list[Detection]:
+        """The detections of a picture, of what was seen in all its parts."""
+        boxes = merged(seen, width=picture.width, height=picture.height)
+        boxes = clipped(boxes, width=picture.width, height=picture.height)
+        boxes = without_contained(boxes, containment_max=options.tracking_intersection_threshold)
+        boxes = self._of_possible_size(boxes, picture, options)
+        boxes = most_confident(boxes, at_most=DETECTIONS_MAX)
+        return self._detections(boxes, picture)
+
+    def close(self) -> None:
+        """Free the model; nothing else is called afterwards."""
+        self._runtime.close()
+
+    def _look_once(self, views: Sequence[View], score_min: float) -> list[Boxes]:
+        rule, placed = self.model.input, views[0].placement
+        tensors: dict[str, Tensor] = {rule.tensor: self._preprocessor.batch(views)}
+        if rule.size_tensor is not None:
+            rows = len(tensors[rule.tensor])
+            tensors[rule.size_tensor] = np.array([[placed.input_width, placed.input_height]] * rows, np.int64)
+        outputs = self._runtime.infer(tensors)
+        size = InputSize(width=placed.input_width, height=placed.input_height)
+        boxes = self._head.boxes(outputs, Shown(count=len(views), size=size, score_min=score_min))
+        return [view.placement.to_picture(found) for view, found in zip(views, boxes, strict=True)]
+
+    def _of_possible_size(self, boxes: Boxes, picture: Picture, options: DetectionOptions) -> Boxes:
+        """The boxes no larger on the ground than their class can be; all where metres per pixel are unknown."""
+        metres = ground_m_per_px(options.camera(), image_width_px=picture.width)
+        if metres is None:
+            return boxes
+        sides = (boxes.corners[:, 2:] - boxes.corners[:, :2]).max(axis=1, initial=0) * metres
+        sizes_max = (self.model.max_size_m(int(number)) for number in boxes.classes)
+        limits = np.array([np.inf if size is None else size for size in sizes_max], np.float64)
+        return boxes.take(sides <= limits)
+
+    def _detections(self, boxes: Boxes, picture: Picture) -> list[Detection]:
+        """In fractions of the picture, rounded to a hundredth of a pixel of the largest; what is empty then is no box."""
+        whole = np.array([picture.width, picture.height] * 2, np.float64)
+        corners = (boxes.corners / whole).clip(0, 1).round(_DIGITS)
+        rows = zip(corners.tolist(), boxes.scores.tolist(), boxes.classes.tolist(), strict=True)
+        return [
+            Detection(
+                center_x=round((x1 + x2) / 2, _DIGITS + 1),
+                center_y=round((y1 + y2) / 2, _DIGITS + 1),
+                width=round(x2 - x1, _DIGITS),
+                height=round(y2 - y1, _DIGITS),
+                class_num=number,
+                label=self.model.label(number),
+                confidence=round(score, _DIGITS),
+            )
+            for (x1, y1, x2, y2), score, number in rows
+            if x1 < x2 and y1 < y2
+        ]

@@ -1,0 +1,143 @@
+"""`detections models check`, and where models are found."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from typer.testing import CliRunner, Result
+
+from contracts.failures import Failure, FailureCode
+from detections.cli import build
+from detections.model_files import SHIPPED_MODELS, find_model
+from detections.timing import Blank
+from tests.scripted import write_model
+
+
+def check(*arguments: object) -> Result:
+    return CliRunner().invoke(build(), ["models", "check", *map(str, arguments)])
+
+
+def write_classifier(path: Path) -> Path:
+    """An ONNX model that takes pictures and gives one number for each."""
+    picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 64, 64])
+    score = helper.make_tensor_value_info("score", TensorProto.FLOAT, [1, 3, 1, 1])
+    graph = helper.make_graph(
+        [helper.make_node("GlobalAveragePool", ["picture"], ["score"])], "classifier", [picture], [score]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
+# What it says
+
+
+def test_the_shipped_model_is_described_line_by_line() -> None:
+    result = check("aerial-vehicle", "--runs", 1)
+
+    assert result.exit_code == 0, result.stderr
+    said = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert list(said) == ["file", "runtime", "input", "shown", "output", "head", "classes", "timing"]
+    assert said["runtime"] == "onnx"
+    assert said["input"] == "images float32[?, 3, ?, ?]"
+    assert said["shown"].startswith("960 x 960 px, native")
+    assert said["head"].startswith("yolov8")
+    assert said["classes"] == "1: vehicle"
+
+
+def test_the_timing_is_a_median_in_ms(tmp_path: Path) -> None:
+    result = check(write_model(tmp_path / "slow.json", delay_s=0.05), "--runs", 3)
+
+    timing = next(line for line in result.stdout.splitlines() if line.startswith("timing"))
+    assert 50 <= float(timing.split()[1]) < 5000
+    assert "median of 3, 1 thread;" in timing
+
+
+def test_a_scripted_model_is_described_too(tmp_path: Path) -> None:
+    result = check(write_model(tmp_path / "squares.json"), "--runs", 1)
+
+    assert result.exit_code == 0
+    assert "runtime   scripted" in result.stdout
+    assert "red, green" in result.stdout
+
+
+# What it refuses
+
+
+def test_a_model_that_is_no_detector_is_refused_with_what_was_seen(tmp_path: Path) -> None:
+    result = check(write_classifier(tmp_path / "classifier.onnx"))
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("detections: model_not_a_detector: ")
+    assert "score float32[1, 3, 1, 1]" in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", bytes(1000)])
+def test_a_broken_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(content)
+
+    result = check(broken)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("detections: model_")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_missing_model_is_refused() -> None:
+    result = check("nope.onnx")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("detections: model_missing: ")
+
+
+@pytest.mark.parametrize("runs", [0, -1, 1001, "many"])
+def test_a_number_of_runs_out_of_range_is_wrong_usage(runs: object) -> None:
+    assert check("aerial-vehicle", "--runs", runs).exit_code == 2
+
+
+# Where models are found
+
+
+def test_a_name_stands_for_a_shipped_model() -> None:
+    assert find_model("aerial-vehicle") == SHIPPED_MODELS / "aerial-vehicle.onnx"
+
+
+def test_the_models_folder_comes_before_the_shipped_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "aerial-vehicle.onnx"
+    own.write_bytes(b"")
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path))
+
+    assert find_model("aerial-vehicle") == own
+    assert find_model("aerial-vehicle.onnx") == own
+
+
+def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "squares.json")
+
+    assert find_model(str(model)) == model
+
+
+def test_a_file_of_another_kind_is_no_model(tmp_path: Path) -> None:
+    other = tmp_path / "model.pt"
+    other.write_bytes(b"x")
+
+    with pytest.raises(Failure) as caught:
+        find_model(str(other))
+    assert caught.value.code is FailureCode.MODEL_NOT_A_DETECTOR
+
+
+def test_a_folder_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+
+    with pytest.raises(Failure) as caught:
+        find_model(str(tmp_path / "folder.onnx"))
+    assert caught.value.code is FailureCode.MODEL_MISSING
+
+
+def test_a_blank_picture_has_the_size_that_was_asked_for() -> None:
+    shown = Blank(width=64, height=32).scaled(width=20, height=10)
+
+    assert (shown.shape, shown.dtype) == ((10, 20, 3), np.uint8)

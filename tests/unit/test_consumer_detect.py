@@ -1,0 +1,463 @@
+"""A command's way through a consumer, on real media and a scripted model, with a broker that only remembers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from consumers import lane, roots, sealing
+from consumers.attempt import Desk
+from consumers.detect import Delivery, Detecting, NotPutAside
+from consumers.engine_room import EngineRoom
+from consumers.leases import Leases
+from consumers.outgoing import Undelivered
+from consumers.roots import Roots
+from contracts import topology, wire
+from contracts.commands import AnyCommand, DetectImage, DetectVideo
+from contracts.detections import Counts
+from contracts.events import FrameDetected, TaskEnded
+from contracts.failures import FailureCode
+from contracts.media import Medium, MediumKind
+from contracts.options import DetectionOptions
+from contracts.results import latest_epoch, reports
+from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, upload_medium
+from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
+from tests.media import STATIC, write_audio_only, write_image, write_video
+from tests.unit.consumer_fakes import FakeBroker
+from tests.unit.small_disk import fill, small_disk
+
+__all__ = ["small_disk"]
+
+EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
+
+
+class Consumer:
+    """A consumer without its connections."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: Path,
+        name: str = "a",
+        broker: FakeBroker | None = None,
+        storage: Path | None = None,
+    ) -> None:
+        self.folder = folder
+        self.layout = Layout(storage or folder / "storage")
+        self.layout.uploads.mkdir(parents=True, exist_ok=True)
+        self.broker = broker or FakeBroker()
+        self.room = EngineRoom(find_model=lambda: model, workers_count=1)
+        self.hung_up = 0
+        leases = Leases(self.layout, owner=name)
+        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4)
+        media_roots = Roots({"storage": self.layout.root, "images": folder})
+        self.detecting = Detecting(desk, room=self.room, roots=media_roots, pictures_max=2)
+
+    async def take(self, command: AnyCommand | bytes, *, is_redelivered: bool = False) -> None:
+        body = command if isinstance(command, bytes) else wire.encode(command)
+        await self.detecting.take(Delivery(body=body, is_redelivered=is_redelivered, hang_up=self._hang_up))
+
+    async def _hang_up(self) -> None:
+        self.hung_up += 1
+
+    def close(self) -> None:
+        self.detecting.close()
+        self.room.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "RESEND_PAUSES_S", (0.0,))
+    monkeypatch.setattr(roots, "LATE_FILE_S", 0.0)
+    monkeypatch.setattr(sealing, "POLL_S", 0.0)
+
+
+@pytest.fixture
+async def consumer(tmp_path: Path) -> AsyncIterator[Consumer]:
+    made = Consumer(tmp_path, model=scripted_model(tmp_path))
+    yield made
+    made.close()
+
+
+def picture(consumer: Consumer, *, is_quiet: bool) -> DetectImage:
+    write_image(consumer.folder / "a.png", squares=STATIC)
+    medium = Medium(root="images", path="a.png", kind=MediumKind.IMAGE, media_id="m")
+    return DetectImage(task_id=new_task_id(), medium=medium, is_quiet=is_quiet)
+
+
+def finished_video(consumer: Consumer, *, frames: int = 5, **changes: object) -> DetectVideo:
+    """A video that lies whole in a media root."""
+    write_video(consumer.folder / "clip.mp4", frames=frames, squares=STATIC)
+    medium = Medium(root="images", path="clip.mp4", kind=MediumKind.VIDEO, media_id="v")
+    command = DetectVideo(task_id=new_task_id(), medium=medium, options=EVERY_FRAME)
+    return msgspec.structs.replace(command, **changes)
+
+
+def uploaded_video(consumer: Consumer, *, frames: int = 5) -> tuple[DetectVideo, Upload]:
+    task_id = new_task_id()
+    upload = Upload(consumer.layout, task_id)
+    upload.write(write_video(consumer.folder / "clip.mp4", frames=frames).read_bytes())
+    medium = upload_medium(task_id, kind=MediumKind.VIDEO, name="clip.mp4", is_growing=True)
+    return DetectVideo(task_id=task_id, medium=medium, options=EVERY_FRAME), upload
+
+
+def only_end(broker: FakeBroker) -> TaskEnded:
+    (end,) = broker.ends
+    return end
+
+
+def failure_code(end: TaskEnded) -> FailureCode | None:
+    return end.failure.code if end.failure else None
+
+
+async def seen(broker: FakeBroker, count: int) -> None:
+    """Wait until so many events were sent; the thread that sees them runs meanwhile."""
+    async with asyncio.timeout(10):
+        while len(broker.events) < count:
+            await asyncio.sleep(0.001)
+
+
+# A picture that somebody waits for
+
+
+async def test_a_quiet_picture_is_one_report_and_an_end_and_leaves_no_trace(consumer: Consumer) -> None:
+    command = picture(consumer, is_quiet=True)
+    await consumer.take(command)
+
+    report, end = consumer.broker.events
+    assert isinstance(report, FrameDetected)
+    assert isinstance(end, TaskEnded)
+    assert (report.sequence, report.is_quiet, report.media_id, report.video_time) == (1, True, "m", None)
+    assert [detection.label for detection in report.annotations] == ["red"]
+    assert (end.sequence, end.percent, end.failure) == (2, 100, None)
+    assert end.counts == Counts(decoded=1, sampled=1, inferred=1, reported=1)
+    assert not consumer.layout.task(command.task_id).exists()
+
+
+async def test_a_quiet_picture_that_cannot_be_read_ends_with_its_failure(consumer: Consumer) -> None:
+    command = picture(consumer, is_quiet=True)
+    (consumer.folder / "a.png").write_bytes(b"")
+    await consumer.take(command)
+
+    end = only_end(consumer.broker)
+    assert (end.sequence, failure_code(end), end.percent) == (1, FailureCode.EMPTY_MEDIA, 0)
+    assert consumer.broker.reports == []
+
+
+async def test_a_picture_that_nobody_waits_for_goes_the_whole_way(consumer: Consumer) -> None:
+    command = picture(consumer, is_quiet=False)
+    await consumer.take(command)
+
+    end = only_end(consumer.broker)
+    assert (end.sequence, end.failure, end.media_id) == (2, None, "m")
+    assert [report.sequence for report in reports(consumer.layout, command.task_id)] == [1]
+    assert read_record(consumer.layout.end(command.task_id), TaskEnded) == end
+
+
+# A video
+
+
+async def test_a_video_is_reported_in_order_and_ended(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    await consumer.take(command)
+
+    assert [report.sequence for report in consumer.broker.reports] == [1, 2, 3, 4, 5]
+    end = only_end(consumer.broker)
+    assert (end.sequence, end.failure, end.percent, end.media_id) == (6, None, 100, "v")
+    assert end.counts == Counts(decoded=5, sampled=5, inferred=5, reported=5)
+    assert list(reports(consumer.layout, command.task_id)) == consumer.broker.reports
+
+
+async def test_the_end_of_an_upload_says_which_content_it_was(consumer: Consumer) -> None:
+    command, upload = uploaded_video(consumer)
+    upload.seal("hash")
+    await consumer.take(command)
+
+    assert {report.media_id for report in consumer.broker.reports} == {command.task_id}
+    assert only_end(consumer.broker).media_id == "hash"
+
+
+async def test_an_aborted_upload_keeps_what_was_reported(consumer: Consumer) -> None:
+    command, upload = uploaded_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 4)
+    upload.abort()
+    await working
+
+    end = only_end(consumer.broker)
+    assert failure_code(end) is FailureCode.UPLOAD_ABORTED
+    assert len(consumer.broker.reports) >= 4
+    assert end.sequence == len(consumer.broker.reports) + 1
+
+
+async def test_a_file_without_a_picture_in_it_ends_with_the_reason(consumer: Consumer) -> None:
+    write_audio_only(consumer.folder / "clip.mp4")
+    medium = Medium(root="images", path="clip.mp4", kind=MediumKind.VIDEO)
+    await consumer.take(DetectVideo(task_id=new_task_id(), medium=medium))
+
+    assert failure_code(only_end(consumer.broker)) is FailureCode.NO_VIDEO_STREAM
+
+
+async def test_a_medium_that_is_not_there_ends_the_task(consumer: Consumer) -> None:
+    medium = Medium(root="images", path="gone.mp4", kind=MediumKind.VIDEO)
+    await consumer.take(DetectVideo(task_id=new_task_id(), medium=medium))
+
+    assert failure_code(only_end(consumer.broker)) is FailureCode.MEDIUM_MISSING
+    assert consumer.broker.of(topology.DEAD) == []
+
+
+async def test_the_record_says_when_the_work_began(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    await consumer.take(command)
+
+    record = read_record(consumer.layout.task_record(command.task_id), TaskRecord)
+    assert record is not None
+    assert record.started_at is not None
+    assert record.command == command
+
+
+# What leads to nothing
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "malformed_message"),
+        (b"\xff\xfe", "malformed_message"),
+        (b"[" * 5000, "malformed_message"),
+        (b'{"type":"DetectVideo","version":1}', "malformed_message"),
+        (b'{"type":"Guess","version":1}', "unknown_type"),
+        (b'{"type":"DetectVideo","version":99}', "unknown_version"),
+    ],
+)
+async def test_what_nobody_understands_is_put_aside_with_the_reason(consumer: Consumer, body: bytes, code: str) -> None:
+    await consumer.take(body)
+
+    (letter,) = consumer.broker.messages
+    assert (letter.exchange, letter.body) == (topology.DEAD, body)
+    assert letter.headers[topology.FAILURE_CODE_HEADER] == code
+
+
+async def test_whoever_waits_for_what_nobody_understands_is_told(consumer: Consumer) -> None:
+    task_id = new_task_id()
+    await consumer.take(msgspec.json.encode({"type": "Guess", "version": 1, "taskId": task_id, "isQuiet": True}))
+
+    end = only_end(consumer.broker)
+    assert (end.task_id, end.is_quiet, failure_code(end)) == (task_id, True, FailureCode.UNKNOWN_TYPE)
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_a_path_that_leaves_its_root_ends_the_task_and_is_put_aside(consumer: Consumer, is_quiet: bool) -> None:
+    medium = Medium(root="images", path="../etc/passwd", kind=MediumKind.IMAGE)
+    command = DetectImage(task_id=new_task_id(), medium=medium, is_quiet=is_quiet)
+    await consumer.take(command)
+
+    assert failure_code(only_end(consumer.broker)) is FailureCode.FORBIDDEN_PATH
+    (letter,) = consumer.broker.of(topology.DEAD)
+    assert letter.headers[topology.FAILURE_CODE_HEADER] == "forbidden_path"
+
+
+async def test_without_a_broker_the_reason_is_left_to_the_broker(tmp_path: Path) -> None:
+    away = Consumer(tmp_path, model=scripted_model(tmp_path), broker=FakeBroker(is_away=True))
+
+    with pytest.raises(NotPutAside):
+        await away.take(b"{")
+    away.close()
+
+
+# The engine
+
+
+async def test_a_missing_model_ends_the_task_and_the_next_command_tries_again(tmp_path: Path) -> None:
+    model = tmp_path / "later.json"
+    consumer = Consumer(tmp_path, model=model)
+    await consumer.take(picture(consumer, is_quiet=True))
+    scripted_model(tmp_path).rename(model)
+    await consumer.take(picture(consumer, is_quiet=True))
+
+    first, second = consumer.broker.ends
+    assert failure_code(first) is FailureCode.MODEL_MISSING
+    assert second.failure is None
+    consumer.close()
+
+
+# Claims
+
+
+async def test_a_duplicate_is_dropped(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    await asyncio.gather(*(consumer.take(command) for _ in range(20)))
+
+    assert [report.sequence for report in consumer.broker.reports] == [1, 2, 3, 4, 5]
+    assert len(consumer.broker.ends) == 1
+    assert latest_epoch(consumer.layout, command.task_id) == 1
+
+
+async def test_an_ended_task_is_ended_again_only_for_a_redelivery(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    await consumer.take(command)
+    await consumer.take(command)
+    assert len(consumer.broker.ends) == 1
+    await consumer.take(command, is_redelivered=True)
+
+    first, again = consumer.broker.ends
+    assert again == first
+    assert latest_epoch(consumer.layout, command.task_id) == 1
+
+
+async def test_a_taker_tells_again_what_may_not_have_been_confirmed_and_goes_on(consumer: Consumer) -> None:
+    """The first consumer loses its broker in the middle; the second has everything once and in order."""
+    command, upload = uploaded_video(consumer)
+    first = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 3)
+    first.cancel()
+    await asyncio.wait((first,))
+    upload.seal("hash")
+    second = Consumer(consumer.folder, model=scripted_model(consumer.folder), name="b")
+    await second.take(command, is_redelivered=True)
+    second.close()
+
+    assert [report.sequence for report in second.broker.reports] == [1, 2, 3, 4, 5]
+    assert {report.epoch for report in second.broker.reports} == {2}
+    assert [report.sequence for report in reports(consumer.layout, command.task_id)] == [1, 2, 3, 4, 5]
+    end = only_end(second.broker)
+    assert (end.sequence, end.counts) == (6, Counts(decoded=5, sampled=5, inferred=5, reported=5))
+
+
+async def test_whoever_is_superseded_publishes_nothing_more(consumer: Consumer) -> None:
+    command, upload = uploaded_video(consumer)
+    first = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 3)
+    upload.seal("hash")
+    second = Consumer(consumer.folder, model=scripted_model(consumer.folder), name="b")
+    await asyncio.gather(second.take(command, is_redelivered=True), first)
+    second.close()
+
+    assert len(consumer.broker.ends) + len(second.broker.ends) == 1
+    numbers = [report.sequence for report in reports(consumer.layout, command.task_id)]
+    assert numbers == [1, 2, 3, 4, 5]
+
+
+async def test_a_task_that_brings_nothing_three_times_is_poison(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    leases = Leases(consumer.layout, owner="crashes")
+    for _ in range(3):
+        leases.claim(command, is_handed_on=True)
+    await consumer.take(command, is_redelivered=True)
+
+    assert failure_code(only_end(consumer.broker)) is FailureCode.POISON
+    assert consumer.broker.reports == []
+
+
+async def test_a_broker_that_stays_away_gives_the_task_back(tmp_path: Path) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), broker=FakeBroker(is_away=True))
+    command = finished_video(consumer)
+    with pytest.raises(Undelivered):
+        await consumer.take(command)
+    consumer.broker.is_away = False
+    await consumer.take(command, is_redelivered=True)
+    consumer.close()
+
+    assert [report.sequence for report in consumer.broker.reports] == [1, 2, 3, 4, 5]
+    assert only_end(consumer.broker).failure is None
+
+
+# Stopping
+
+
+async def test_a_cancelled_task_ends_so_and_keeps_what_was_reported(consumer: Consumer) -> None:
+    command, _ = uploaded_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 3)
+    consumer.detecting.cancel(command.task_id)
+    async with asyncio.timeout(1):
+        await working
+
+    end = only_end(consumer.broker)
+    assert end.is_cancelled
+    assert end.counts.sampled == end.counts.inferred + end.counts.failed
+    assert len(list(reports(consumer.layout, command.task_id))) == end.sequence - 1
+
+
+async def test_a_task_that_was_cancelled_before_it_began_ends_at_once(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    consumer.layout.task(command.task_id).mkdir(parents=True)
+    consumer.layout.cancel(command.task_id).touch()
+    await consumer.take(command)
+
+    assert only_end(consumer.broker).is_cancelled
+    assert consumer.broker.reports == []
+
+
+async def test_cancelling_another_task_changes_nothing(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    consumer.detecting.cancel(new_task_id())
+    await working
+
+    assert only_end(consumer.broker).failure is None
+
+
+async def test_a_stopping_consumer_hands_its_video_on(consumer: Consumer) -> None:
+    command, upload = uploaded_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 3)
+    consumer.detecting.stop()
+    await working
+
+    (continuation,) = consumer.broker.of(topology.COMMANDS)
+    continued = wire.decode_command(continuation.body)
+    assert continued == msgspec.structs.replace(command, continuation=1)
+    assert consumer.hung_up == 1
+    assert consumer.broker.ends == []
+    lease = read_record(consumer.layout.lease(command.task_id), Lease)
+    assert lease is not None
+    assert lease.is_released
+
+    upload.seal("hash")
+    second = Consumer(consumer.folder, model=scripted_model(consumer.folder), name="b")
+    await second.take(continued)
+    second.close()
+    assert [report.sequence for report in reports(consumer.layout, command.task_id)] == [1, 2, 3, 4, 5]
+    assert only_end(second.broker).failure is None
+
+
+async def test_a_command_that_comes_while_stopping_is_handed_on_untouched(consumer: Consumer) -> None:
+    consumer.detecting.stop()
+    await consumer.take(finished_video(consumer))
+
+    assert len(consumer.broker.of(topology.COMMANDS)) == 1
+    assert consumer.broker.events == []
+
+
+# The disk
+
+
+async def test_a_full_disk_ends_the_task_by_name(tmp_path: Path, small_disk: Path) -> None:
+    """On a real full disk: the end itself still has its room."""
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), storage=small_disk)
+    command = finished_video(consumer, frames=100)
+    fill(small_disk, leaving_bytes=32_768)
+    await consumer.take(command)
+    consumer.close()
+
+    end = read_record(consumer.layout.end(command.task_id), TaskEnded)
+    assert end is not None
+    assert failure_code(end) is FailureCode.STORAGE_FULL
+    assert only_end(consumer.broker) == end
+    assert 0 < len(consumer.broker.reports) < 100
+    assert list(reports(consumer.layout, command.task_id)) == consumer.broker.reports
+
+
+async def test_a_task_ended_by_somebody_else_is_not_ended_twice(consumer: Consumer) -> None:
+    command, upload = uploaded_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 3)
+    create_record(consumer.layout.end(command.task_id), TaskEnded(task_id=command.task_id, media_id="m", sequence=9))
+    upload.seal("hash")
+    await working
+
+    assert consumer.broker.ends == []

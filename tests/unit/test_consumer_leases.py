@@ -1,0 +1,185 @@
+"""Who works on a task."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from consumers.checkpoints import Journal
+from consumers.leases import STALE_AFTER_S, AlreadyEnded, Busy, Held, Leases
+from contracts.commands import DetectVideo
+from contracts.detections import Counts
+from contracts.events import TaskEnded
+from contracts.media import Medium, MediumKind
+from contracts.results import Checkpoint, latest_epoch
+from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record
+
+TASK = "0b8b8a2e-0000-4000-8000-000000000001"
+COMMAND = DetectVideo(task_id=TASK, medium=Medium(root="storage", path="a", kind=MediumKind.VIDEO))
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def held(leases: Leases, *, is_handed_on: bool = False) -> Held:
+    claim = leases.claim(COMMAND, is_handed_on=is_handed_on)
+    assert isinstance(claim, Held)
+    return claim
+
+
+def bring_it_on(layout: Layout, claim: Held) -> None:
+    checkpoint = Checkpoint(frame_index=1, at_s=0.1, counts=Counts(), sequence=0)
+    with Journal(layout, TASK, epoch=claim.epoch, standing=claim.standing) as journal:
+        journal.append(checkpoint)
+
+
+def test_the_first_who_claims_a_task_holds_it(layout: Layout, clock: Clock) -> None:
+    claim = held(Leases(layout, owner="a", now=clock))
+
+    assert claim.epoch == 1
+    assert read_record(layout.lease(TASK), Lease) == Lease(owner="a", epoch=1, heartbeat_at=clock.now)
+
+
+def test_a_duplicate_is_dropped_while_the_holder_lives(layout: Layout, clock: Clock) -> None:
+    held(Leases(layout, owner="a", now=clock))
+    clock.advance(STALE_AFTER_S - 1)
+
+    assert Leases(layout, owner="b", now=clock).claim(COMMAND, is_handed_on=False) == Busy()
+
+
+def test_a_redelivered_command_takes_over_at_once(layout: Layout, clock: Clock) -> None:
+    first = Leases(layout, owner="a", now=clock)
+    stale = held(first)
+    taken = held(Leases(layout, owner="b", now=clock), is_handed_on=True)
+
+    assert taken.epoch == 2
+    assert not first.renew(TASK, stale)
+    lease = read_record(layout.lease(TASK), Lease)
+    assert lease is not None
+    assert lease.owner == "b"
+
+
+def test_a_lease_without_a_heartbeat_belongs_to_nobody(layout: Layout, clock: Clock) -> None:
+    held(Leases(layout, owner="a", now=clock))
+    clock.advance(STALE_AFTER_S + 1)
+
+    assert held(Leases(layout, owner="b", now=clock)).epoch == 2
+
+
+def test_a_heartbeat_keeps_the_lease(layout: Layout, clock: Clock) -> None:
+    first = Leases(layout, owner="a", now=clock)
+    claim = held(first)
+    clock.advance(STALE_AFTER_S - 1)
+    assert first.renew(TASK, claim)
+    clock.advance(STALE_AFTER_S - 1)
+
+    assert Leases(layout, owner="b", now=clock).claim(COMMAND, is_handed_on=False) == Busy()
+
+
+def test_a_released_lease_is_free(layout: Layout, clock: Clock) -> None:
+    first = Leases(layout, owner="a", now=clock)
+    first.release(TASK, held(first))
+
+    assert held(Leases(layout, owner="b", now=clock)).epoch == 2
+
+
+def test_a_holder_that_died_between_claim_and_lease_is_waited_for_and_then_replaced(
+    layout: Layout, clock: Clock
+) -> None:
+    layout.task(TASK).mkdir(parents=True)
+    layout.results(TASK, epoch=1).touch()
+    leases = Leases(layout, owner="b", now=clock)
+
+    assert leases.claim(COMMAND, is_handed_on=False) == Busy()
+    clock.advance(STALE_AFTER_S + 1)
+    assert held(leases).epoch == 2
+
+
+def test_a_stale_holder_cannot_release_what_is_no_longer_its_own(layout: Layout, clock: Clock) -> None:
+    first = Leases(layout, owner="a", now=clock)
+    stale = held(first)
+    held(Leases(layout, owner="b", now=clock), is_handed_on=True)
+    first.release(TASK, stale)
+
+    lease = read_record(layout.lease(TASK), Lease)
+    assert lease is not None
+    assert not lease.is_released
+
+
+def test_an_ended_task_is_not_claimed(layout: Layout, clock: Clock) -> None:
+    end = TaskEnded(task_id=TASK, media_id="m", sequence=1)
+    layout.task(TASK).mkdir(parents=True)
+    create_record(layout.end(TASK), end)
+
+    assert Leases(layout, owner="a", now=clock).claim(COMMAND, is_handed_on=True) == AlreadyEnded(end)
+    assert latest_epoch(layout, TASK) == 0
+
+
+def test_attempts_without_a_checkpoint_are_counted(layout: Layout, clock: Clock) -> None:
+    attempts = [held(Leases(layout, owner=owner, now=clock), is_handed_on=True).barren_attempts for owner in "abcd"]
+
+    assert attempts == [0, 1, 2, 3]
+
+
+def test_a_checkpoint_starts_the_count_again(layout: Layout, clock: Clock) -> None:
+    leases = Leases(layout, owner="a", now=clock)
+    held(leases, is_handed_on=True)
+    bring_it_on(layout, held(leases, is_handed_on=True))
+
+    assert held(leases, is_handed_on=True).barren_attempts == 0
+
+
+def test_handing_on_does_not_count_against_the_task(layout: Layout, clock: Clock) -> None:
+    leases = Leases(layout, owner="a", now=clock)
+    for _ in range(5):
+        claim = held(leases, is_handed_on=True)
+        leases.release(TASK, claim)
+
+    assert claim.barren_attempts == 0
+
+
+def test_a_command_of_another_service_gets_its_record_from_its_first_holder(layout: Layout, clock: Clock) -> None:
+    held(Leases(layout, owner="a", now=clock))
+
+    record = read_record(layout.task_record(TASK), TaskRecord)
+    assert record == TaskRecord(task_id=TASK, command=COMMAND, created_at=clock.now, started_at=clock.now)
+
+
+def test_the_record_of_the_edge_gets_its_start_once(layout: Layout, clock: Clock) -> None:
+    layout.task(TASK).mkdir(parents=True)
+    create_record(layout.task_record(TASK), TaskRecord(task_id=TASK, command=COMMAND, created_at=START))
+    held(Leases(layout, owner="a", now=clock))
+    started_at = clock.now
+    clock.advance(60)
+    held(Leases(layout, owner="b", now=clock), is_handed_on=True)
+
+    record = read_record(layout.task_record(TASK), TaskRecord)
+    assert record == TaskRecord(task_id=TASK, command=COMMAND, created_at=START, started_at=started_at)
+
+
+def test_a_marker_says_that_a_task_is_cancelled(layout: Layout, clock: Clock) -> None:
+    leases = Leases(layout, owner="a", now=clock)
+    layout.task(TASK).mkdir(parents=True)
+    assert not leases.is_cancelled(TASK)
+    layout.cancel(TASK).touch()
+
+    assert leases.is_cancelled(TASK)

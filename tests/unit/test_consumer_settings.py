@@ -1,0 +1,80 @@
+"""How a consumer is configured."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from consumers.engine_room import SHIPPED_MODEL, find_model
+from consumers.settings import ConsumerSettings, from_environment
+from contracts.failures import Failure, FailureCode
+from contracts.settings import ConfigurationError
+
+
+def test_shared_names_have_no_prefix_and_own_names_have_one() -> None:
+    settings = from_environment({"STORAGE_DIR": "s", "CONSUMER_VIDEOS_MAX": "3", "CONSUMER_WARM_UP": "true"})
+
+    assert (settings.storage_dir, settings.videos_max, settings.warm_up) == ("s", 3, True)
+
+
+def test_there_is_a_worker_for_each_core_unless_said_otherwise() -> None:
+    assert from_environment({}).workers >= 1
+    assert from_environment({"CONSUMER_WORKERS": "5"}).workers == 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CONSUMER_WORKERS", "0"),
+        ("CONSUMER_VIDEOS_MAX", "many"),
+        ("CONSUMER_AHEAD_MAX", "100"),
+        ("CONSUMER_STOP_S", "-1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable):
+        from_environment({variable: value})
+
+
+def test_every_setting_says_what_it_is() -> None:
+    described = [field for field in msgspec.inspect.type_info(ConsumerSettings).fields if _description(field.type)]
+
+    assert len(described) == len(ConsumerSettings.__struct_fields__)
+
+
+def _description(described: object) -> str | None:
+    if isinstance(described, msgspec.inspect.Metadata):
+        return (described.extra_json_schema or {}).get("description")
+    return None
+
+
+def test_models_lie_in_the_storage_unless_said_otherwise(tmp_path: Path) -> None:
+    assert ConsumerSettings(storage_dir=str(tmp_path)).models == tmp_path / "models"
+    assert ConsumerSettings(storage_dir=str(tmp_path), models_dir="/m").models == Path("/m")
+
+
+def test_the_shipped_model_serves_where_none_is_named(tmp_path: Path) -> None:
+    assert find_model(ConsumerSettings(storage_dir=str(tmp_path))) == SHIPPED_MODEL
+
+
+def test_the_active_model_of_the_storage_is_used(tmp_path: Path) -> None:
+    (tmp_path / "active.json").write_text('{"file": "a.onnx"}')
+
+    assert find_model(ConsumerSettings(models_dir=str(tmp_path))) == tmp_path / "a.onnx"
+
+
+def test_an_unreadable_choice_of_model_is_a_failure_with_a_name(tmp_path: Path) -> None:
+    (tmp_path / "active.json").write_text("{")
+
+    with pytest.raises(Failure) as failed:
+        find_model(ConsumerSettings(models_dir=str(tmp_path)))
+    assert failed.value.code is FailureCode.MODEL_MISSING
+
+
+def test_a_setting_goes_before_the_active_model(tmp_path: Path) -> None:
+    (tmp_path / "active.json").write_text('{"file": "a.onnx"}')
+    (tmp_path / "b.json").write_text("{}")
+
+    assert find_model(ConsumerSettings(models_dir=str(tmp_path), model="b")) == tmp_path / "b.json"
+    assert find_model(ConsumerSettings(models_dir=str(tmp_path), model="gone.onnx")) == tmp_path / "gone.onnx"
+    assert find_model(ConsumerSettings(models_dir=str(tmp_path), model="/x/y.onnx")) == Path("/x/y.onnx")

@@ -1,0 +1,75 @@
+"""The end of a dead-lettered task, without a broker."""
+
+from pathlib import Path
+
+import pytest
+
+from contracts.commands import DetectVideo
+from contracts.detections import Counts
+from contracts.events import TaskEnded
+from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.media import Medium, MediumKind
+from contracts.results import Checkpoint
+from contracts.storage import Layout, create_record, read_record
+from contracts.wire import encode
+from edge.dead_letters import DeadLetters, Notice
+from edge.settings import EdgeSettings
+from tests.events import end, new_task
+from tests.fakes import FakeOutbox
+
+POISON = FailureRecord(code=FailureCode.DELIVERED_TOO_OFTEN, detail="lost")
+
+
+class Graveyard:
+    def __init__(self, storage: Path) -> None:
+        self.task_id = new_task()
+        self.layout = Layout(storage)
+        self.outbox = FakeOutbox()
+        self.letters = DeadLetters(EdgeSettings(storage_dir=str(storage)), self.outbox)
+
+    async def end(self, *, is_redelivered: bool = False) -> None:
+        medium = Medium(root="storage", path="a/b", kind=MediumKind.VIDEO, media_id="abc")
+        notice = Notice(task_id=self.task_id, failure=POISON, command=DetectVideo(task_id=self.task_id, medium=medium))
+        await self.letters.end(notice, is_redelivered=is_redelivered)
+
+
+async def test_the_end_follows_the_last_report_and_keeps_its_counts(tmp_path: Path) -> None:
+    graveyard = Graveyard(tmp_path)
+    counts = Counts(decoded=8, sampled=2, inferred=2, reported=1)
+    results = graveyard.layout.results(graveyard.task_id, epoch=3)
+    results.parent.mkdir(parents=True)
+    checkpoint = Checkpoint(frame_index=7, at_s=0.3, counts=counts, sequence=5, percent=40)
+    results.write_bytes(_line(checkpoint))
+    await graveyard.end()
+    expected = TaskEnded(
+        task_id=graveyard.task_id, media_id="abc", epoch=3, percent=40, sequence=6, counts=counts, failure=POISON
+    )
+    assert graveyard.outbox.ends == [expected]
+    assert read_record(graveyard.layout.end(graveyard.task_id), TaskEnded) == expected
+
+
+async def test_a_task_without_results_ends_with_the_first_sequence(tmp_path: Path) -> None:
+    graveyard = Graveyard(tmp_path)
+    await graveyard.end()
+    assert [event.sequence for event in graveyard.outbox.ends] == [1]
+
+
+async def test_an_end_that_somebody_else_wrote_is_theirs_to_publish(tmp_path: Path) -> None:
+    graveyard = Graveyard(tmp_path)
+    create_record(graveyard.layout.end(graveyard.task_id), end(graveyard.task_id, 9))
+    await graveyard.end()
+    assert graveyard.outbox.ends == []
+
+
+async def test_an_end_that_may_never_have_been_published_is_published_as_it_was_written(tmp_path: Path) -> None:
+    graveyard = Graveyard(tmp_path)
+    graveyard.outbox.is_away = True
+    with pytest.raises(Failure):
+        await graveyard.end()
+    graveyard.outbox.is_away = False
+    await graveyard.end(is_redelivered=True)
+    assert graveyard.outbox.ends == [read_record(graveyard.layout.end(graveyard.task_id), TaskEnded)]
+
+
+def _line(checkpoint: Checkpoint) -> bytes:
+    return encode(checkpoint) + b"\n"  # type: ignore[arg-type]

@@ -1,0 +1,173 @@
+"""The janitor: what has had its time goes, and nothing that a task without an end uses."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from contracts.commands import DetectVideo
+from contracts.events import TaskEnded
+from contracts.media import MediumKind
+from contracts.storage import Layout, create_record, read_record, upload_medium
+from edge.growing_body import UploadPlan
+from edge.idempotency import IdempotencyKeys
+from edge.janitor import Janitor, JanitorLease, Retention, Swept
+from edge.outcomes import PictureSeen
+from edge.storage import UploadStore
+from edge.task_store import TaskStore
+from tests.edge_app import names_in
+
+DAY = timedelta(days=1)
+
+
+class Place:
+    """A storage with a clock that a test turns."""
+
+    def __init__(self, root: Path) -> None:
+        self.layout = Layout(root)
+        self.now = datetime.now(UTC)
+        self.uploads = UploadStore(self.layout, keep_for=DAY, clock=self.clock)
+        self.tasks = TaskStore(self.layout, clock=self.clock)
+        self.keys = IdempotencyKeys(self.layout, claim_max=timedelta(minutes=10), clock=self.clock)
+        self.janitor = self.another_janitor()
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def another_janitor(self) -> Janitor:
+        return Janitor(self.layout, self.keys, retention=Retention(), clock=self.clock)
+
+    def pass_time(self, age: timedelta) -> None:
+        self.now += age
+
+    def upload(self, content: bytes = b"content") -> str:
+        """A sealed upload whose task has no end; its media id is that of its content."""
+        task_id = str(uuid4())
+        body = self.uploads.begin(task_id, UploadPlan())
+        body.append([content])
+        seal = self.uploads.seal(task_id, body, name="a.mp4", kind=MediumKind.VIDEO)
+        medium = upload_medium(task_id, kind=MediumKind.VIDEO, name="a.mp4", is_growing=True)
+        self.tasks.create(DetectVideo(task_id=task_id, medium=medium, created_at=self.now))
+        assert self.layout.source(seal.media_id).exists()
+        return task_id
+
+    def end(self, task_id: str) -> None:
+        create_record(self.layout.end(task_id), TaskEnded(task_id=task_id, media_id="m", sequence=1, at=self.now))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_what_a_task_without_an_end_uses_stays_for_ever(place: Place) -> None:
+    task_id = place.upload()
+    place.pass_time(400 * DAY)
+    assert place.janitor.sweep() == Swept()
+    assert place.layout.body(task_id).exists()
+    assert len(names_in(place.layout.media)) == 1
+
+
+def test_the_upload_of_an_ended_task_goes_and_its_medium_stays_for_its_time(place: Place) -> None:
+    task_id = place.upload()
+    place.end(task_id)
+    assert place.janitor.sweep() == Swept()
+    place.pass_time(timedelta(minutes=2))
+    assert place.janitor.sweep() == Swept(uploads=1)
+    assert place.layout.source(names_in(place.layout.media)[0]).read_bytes() == b"content"
+    place.pass_time(DAY)
+    assert place.janitor.sweep() == Swept(media=1)
+    assert names_in(place.layout.media) == []
+    place.pass_time(30 * DAY)
+    assert place.janitor.sweep() == Swept(tasks=1)
+    assert names_in(place.layout.tasks) == []
+
+
+def test_a_medium_that_came_in_again_is_kept_from_then_on(place: Place) -> None:
+    place.end(place.upload())
+    place.pass_time(0.9 * DAY)
+    place.end(place.upload())
+    place.pass_time(0.9 * DAY)
+    place.janitor.sweep()
+    assert len(names_in(place.layout.media)) == 1
+
+
+def test_a_medium_with_an_owner_is_kept(place: Place) -> None:
+    place.end(place.upload())
+    (media_id,) = names_in(place.layout.media)
+    path = place.layout.media_record(media_id)
+    record = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode(record | {"expiresAt": None}))
+    place.pass_time(400 * DAY)
+    assert place.janitor.sweep().media == 0
+
+
+def test_an_upload_that_never_became_a_task_goes_when_it_is_old(place: Place) -> None:
+    task_id = str(uuid4())
+    place.uploads.begin(task_id, UploadPlan()).append([b"x"])
+    place.pass_time(timedelta(hours=1))
+    assert place.janitor.sweep() == Swept()
+    place.pass_time(timedelta(hours=2))
+    assert place.janitor.sweep() == Swept(uploads=1)
+
+
+def test_folders_built_aside_by_an_edge_that_died_go_when_they_are_old(place: Place) -> None:
+    aside = place.layout.media / ".abc.123"
+    aside.mkdir(parents=True)
+    assert place.janitor.sweep() == Swept()
+    assert aside.exists()
+    place.pass_time(timedelta(hours=3))
+    place.janitor.sweep()
+    assert not aside.exists()
+
+
+def test_keys_go_after_a_day(place: Place) -> None:
+    place.keys.claim("k", "f")
+    place.keys.settle("k", "f", PictureSeen(detections=[]))
+    place.pass_time(timedelta(hours=23))
+    assert place.janitor.sweep() == Swept()
+    assert place.keys.claim("k", "f") == PictureSeen(detections=[])
+    place.pass_time(timedelta(hours=2))
+    assert place.janitor.sweep() == Swept(keys=1)
+    assert place.keys.claim("k", "other") is None
+
+
+def test_a_claim_of_an_edge_that_died_does_not_block_its_key_for_a_day(place: Place) -> None:
+    assert place.keys.claim("k", "f") is None
+    place.pass_time(timedelta(minutes=11))
+    assert place.keys.claim("k", "f") is None
+
+
+def test_a_broken_record_is_left_alone_and_stops_nothing(place: Place) -> None:
+    broken = place.layout.task_record(str(uuid4()))
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"{")
+    place.end(place.upload())
+    place.pass_time(400 * DAY)
+    assert place.janitor.sweep() == Swept(uploads=1, media=1, tasks=1)
+    assert broken.exists()
+
+
+def test_one_janitor_sweeps_at_a_time(place: Place) -> None:
+    other = place.another_janitor()
+    assert place.janitor.sweep_if_ours() == Swept()
+    assert other.sweep_if_ours() is None
+    assert place.janitor.sweep_if_ours() == Swept()
+
+
+def test_another_janitor_takes_over_from_one_that_is_silent(place: Place) -> None:
+    assert place.janitor.take_lease()
+    other = place.another_janitor()
+    place.pass_time(timedelta(minutes=16))
+    assert other.take_lease()
+    assert not place.janitor.take_lease()
+    lease = read_record(place.layout.root / "janitor", JanitorLease)
+    assert lease is not None
+    assert lease.heartbeat_at == place.now
+
+
+def test_an_empty_storage_is_no_trouble(place: Place) -> None:
+    assert place.janitor.sweep_if_ours() == Swept()
+    assert names_in(place.layout.root) == ["janitor"]

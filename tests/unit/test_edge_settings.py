@@ -1,0 +1,45 @@
+"""The settings of an edge: each with a bound, a unit and a name."""
+
+import msgspec
+import pytest
+
+from contracts.settings import ConfigurationError
+from edge.parts import IntakeLimits
+from edge.settings import EdgeSettings, from_environment
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    assert from_environment({}) == EdgeSettings()
+
+
+def test_shared_names_have_no_prefix_and_own_names_have_one() -> None:
+    settings = from_environment({"AMQP_URL": "amqp://b/", "STORAGE_DIR": "/s", "EDGE_PORT": "0", "PORT": "1"})
+    assert (settings.amqp_url, str(settings.storage), settings.port) == ("amqp://b/", "/s", 0)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("EDGE_PORT", "70000"),
+        ("EDGE_PORT", "http"),
+        ("EDGE_STREAM_HEARTBEAT_S", "0"),
+        ("EDGE_LOG_READERS_MAX", "0"),
+        ("EDGE_LOG_LEVEL", "loud"),
+        ("AMQP_URL", ""),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable):
+        from_environment({variable: value})
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(EdgeSettings), ids=lambda field: field.name)
+def test_every_setting_says_what_it_is(field: msgspec.structs.FieldInfo) -> None:
+    meta = field.type.__metadata__[0]
+    assert meta.description
+    assert msgspec.convert(str(field.default), field.type, strict=False) == field.default
+
+
+@pytest.mark.parametrize("name", IntakeLimits.__struct_fields__)
+def test_every_limit_of_the_uploads_is_a_setting(name: str) -> None:
+    assert name in EdgeSettings.__struct_fields__

@@ -1,0 +1,144 @@
+"""What each head makes of the numbers of its model."""
+
+import numpy as np
+import pytest
+
+from engine.heads import DetrHead, EndToEndHead, FlatHead, InputSize, Shown, YoloV8Head, YoloxHead, grid_cells
+
+SIZE = InputSize(width=64, height=32)
+
+
+def shown(count: int = 1, score_min: float = 0.25) -> Shown:
+    return Shown(count=count, size=SIZE, score_min=score_min)
+
+
+def yolox_rows() -> np.ndarray:
+    return np.zeros((1, grid_cells(64, 32, (8, 16, 32)), 5 + 3), np.float32)
+
+
+def test_a_yolox_row_counts_from_its_cell_in_strides() -> None:
+    rows = yolox_rows()
+    cell = (
+        8 * 4 + 4 + 1
+    )  # the second row's second cell of the grid of stride 16: 4 cells wide, behind 8 x 4 of stride 8
+    rows[0, cell] = [0.5, 0.25, np.log(1.5), np.log(0.5), 0.8, 0, 0.5, 0]
+
+    [found] = YoloxHead().boxes([rows], shown())
+
+    center_x, center_y, width, height = (1 + 0.5) * 16, (1 + 0.25) * 16, 1.5 * 16, 0.5 * 16
+    expected = [center_x - width / 2, center_y - height / 2, center_x + width / 2, center_y + height / 2]
+    assert found.corners[0].tolist() == pytest.approx(expected, abs=1e-4)
+    assert found.scores.tolist() == pytest.approx([0.4])
+    assert found.classes.tolist() == [1]
+
+
+def test_a_yolox_score_is_objectness_times_class() -> None:
+    rows = yolox_rows()
+    rows[0, 0, 4:6] = [0.9, 0.2]  # objectness alone passes the threshold
+    rows[0, 9, 4:6] = [0.2, 0.9]
+
+    [found] = YoloxHead().boxes([rows], shown())
+
+    assert len(found) == 0
+
+
+def test_an_infinite_yolox_size_is_no_box() -> None:
+    rows = yolox_rows()
+    rows[0, 0] = [0, 0, 500, 0, 1, 1, 0, 0]
+    rows[0, 1] = [np.nan, 0, 0, 0, 1, 1, 0, 0]
+
+    assert len(YoloxHead().boxes([rows], shown())[0]) == 0
+
+
+def test_a_yolox_model_repeats_itself_and_the_head_does_not() -> None:
+    rows = yolox_rows()
+    rows[0, 0] = [0.5, 0.5, 1, 1, 0.9, 1, 0, 0]
+    rows[0, 1] = [-0.5, 0.5, 1, 1, 0.8, 1, 0, 0]  # the same place, from the next cell
+    rows[0, 2] = [-1.5, 0.5, 1, 1, 0.7, 0, 1, 0]  # the same place, another class
+
+    [found] = YoloxHead().boxes([rows], shown())
+
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_a_yolov8_column_is_a_center_and_a_size_in_pixels() -> None:
+    columns = np.zeros((1, 4 + 2, 42), np.float32)
+    columns[0, :, 7] = [20, 10, 8, 4, 0.3, 0.6]
+
+    [found] = YoloV8Head().boxes([columns], shown())
+
+    assert found.corners.tolist() == [[16, 8, 24, 12]]
+    assert found.scores.tolist() == pytest.approx([0.6])
+    assert found.classes.tolist() == [1]
+
+
+def test_the_iou_of_a_side_file_decides_what_a_yolov8_head_repeats() -> None:
+    columns = np.zeros((1, 5, 42), np.float32)
+    columns[0, :, 0] = [20, 10, 10, 10, 0.9]
+    columns[0, :, 1] = [24, 10, 10, 10, 0.8]  # IoU 0.43
+
+    assert len(YoloV8Head(nms_iou=0.7).boxes([columns], shown())[0]) == 2
+    assert len(YoloV8Head(nms_iou=0.4).boxes([columns], shown())[0]) == 1
+
+
+def test_detr_outputs_are_read_whatever_their_order() -> None:
+    labels, scores = np.array([[3, 5]]), np.array([[0.9, 0.1]], np.float32)
+    boxes = np.array([[[1, 2, 11, 12], [0, 0, 5, 5]]], np.float32)
+    head = DetrHead(labels_at=2, boxes_at=0, scores_at=1)
+
+    [found] = head.boxes([boxes, scores, labels], shown())
+
+    assert found.corners.tolist() == [[1, 2, 11, 12]]
+    assert found.classes.tolist() == [3]
+
+
+def test_unused_rows_of_an_end_to_end_output_are_no_boxes() -> None:
+    rows = np.zeros((1, 300, 6), np.float32)
+    rows[0, 4] = [1, 2, 11, 12, 0.5, 7]
+
+    [found] = EndToEndHead().boxes([rows], shown(score_min=0.0))
+
+    assert found.classes.tolist() == [7]
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -1, 3e9])
+def test_a_class_that_is_no_class_is_no_box(number: float) -> None:
+    rows = np.zeros((1, 300, 6), np.float32)
+    rows[0, 0] = [1, 2, 11, 12, 0.5, number]
+
+    assert len(EndToEndHead().boxes([rows], shown())[0]) == 0
+
+
+def test_flat_rows_go_to_the_picture_they_name() -> None:
+    rows = np.array(
+        [[1, 0, 0, 5, 5, 0.9, 2], [0, 1, 1, 6, 6, 0.8, 3], [1, 2, 2, 7, 7, 0.7, 4], [9, 0, 0, 1, 1, 0.9, 1]], np.float32
+    )
+
+    first, second, third = FlatHead().boxes([rows], shown(count=3))
+
+    assert first.classes.tolist() == [3]
+    assert second.classes.tolist() == [2, 4]
+    assert len(third) == 0
+
+
+def test_a_flat_output_without_rows_is_a_picture_without_boxes() -> None:
+    assert len(FlatHead().boxes([np.empty((0, 7), np.float32)], shown())[0]) == 0
+
+
+def test_rows_of_a_fixed_batch_beyond_the_pictures_mean_nothing() -> None:
+    rows = np.zeros((4, 300, 6), np.float32)
+    rows[:, 0] = [1, 2, 11, 12, 0.5, 7]
+
+    assert len(EndToEndHead().boxes([rows], shown(count=3))) == 3
+
+
+def test_the_best_of_more_candidates_than_are_looked_at_stay() -> None:
+    columns = np.zeros((1, 5, 5000), np.float32)
+    columns[0, 0] = np.arange(5000) * 10
+    columns[0, 2:4] = 5
+    columns[0, 4] = np.linspace(0.3, 0.9, 5000)
+
+    [found] = YoloV8Head().boxes([columns], shown())
+
+    assert len(found) == 2000
+    assert float(found.scores.min()) > 0.6

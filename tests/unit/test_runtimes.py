@@ -1,0 +1,179 @@
+"""What every runtime does with tensors, and what it says when it cannot."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contracts.failures import Failure, FailureCode
+from engine.runtimes.onnx import OnnxRuntime
+from engine.runtimes.scripted import ScriptedRuntime, blobs
+from tests.tiny_models import write_colour_model, write_script
+
+BATCH = np.random.default_rng(3).random((3, 3, 64, 64)).astype(np.float32)
+
+
+def test_an_onnx_model_says_its_inputs_and_outputs_with_free_dimensions(tmp_path: Path) -> None:
+    runtime = OnnxRuntime(write_colour_model(tmp_path / "model.onnx"))
+
+    assert [(spec.name, spec.shape, spec.dtype) for spec in runtime.inputs] == [
+        ("images", (None, 3, 64, 64), "float32")
+    ]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in runtime.outputs] == [("output", (None, 1, 6), "float32")]
+    assert runtime.metadata == {"end2end": "True"}
+    assert runtime.missing_providers == ()
+
+
+def test_a_batch_gives_what_its_entries_give_alone(tmp_path: Path) -> None:
+    runtime = OnnxRuntime(write_colour_model(tmp_path / "model.onnx"))
+
+    [together] = runtime.infer({"images": BATCH})
+    alone = [runtime.infer({"images": BATCH[at : at + 1]})[0][0] for at in range(3)]
+
+    assert together == pytest.approx(np.stack(alone))
+    assert not np.allclose(together[0], together[1])
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"images": BATCH[:, :2]},
+        {"images": BATCH.astype(np.float64)},
+        {"pictures": BATCH},
+        {},
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_a_failed_inference(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
+    runtime = OnnxRuntime(write_colour_model(tmp_path / "model.onnx"))
+
+    with pytest.raises(Failure) as caught:
+        runtime.infer(tensors)
+
+    assert caught.value.code is FailureCode.INFERENCE_FAILED
+
+
+def test_a_provider_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = write_colour_model(tmp_path / "model.onnx")
+
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        runtime = OnnxRuntime(path, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+
+    assert runtime.missing_providers == ("CUDAExecutionProvider",)
+
+
+def test_a_model_that_reads_a_file_outside_its_folder_is_refused(tmp_path: Path) -> None:
+    import onnx
+    from onnx import external_data_helper
+
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\0" * 4 * 18)
+    inside = tmp_path / "models"
+    inside.mkdir()
+    model = onnx.load(write_colour_model(inside / "model.onnx"))
+    weights = next(node for node in model.graph.node if node.output[0] == "weights").attribute[0].t
+    initializer = model.graph.initializer.add()
+    initializer.CopyFrom(weights)
+    initializer.name = "weights"
+    model.graph.node.remove(next(node for node in model.graph.node if node.output[0] == "weights"))
+    external_data_helper.set_external_data(initializer, "../secret", 0, 72)
+    initializer.ClearField("raw_data")
+    (inside / "model.onnx").write_bytes(model.SerializeToString())
+
+    with pytest.raises(Failure) as caught:
+        OnnxRuntime(inside / "model.onnx")
+
+    assert caught.value.code is FailureCode.MODEL_CORRUPT
+
+
+# -- scripted --
+
+
+def image(*squares: tuple[int, int, int, int, tuple[int, int, int]]) -> np.ndarray:
+    pixels = np.full((1, 128, 128, 3), 90, np.uint8)
+    for x1, y1, x2, y2, rgb in squares:
+        pixels[0, y1:y2, x1:x2] = rgb
+    return pixels
+
+
+def rows(runtime: ScriptedRuntime, pixels: np.ndarray) -> list[list[float]]:
+    [found] = runtime.infer({"images": pixels})
+    return [row.astype(np.float64).round(3).tolist() for row in found[0] if row[4] > 0]
+
+
+def test_a_script_finds_every_blob_of_its_colours_where_it_lies(tmp_path: Path) -> None:
+    runtime = ScriptedRuntime(write_script(tmp_path / "model.json"))
+
+    found = rows(
+        runtime, image((10, 20, 40, 30, (255, 0, 0)), (60, 20, 70, 90, (250, 30, 10)), (0, 0, 8, 8, (0, 0, 255)))
+    )
+
+    assert found == [[10, 20, 40, 30, 0.9, 0], [60, 20, 70, 90, 0.9, 0], [0, 0, 8, 8, 0.6, 2]]
+
+
+def test_a_script_sees_nothing_on_grey_and_ignores_specks(tmp_path: Path) -> None:
+    runtime = ScriptedRuntime(write_script(tmp_path / "model.json"))
+
+    assert rows(runtime, image()) == []
+    assert rows(runtime, image((5, 5, 8, 8, (255, 0, 0)))) == []
+
+
+def test_a_script_looks_at_every_picture_of_a_batch(tmp_path: Path) -> None:
+    runtime = ScriptedRuntime(write_script(tmp_path / "model.json"))
+    batch = np.concatenate([image((10, 10, 20, 20, (255, 0, 0))), image(), image((30, 30, 40, 40, (0, 255, 0)))])
+
+    [found] = runtime.infer({"images": batch})
+
+    assert (found[:, :, 4] > 0).sum(axis=1).tolist() == [1, 0, 1]
+
+
+def test_a_script_can_fail_every_second_time_after_it_was_loaded(tmp_path: Path) -> None:
+    runtime = ScriptedRuntime(write_script(tmp_path / "model.json", fail_every=2))
+    runtime.infer({"images": image()})  # the one at loading
+
+    outcomes: list[FailureCode | None] = []
+    for _ in range(4):
+        try:
+            runtime.infer({"images": image()})
+            outcomes.append(None)
+        except Failure as failure:
+            outcomes.append(failure.code)
+
+    assert outcomes == [None, FailureCode.INFERENCE_FAILED] * 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"runtime": "onnx"},
+        {"input": [128]},
+        {"input": [8, 8]},
+        {"objects": [{"class": 0, "rgb": [256, 0, 0]}]},
+        {"objects": [{"class": 0}]},
+        {"tolerance": -1},
+        {"delay_s": -1},
+        {"speed": 1},
+    ],
+)
+def test_a_script_that_says_something_wrong_is_refused(tmp_path: Path, fields: dict[str, object]) -> None:
+    with pytest.raises(Failure) as caught:
+        ScriptedRuntime(write_script(tmp_path / "model.json", **fields))
+
+    assert caught.value.code is FailureCode.MODEL_CORRUPT
+
+
+def areas_of(*lines: str) -> list[tuple[tuple[float, ...], int]]:
+    mask = np.array([[character == "#" for character in line] for line in lines])
+    return [(blob.corners, blob.area_px) for blob in blobs(mask)]
+
+
+def test_arms_that_join_further_down_are_one_blob() -> None:
+    assert areas_of("#.#.#", "#.#.#", "#####") == [((0, 0, 5, 3), 11)]
+    assert areas_of("..#..", "###..", "#...#") == [((0, 0, 3, 3), 5), ((4, 2, 5, 3), 1)]
+
+
+def test_blobs_that_touch_at_a_corner_are_two() -> None:
+    assert len(areas_of("#.", ".#")) == 2
+
+
+def test_no_blobs_in_an_empty_mask() -> None:
+    assert areas_of("...", "...") == []

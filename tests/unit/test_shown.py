@@ -1,0 +1,51 @@
+"""Every report once, whoever publishes it and however often."""
+
+import pytest
+
+from contracts.events import AnyEvent
+from edge.shown import Shown
+from tests.events import end, progress, report
+
+T = "00000000-0000-4000-8000-000000000001"
+OTHER = "00000000-0000-4000-8000-000000000002"
+
+
+def admitted(*events: AnyEvent, tasks_max: int = 10) -> list[bool]:
+    shown = Shown(tasks_max=tasks_max)
+    return [shown.admit(event) for event in events]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ((report(T, 1), report(T, 2)), [True, True]),
+        ((report(T, 1), report(T, 1)), [True, False]),
+        ((report(T, 2), report(T, 1)), [True, False]),
+        ((report(T, 1), report(OTHER, 1)), [True, True]),
+        ((report(T, 1), report(T, 1, epoch=2), report(T, 2, epoch=2)), [True, False, True]),
+        ((report(T, 1, epoch=2), report(T, 2, epoch=1)), [True, False]),
+        ((report(T, 1), report(T, 1, epoch=2), report(T, 2, epoch=1)), [True, False, False]),
+        ((progress(T), progress(T), report(T, 1), progress(T)), [True, True, True, True]),
+        ((progress(T, epoch=2), progress(T), report(T, 1)), [True, False, False]),
+        ((report(T, 1), end(T, 2), end(T, 2, epoch=2)), [True, True, False]),
+        ((end(T, 2), report(T, 3), progress(T, epoch=9)), [True, False, False]),
+        ((report(T, 5, epoch=2), end(T, 4, epoch=1)), [True, True]),
+    ],
+)
+def test_what_was_said_before_is_no_news(events: tuple[AnyEvent, ...], expected: list[bool]) -> None:
+    assert admitted(*events) == expected
+
+
+def test_the_task_that_was_silent_longest_is_forgotten_first() -> None:
+    third = OTHER.replace("2", "3")
+    assert (
+        admitted(report(T, 1), report(OTHER, 1), progress(T), report(third, 1), report(T, 1), tasks_max=2)[-1] is False
+    )
+    assert admitted(report(T, 1), report(OTHER, 1), report(third, 1), report(T, 1), tasks_max=2)[-1] is True
+
+
+def test_the_memory_is_bounded() -> None:
+    shown = Shown(tasks_max=3)
+    for number in range(10):
+        shown.admit(report(f"task {number}", 1))
+    assert len(shown) == 3

@@ -1,0 +1,85 @@
+"""Messages survive the way out and back; what cannot be read is named."""
+
+import pytest
+
+from contracts import wire
+from contracts.commands import DetectImage, DetectVideo
+from contracts.events import FrameDetected, TaskEnded, TaskProgressed, as_seen_by_clients, event_id
+from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.media import Medium, MediumKind
+
+TASK_ID = "00000000-0000-0000-0000-000000000001"
+MEDIUM = Medium(root="storage", path="a/b.mp4", kind=MediumKind.VIDEO)
+EVENTS = (
+    FrameDetected(task_id=TASK_ID, media_id="m", sequence=1, frame_index=4),
+    TaskProgressed(task_id=TASK_ID, media_id="m", waiting_for="moov"),
+    TaskEnded(task_id=TASK_ID, media_id="m", sequence=2, percent=100),
+)
+
+
+@pytest.mark.parametrize(
+    "command", [DetectImage(task_id=TASK_ID, medium=MEDIUM), DetectVideo(task_id=TASK_ID, medium=MEDIUM)]
+)
+def test_a_command_comes_back_as_it_was_sent(command: DetectImage | DetectVideo) -> None:
+    assert wire.decode_command(wire.encode(command)) == command
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_comes_back_as_it_was_sent(event: FrameDetected | TaskProgressed | TaskEnded) -> None:
+    assert wire.decode_event(wire.encode(event)) == event
+
+
+def test_an_unknown_field_is_tolerated() -> None:
+    command = wire.decode_command(
+        b'{"type":"DetectVideo","taskId":"%s","medium":{"root":"storage","path":"x","kind":"video","colour":1},"news":[1]}'
+        % TASK_ID.encode()
+    )
+
+    assert command.medium.path == "x"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", FailureCode.MALFORMED_MESSAGE),
+        (b"\xff\xfe", FailureCode.MALFORMED_MESSAGE),
+        (b"[]", FailureCode.MALFORMED_MESSAGE),
+        (b'{"type":7}', FailureCode.MALFORMED_MESSAGE),
+        (b'{"version":1}', FailureCode.MALFORMED_MESSAGE),
+        (b'{"type":"DetectVideo","version":1}', FailureCode.MALFORMED_MESSAGE),
+        (b'{"type":"DetectVideo","version":2}', FailureCode.UNKNOWN_VERSION),
+        (b'{"type":"Teleport","version":1}', FailureCode.UNKNOWN_TYPE),
+        (b'{"type":"FrameDetected","version":1}', FailureCode.UNKNOWN_TYPE),
+        (b"[" * 5000, FailureCode.MALFORMED_MESSAGE),
+    ],
+)
+def test_a_body_that_is_no_command_is_a_named_failure(body: bytes, code: FailureCode) -> None:
+    with pytest.raises(Failure) as caught:
+        wire.decode_command(body)
+
+    assert caught.value.code is code
+
+
+@pytest.mark.parametrize("task_id", ["", "../../etc", "a" * 36, TASK_ID + "\n", TASK_ID.upper().replace("0", "A")])
+def test_a_task_id_that_is_no_uuid_is_refused_since_it_names_folders(task_id: str) -> None:
+    body = wire.encode(DetectVideo(task_id=task_id, medium=MEDIUM))
+
+    with pytest.raises(Failure, match="taskId"):
+        wire.decode_command(body)
+
+
+def test_only_reports_and_the_end_have_an_id() -> None:
+    assert [event_id(event) for event in EVENTS] == [f"{TASK_ID}:1", None, f"{TASK_ID}:2"]
+
+
+def test_a_failed_end_is_an_error_for_clients_and_a_good_one_is_processed() -> None:
+    failure = FailureRecord(code=FailureCode.CANCELLED, detail="asked to")
+    failed = as_seen_by_clients(TaskEnded(task_id=TASK_ID, media_id="m", sequence=2, failure=failure))
+    good = as_seen_by_clients(EVENTS[2])
+
+    assert (failed.media_status, failed.error) == ("Error", failure)
+    assert (good.media_status, good.media_percent, good.error) == ("AIProcessed", 100, None)
+
+
+def test_annotations_are_always_present_for_clients() -> None:
+    assert all(as_seen_by_clients(event).annotations == [] for event in EVENTS)
