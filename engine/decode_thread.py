@@ -17,7 +17,7 @@ from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.batching import Detections, Workers
 from engine.decode import VideoLimits, must_wait_for_index, open_video
-from engine.growing_file import GrowingFile, MediumFile, StoppedError, Time
+from engine.growing_file import REAL_TIME, GrowingFile, MediumFile, StoppedError, Time
 from engine.orientation import Size
 from engine.sampling import is_sampled
 from engine.video_frame import DecodedFrame
@@ -30,6 +30,13 @@ AHEAD_MAX = 64
 """Frames whose results may wait for the caller: detections without their pictures. Full: the decoder waits."""
 
 _stream_numbers = itertools.count(1)
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a video may claim, and how time passes while it is watched."""
+
+    limits: VideoLimits = VideoLimits()
+    passing: Time = REAL_TIME
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +67,7 @@ class DecodeThread:
         workers: Workers,
         options: DetectionOptions,
         resume: Checkpoint | None,
-        limits: VideoLimits,
-        passing: Time,
+        terms: Terms,
     ) -> None:
         self._medium = medium
         self._workers = workers
@@ -69,8 +75,7 @@ class DecodeThread:
         self._done_index = resume.frame_index if resume else -1
         self._marked_s = resume.at_s if resume else 0.0
         self._percent = resume.percent if resume else 0
-        self._limits = limits
-        self._passing = passing
+        self._terms = terms
         self._stream = f"video-{next(_stream_numbers)}"
         self._halt = threading.Event()
         self._results: queue.Queue[Looked | Over] = queue.Queue(AHEAD_MAX)
@@ -126,10 +131,10 @@ class DecodeThread:
             return Over(decoded=self._decoded, failure=failure)
 
     def _decode(self) -> Over:
-        with GrowingFile(self._medium, stop=self._halt, passing=self._passing) as source:
+        with GrowingFile(self._medium, stop=self._halt, passing=self._terms.passing) as source:
             self._source = source
             self._is_before_index = must_wait_for_index(source)
-            with open_video(source, limits=self._limits) as video:
+            with open_video(source, limits=self._terms.limits) as video:
                 self._is_before_index = False
                 for frame in video.frames():
                     self._decoded = frame.index + 1

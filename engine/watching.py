@@ -12,11 +12,11 @@ from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.account import Account, Finished, FrameReport, Progressed
 from engine.batching import Workers
-from engine.decode import VideoLimits
-from engine.decode_thread import DecodeThread, Over
-from engine.growing_file import REAL_TIME, MediumFile, Time
+from engine.decode_thread import DecodeThread, Over, Terms
+from engine.growing_file import MediumFile, Time
 
 PROGRESS_S = 1.0
+TERMS = Terms()
 
 Seen = FrameReport | Checkpoint | Progressed | Finished
 
@@ -28,8 +28,7 @@ def watch_video(
     options: DetectionOptions,
     stop: threading.Event,
     resume: Checkpoint | None = None,
-    limits: VideoLimits | None = None,
-    passing: Time = REAL_TIME,
+    terms: Terms = TERMS,
 ) -> Generator[Seen]:
     """What is seen in a video, in the order of its frames.
 
@@ -38,10 +37,9 @@ def watch_video(
     With `resume`, frames up to that checkpoint are decoded again and neither looked at nor counted again.
     Closing the generator ends its thread and closes the file.
     """
-    limits = limits or VideoLimits()
-    decoder = DecodeThread(medium, workers=workers, options=options, resume=resume, limits=limits, passing=passing)
+    decoder = DecodeThread(medium, workers=workers, options=options, resume=resume, terms=terms)
     account = Account(options, resume)
-    progress = _Progress(passing)
+    progress = _Progress(terms.passing)
     try:
         while not stop.is_set():
             looked = decoder.next_result()

@@ -13,7 +13,8 @@ from PIL import Image
 
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
-from engine.images import PIXELS_MAX, StillPicture, draw_boxes, read_picture, write_picture
+from engine.drawing import draw_boxes, write_picture
+from engine.images import PIXELS_MAX, StillPicture, read_picture
 from engine.picture import Crop
 from tests.media import BLUE, GREEN, RED, Square, draw, write_image
 

@@ -14,6 +14,7 @@ from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.batching import Workers
 from engine.decode import VideoLimits
+from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.picture import Picture
 from engine.watching import Finished, FrameReport, Progressed, Seen, watch_video
@@ -64,11 +65,9 @@ def _watch(
 ) -> list[Seen]:
     if isinstance(medium, Path):
         medium = MediumFile(path=medium)
-    passing = (time or VirtualTime()).passing()
+    terms = Terms(limits=limits or VideoLimits(), passing=(time or VirtualTime()).passing())
     stop = threading.Event()
-    return list(
-        watch_video(medium, workers=workers, options=options, stop=stop, resume=resume, limits=limits, passing=passing)
-    )
+    return list(watch_video(medium, workers=workers, options=options, stop=stop, resume=resume, terms=terms))
 
 
 def _reports(seen: list[Seen]) -> list[FrameReport]:
@@ -177,7 +176,7 @@ def test_a_report_comes_while_the_decoder_waits_for_bytes(workers: Workers, tmp_
 
     time = VirtualTime(wait_for_the_report)
     watching = watch_video(
-        upload.medium, workers=workers, options=EVERY, stop=threading.Event(), passing=time.passing()
+        upload.medium, workers=workers, options=EVERY, stop=threading.Event(), terms=Terms(passing=time.passing())
     )
     reports = 0
     for each in watching:
@@ -218,7 +217,7 @@ def test_a_growing_file_with_its_index_last_says_that_it_waits_for_it(workers: W
 
     time.on_sleep = step_when_told
     watching = watch_video(
-        upload.medium, workers=workers, options=EVERY, stop=threading.Event(), passing=time.passing()
+        upload.medium, workers=workers, options=EVERY, stop=threading.Event(), terms=Terms(passing=time.passing())
     )
     waits: list[str | None] = []
     for each in watching:
