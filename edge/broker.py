@@ -81,7 +81,7 @@ async def _connect_once(settings: EdgeSettings, purpose: str, work: Work) -> str
         return "the broker is silent"  # aiormq cancels us when heartbeats stay away
     except (*BROKER_ERRORS, Failure) as error:
         return _reason(error)
-    except Exception as error:  # an outermost loop: one bad turn must not make an edge deaf for good
+    except Exception as error:  # noqa: BLE001 - an outermost loop: one bad turn must not make an edge deaf for good
         _log.exception("broker work failed", purpose=purpose)
         return _reason(error)
     return "closed by the broker"
