@@ -34,18 +34,19 @@ class BrokerLostError(ConnectionError):
 
 async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> None:
     """Run `work` on a connection for ever; when it returns or fails, on a new one."""
+    told = ""
+
+    async def connected(connection: AbstractConnection) -> None:
+        nonlocal told
+        told = ""
+        _log.info("connected to the broker", purpose=purpose)
+        await work(connection)
+
     while True:
-        try:
-            await _connected_once(settings, purpose, work)
-            _log.warning("broker connection lost", purpose=purpose)
-        except asyncio.CancelledError:
-            if _is_being_cancelled():
-                raise
-            _log.warning("broker is silent", purpose=purpose)  # aiormq cancels us when heartbeats stay away
-        except (*BROKER_ERRORS, Failure) as error:
-            _log.warning("broker connection lost", purpose=purpose, reason=_reason(error))
-        except Exception:  # noqa: BLE001 - an outermost loop: one bad turn must not make an edge deaf for good
-            _log.exception("broker work failed", purpose=purpose)
+        reason = await _connect_once(settings, purpose, connected)
+        if reason != told:  # a broker that stays away is worth one line
+            _log.warning("no connection to the broker", purpose=purpose, reason=reason)
+        told = reason
         await asyncio.sleep(settings.broker_reconnect_s)
 
 
@@ -70,7 +71,23 @@ async def close_quietly(closable: AbstractConnection | AbstractChannel) -> None:
         _log.debug("broker did not say goodbye", reason=_reason(error))
 
 
-async def _connected_once(settings: EdgeSettings, purpose: str, work: Work) -> None:
+async def _connect_once(settings: EdgeSettings, purpose: str, work: Work) -> str:
+    """Why there is no connection any more."""
+    try:
+        await _work_connected(settings, purpose, work)
+    except asyncio.CancelledError:
+        if _is_being_cancelled():
+            raise
+        return "the broker is silent"  # aiormq cancels us when heartbeats stay away
+    except (*BROKER_ERRORS, Failure) as error:
+        return _reason(error)
+    except Exception as error:  # noqa: BLE001 - an outermost loop: one bad turn must not make an edge deaf for good
+        _log.exception("broker work failed", purpose=purpose)
+        return _reason(error)
+    return "closed by the broker"
+
+
+async def _work_connected(settings: EdgeSettings, purpose: str, work: Work) -> None:
     async with asyncio.timeout(settings.broker_connect_timeout_s):
         connection = await aio_pika.connect(
             settings.amqp_url,

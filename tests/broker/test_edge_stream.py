@@ -83,11 +83,16 @@ async def test_an_edge_that_started_later_resumes_a_listener_of_one_that_is_gone
     assert [event.sequence for event in seen] == list(range(1, 21))
 
 
+@pytest.mark.parametrize("away_s", [0.5, 6.0])
 async def test_a_broker_connection_killed_midway_loses_nothing_and_repeats_nothing(
-    rabbit: PrivateRabbit, tmp_path: Path
+    rabbit: PrivateRabbit, tmp_path: Path, away_s: float
 ) -> None:
+    """However long the edge is away, and although it would look back at nothing."""
     task = new_task()
-    async with serving(rabbit.url, tmp_path) as edge, listening(edge) as (stream, _):
+    async with (
+        serving(rabbit.url, tmp_path, log_window_events=0, broker_reconnect_s=away_s) as edge,
+        listening(edge) as (stream, _),
+    ):
         async with publishing(rabbit.url) as publisher:
             await publisher.events(*reports(task, 1, 50))
         seen = await stream.events(25)

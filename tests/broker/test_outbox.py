@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aio_pika
 import pytest
+import structlog
 
 from contracts import topology
 from contracts.commands import DetectImage, DetectVideo
@@ -89,6 +90,15 @@ async def test_without_a_broker_a_publish_fails_in_time() -> None:
         assert failed.value.code is FailureCode.BROKER_UNAVAILABLE
         assert time.monotonic() - started_s < 2
         assert not outbox.is_connected
+
+
+async def test_a_broker_that_stays_away_is_worth_one_line() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with outbox_on(f"amqp://guest:secret@127.0.0.1:{free_port()}/"):
+            await asyncio.sleep(1)
+    warnings = [line for line in lines if line["log_level"] == "warning"]
+    assert len(warnings) == 1
+    assert "secret" not in str(lines)
 
 
 async def test_a_deleted_queue_is_declared_again_and_the_command_arrives(rabbit: PrivateRabbit) -> None:
