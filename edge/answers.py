@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 from contracts.commands import DetectImage, DetectVideo
 from contracts.detections import Detection
 from contracts.events import AnyEvent, FrameDetected, TaskEnded
-from contracts.failures import Failure, FailureCode
+from contracts.failures import Failure, FailureCode, FailureRecord
 from edge.announce import Announcer
 from edge.failures import RequestFailed
 from edge.ports import CommandsOut, TaskFeed
@@ -89,7 +89,7 @@ async def _detections(events: AsyncIterator[AnyEvent]) -> list[Detection]:
                 seen[event.sequence] = event.annotations
             case TaskEnded(failure=None):
                 break
-            case TaskEnded(failure=failure):
+            case TaskEnded(failure=FailureRecord() as failure):
                 raise Failure(failure.code, failure.detail)
             case _:
                 pass

@@ -235,6 +235,16 @@ def problem(status: int, code: str, detail: str) -> Response[Any]:
     return Response(msgspec.json.encode(body), status_code=status, media_type="application/problem+json")
 
 
+def cut_off() -> Stream:
+    """An answer that breaks off in its middle."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"status":'
+        raise CutError
+
+    return Stream(pieces(), media_type="application/json", status_code=200)
+
+
 def closing(response: Response[Any]) -> Response[Any]:
     """The answer, after which the server closes whatever is still on its way."""
     response.headers["connection"] = "close"

@@ -16,9 +16,10 @@ from litestar import Response
 from contracts.events import DetectionEvent, MediaStatus
 from detections import AsyncClient, Client
 from detections.answers import ClientError, ServiceError, TaskStatus, UnreachableError
+from detections.calls import TRIES_MAX
 from detections.rabbitmq import free_port
 from detections.uploading import Progress
-from tests.fake_edge import SEEN, FakeEdge, file_name, problem
+from tests.fake_edge import SEEN, FakeEdge, cut_off, file_name, problem
 
 TASK = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
@@ -382,6 +383,28 @@ def test_a_question_survives_an_edge_that_is_started_again(make_client: Callable
         again.report(TASK, 1)
 
         assert client.task(TASK).task_id == TASK
+
+
+def test_a_question_whose_answer_breaks_off_is_asked_again(client: Client, edge: FakeEdge) -> None:
+    edge.answers_before = [cut_off(), cut_off()]
+
+    assert client.health().status == "healthy"
+
+
+def test_it_is_not_asked_for_ever(client: Client, edge: FakeEdge) -> None:
+    edge.answers_before = [cut_off() for _ in range(TRIES_MAX)]
+
+    with pytest.raises(UnreachableError):
+        client.health()
+
+
+def test_what_changes_something_is_said_once(client: Client, edge: FakeEdge) -> None:
+    edge.answers_before = [cut_off()]
+
+    with pytest.raises(UnreachableError):
+        client.detect(b"pixels")
+
+    assert len(edge.detect_forms) == 1
 
 
 def test_leaving_early_closes_the_connection(client: Client, edge: FakeEdge) -> None:
