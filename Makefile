@@ -2,10 +2,13 @@
 # make demo    a clip streamed through the whole system; FILE=… MODEL=… for another one
 # make up      the service on this machine, until Ctrl-C
 # make run FILE=…   one file, here and now, without a broker
-# make test    all tests        make check   format, lint, types, import rules, shape        make bench   the promises, measured
+# make test    all tests
+# make check   format, lint, types, import rules, shape
+# make bench   what is promised, measured
+# make lock    the lock files, after a change in pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rabbitmq demo up run test check bench clean
+.PHONY: help setup rabbitmq demo up run test check bench lock
 .SUFFIXES:
 
 VENV := .venv
@@ -16,7 +19,7 @@ MODEL ?=
 ARGUMENTS = $(if $(FILE),"$(FILE)") $(if $(MODEL),--model "$(MODEL)")
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '1,/^$$/s/^# //p' Makefile
 
 setup: $(VENV)/.product rabbitmq
 
@@ -30,13 +33,13 @@ $(VENV)/.venv:
 
 $(VENV)/.product: requirements.lock pyproject.toml | $(VENV)/.venv
 	@echo "setup: installing what requirements.lock names"
-	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-compile --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-deps --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.product
 	@echo "setup: installing what requirements-dev.lock names"
-	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@$(PIP) install --no-compile --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
 rabbitmq:
@@ -63,3 +66,10 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev rabbitmq
 	$(BIN)/python -m benchmarks
+
+# both files hold every version and its hashes; a changed pyproject.toml changes only what it has to
+LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
+lock: $(VENV)/.venv
+	@$(PIP) install uv
+	@$(LOCK) --extra cpu --output-file requirements.lock >/dev/null
+	@$(LOCK) --extra cpu --extra dev --output-file requirements-dev.lock >/dev/null

@@ -8,14 +8,20 @@ from pathlib import Path
 from detections.looks import Looks
 from engine.decode import VideoLimits, open_video
 from engine.drawing import draw_boxes
-from engine.encode import VideoWriter
+from engine.encode import Preset, VideoWriter
 from engine.growing_file import GrowingFile, MediumFile
 
 OnPercent = Callable[[int], None]
 
 
 def annotate(
-    source: Path, target: Path, looks: Looks, *, stop: threading.Event, on_percent: OnPercent | None = None
+    source: Path,
+    target: Path,
+    looks: Looks,
+    *,
+    stop: threading.Event,
+    on_percent: OnPercent | None = None,
+    preset: Preset = "veryfast",
 ) -> None:
     """Write `source` again as an MP4 with the boxes drawn; what was written before `stop` was set can be played.
 
@@ -27,8 +33,8 @@ def annotate(
         first = next(frames, None)
         if first is None:
             return
-        width, height = first.width // 2 * 2, first.height // 2 * 2
-        with VideoWriter(target, width=width, height=height) as writer:
+        width, height = (max(2, side // 2 * 2) for side in (first.width, first.height))  # H.264 wants even sides
+        with VideoWriter(target, width=width, height=height, preset=preset) as writer:
             for frame in itertools.chain([first], frames):
                 if stop.is_set():
                     return

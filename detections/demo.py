@@ -199,7 +199,7 @@ def _leave_behind(course: Course, file: Path) -> None:
     detections = sum(len(heard.event.annotations) for heard in course.reports)
     video, picture = OUT / "annotated.mp4", OUT / "annotated.png"
     print(f"drawing {video} ...", flush=True)
-    annotate(file, video, looks, stop=threading.Event())
+    annotate(file, video, looks, stop=threading.Event(), preset="ultrafast")
     left = [str(video)]
     if course.reports:
         best = max(course.reports, key=lambda heard: len(heard.event.annotations)).event

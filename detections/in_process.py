@@ -61,7 +61,7 @@ def events_of(
     picture cannot be read.
     """
     if task.kind is MediumKind.IMAGE:
-        return _image_events(task, model, options)
+        return _image_events(task, model, options, stop)
     return _video_events(task, model, options, stop, looks)
 
 
@@ -80,10 +80,15 @@ class Remembering:
         return detections
 
 
-def _image_events(task: Task, model: Path, options: DetectionOptions) -> Generator[AnyEvent]:
+def _image_events(task: Task, model: Path, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
     picture = read_picture(task.file)
     with closing(load_detector(model, threads=_cores())) as detector:  # one picture: all cores for it
-        detections = detector.detect(picture, options)
+        try:
+            detections = detector.detect(picture, options, stop=stop)
+        except Failure as failure:
+            if failure.code is not FailureCode.CANCELLED:
+                raise
+            return
     yield FrameDetected(
         task_id=task.task_id, media_id=task.media_id, sequence=1, percent=PERCENT_BEFORE_END, annotations=detections
     )

@@ -305,6 +305,23 @@ def test_an_interrupt_ends_the_output_in_good_order(endless: list[object]) -> No
     assert b"Traceback" not in errors
 
 
+def test_an_interrupt_ends_a_large_picture_between_two_tiles(tmp_path: Path) -> None:
+    picture = write_image(tmp_path / "large.png", size=(1600, 1280))
+    process = start(picture, "-m", write_model(tmp_path / "slow.json", delay_s=0.2), "--config", '{"colour": 1}')
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stderr.readline()  # what it says of the config comes before 25 s of tiles
+    process.send_signal(signal.SIGINT)
+    interrupted_s = time.monotonic()
+
+    with process.stdout, process.stderr:
+        assert process.stdout.read() == b""
+        assert b"Traceback" not in process.stderr.read()
+
+    assert process.wait(timeout=30) == 130
+    assert time.monotonic() - interrupted_s < 5
+
+
 def test_a_reader_that_has_seen_enough_ends_it_quietly(endless: list[object]) -> None:
     process = start(*endless)
     assert process.stdout is not None
@@ -346,3 +363,25 @@ def read_terminal(leader: int) -> str:
         pass
     os.close(leader)
     return shown.decode()
+
+
+# Real models and media
+
+
+@pytest.mark.real_media
+def test_the_shipped_model_finds_vehicles_from_the_air(shared_data: Path) -> None:
+    result = run(shared_data / "videos" / "clips" / "aerial_seq_street02_1284x376.mp4", "--config", EVERY_FRAME)
+
+    events = events_of(result)
+    assert len(events) == 20
+    assert all(20 <= sum(seen.confidence > 0.5 for seen in event.annotations) <= 45 for event in events)
+
+
+@pytest.mark.real_media
+def test_a_coco_model_names_what_is_in_a_photo(shared_data: Path) -> None:
+    result = run(
+        shared_data / "images" / "photos" / "bus.jpg", "-m", shared_data / "models" / "yolox_nano_dynbatch.onnx"
+    )
+
+    [event] = events_of(result)
+    assert {"bus", "person"} <= {seen.label for seen in event.annotations}

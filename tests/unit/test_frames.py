@@ -23,12 +23,12 @@ def test_the_first_frame_of_a_progressive_file_lies_near_its_start(container: Co
 
 
 def test_the_tail_is_sent_before_the_first_frame(tmp_path: Path) -> None:
-    clip = write_video(tmp_path / "clip.mp4", frames=100, noise=30, container=Container.MP4_END)
+    clip = write_video(tmp_path / "clip.mp4", frames=400, container=Container.MP4_END)  # an index larger than a frame
     with clip.open("rb") as file:
         tail = tail_bytes(file)
 
     assert tail is not None
-    assert tail < first_frame_bytes(clip) < clip.stat().st_size / 5
+    assert tail < first_frame_bytes(clip) < clip.stat().st_size / 2
 
 
 def test_a_single_frame_needs_the_whole_file(tmp_path: Path) -> None:
