@@ -91,6 +91,7 @@ class ConsumerApp:
         await self._outgoing.connect()
         await self._declare()
         await self._outgoing.start()
+        await self._sender.prepare()
         await self._incoming.start()
         logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
         async with asyncio.TaskGroup() as serving:

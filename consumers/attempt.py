@@ -141,7 +141,7 @@ class Attempt:
             if seal is None and finished.failure is None and self._running.reason is not None:
                 finished = None
         if finished is not None:
-            return await self._end(finished, seal)
+            return await self._end(await asyncio.to_thread(self._with_the_writers_reason, finished), seal)
         match self._running.reason:
             case StopReason.CANCELLED:
                 return await self._end(self._failed(FailureRecord(code=FailureCode.CANCELLED, detail="as asked")), None)
@@ -186,6 +186,13 @@ class Attempt:
         if is_whole:
             return await wait_for_seal(body, stop=self._running.stop)
         return await asyncio.to_thread(read_record, body.with_name("seal.json"), Seal)
+
+    def _with_the_writers_reason(self, finished: Finished) -> Finished:
+        """An aborted upload ends with the reason that its writer left, if it left one."""
+        if finished.failure is None or finished.failure.code is not FailureCode.UPLOAD_ABORTED:
+            return finished
+        reason = read_record(self._desk.layout.abort(self._command.task_id), FailureRecord)
+        return msgspec.structs.replace(finished, failure=reason or finished.failure)
 
     def _create_end(self, event: TaskEnded) -> bool:
         self._journal.check_it_is_ours()

@@ -90,6 +90,14 @@ class RabbitSender:
             exchange.name: RabbitExchange(exchange.name, declare=False) for exchange in topology.topology().exchanges
         }
 
+    async def prepare(self) -> None:
+        """Look every exchange up once the connection stands.
+
+        The library asks the broker for an exchange at its first use, and messages sent meanwhile overtake each other there.
+        """
+        for exchange in self._exchanges.values():
+            await self._broker.declare_exchange(exchange)
+
     async def send(self, message: Outgoing) -> None:
         """Return when the broker has confirmed the message. Raises `Undelivered`."""
         try:
