@@ -134,7 +134,7 @@ def _recognised(path: Path, runtime: Runtime, side: SideFile, digest: str) -> Op
         nms_iou=getattr(head, "nms_iou", None),
         classes=listed.classes or _named_classes(side, runtime.metadata, count),
         class_count=count,
-        has_class_variants=side.class_variants,
+        has_class_variants=side.class_variants or runtime.metadata.get("class_variants") == "True",
         warnings=tuple(warning for warning in warnings if warning),
     )
     return OpenModel(runtime=runtime, head=head, card=card)

@@ -43,6 +43,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     input: tuple[Side, Side]
     """Height and width, pixels."""
     objects: list[ScriptedObject]
+    class_variants: bool = False
+    """As in a side file, which a script has none of."""
     tolerance: Byte = 40
     """How far each of R, G and B may be off."""
     area_min_px: Annotated[int, Meta(ge=1)] = 16
@@ -81,7 +83,7 @@ class ScriptedRuntime:
     @property
     def metadata(self) -> Mapping[str, str]:
         names = {entry.class_num: entry.name for entry in self._script.objects if entry.name}
-        return {"end2end": "True", "names": repr(names)}
+        return {"end2end": "True", "names": repr(names), "class_variants": str(self._script.class_variants)}
 
     def infer(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         with self._counting:

@@ -33,7 +33,9 @@ async def test_the_first_messages_of_a_connection_do_not_overtake_each_other(rab
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(topology.EVENTS, "#")
         await queue.consume(remember, no_ack=True)
-        broker = RabbitBroker(rabbit.url, default_channel=Channel(on_return_raises=True), apply_types=False, logger=None)
+        broker = RabbitBroker(
+            rabbit.url, default_channel=Channel(on_return_raises=True), apply_types=False, logger=None
+        )
         await broker.start()
         sender = RabbitSender(broker)
         await sender.prepare()

@@ -18,7 +18,7 @@ from contracts import topology, wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo
 from contracts.detections import Counts
 from contracts.events import FrameDetected, TaskEnded
-from contracts.failures import FailureCode
+from contracts.failures import FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.results import latest_epoch, reports
@@ -191,6 +191,18 @@ async def test_an_aborted_upload_keeps_what_was_reported(consumer: Consumer) -> 
     assert failure_code(end) is FailureCode.UPLOAD_ABORTED
     assert len(consumer.broker.reports) >= 4
     assert end.sequence == len(consumer.broker.reports) + 1
+
+
+async def test_an_aborted_upload_ends_with_the_reason_that_its_writer_left(consumer: Consumer) -> None:
+    command, upload = uploaded_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 1)
+    stalled = FailureRecord(code=FailureCode.UPLOAD_STALLED, detail="no bytes for 60 s")
+    create_record(consumer.layout.abort(command.task_id), stalled)
+    upload.abort()
+    await working
+
+    assert only_end(consumer.broker).failure == stalled
 
 
 async def test_a_file_without_a_picture_in_it_ends_with_the_reason(consumer: Consumer) -> None:
