@@ -10,7 +10,7 @@ from msgspec import Meta
 from contracts.settings import read_settings
 
 PREFIX = "EDGE_"
-SHARED = frozenset({"amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir"})
+SHARED = frozenset({"amqp_url", "storage_dir"})
 """Names that every service reads without a prefix."""
 
 
@@ -18,12 +18,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that may be set about an edge."""
 
     amqp_url: Annotated[str, Meta(min_length=1, description="the RabbitMQ to speak to")] = (
-        "amqp://guest:guest@127.0.0.1/"
+        "amqp://guest:guest@127.0.0.1:5672/"
     )
     storage_dir: Annotated[str, Meta(min_length=1, description="folder shared by edges and consumers")] = "storage"
-    models_dir: Annotated[str, Meta(min_length=1, description="folder of the model files")] = "models"
-    videos_dir: Annotated[str, Meta(description="media root of videos; empty: none")] = ""
-    images_dir: Annotated[str, Meta(description="media root of images; empty: none")] = ""
 
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")] = 8000
