@@ -35,7 +35,8 @@ class DecodedFrame:
 
     def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
         """uint8[height, width, 3], RGB as displayed: scaled and converted in one pass, turned afterwards."""
-        source = self._frame if crop is None else self._cropped(self._turn.crop(crop, displayed=self._size))
+        is_whole = crop is None or (crop.width, crop.height) == (self.width, self.height)
+        source = self._frame if crop is None or is_whole else self._cropped(self._turn.crop(crop, displayed=self._size))
         stored = self._turn.size(Size(width, height))
         return self._turn.apply(_scaled(source, stored))
 
