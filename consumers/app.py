@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 AMQP_HEARTBEAT_S = 10
 RECONNECT_INTERVAL_S = 1.0
+DECLARE_TRIES_MAX = 30
+"""Tries, one each `RECONNECT_INTERVAL_S`, while a starting broker does not know its own queues."""
 PRESENCE_PERIOD_S = 1.0
 LAST_WORD_S = 2.0
 """For the heartbeat that says that this consumer leaves."""
@@ -106,7 +108,19 @@ class ConsumerApp:
             logger.warning("not warm", code=failure.code.value, detail=failure.detail)
 
     async def _declare(self) -> None:
-        """Create what is missing, also after a reconnect: the channel is kept, and a robust one declares again."""
+        """Create what is missing, also after a reconnect: the channel is kept, and a robust one declares again.
+
+        A broker that starts on old data speaks before its streams are there, and then says that they do not exist.
+        """
+        for _ in range(DECLARE_TRIES_MAX):
+            try:
+                return await self._declare_once()
+            except aiormq.exceptions.ChannelNotFoundEntity as error:
+                logger.info("the broker is not whole yet", error=str(error))
+                await asyncio.sleep(RECONNECT_INTERVAL_S)
+        return await self._declare_once()
+
+    async def _declare_once(self) -> None:
         self._declaring = await (await self._outgoing.connect()).channel()
         await topology.declare(self._declaring)
 

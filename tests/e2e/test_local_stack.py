@@ -295,7 +295,8 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path, after_s: f
         code, said = up.ended(timeout_s=20)
         left = processes_of(tmp_path / "storage")
 
-    assert (code, left) == (130, [])
+    assert code in (130, -signal.SIGINT)  # the second: it was still loading its modules
+    assert left == []
     assert "Traceback" not in said
 
 
