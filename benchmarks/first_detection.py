@@ -44,7 +44,7 @@ def main() -> None:
     arguments = _arguments()
     print_head(f"First detection, {arguments.turns} uploads for each container, {RATE_BYTES_S / 1e6:.0f} MB/s")
     with tempfile.TemporaryDirectory() as folder:
-        clips = [make_clip(Path(folder), container) for container in CONTAINERS]
+        clips = [make_clip(Path(folder), container, seconds=arguments.seconds) for container in arguments.containers]
         inference_s = _inference_s(clips[0])
         print(f"one inference of this model in one thread: {inference_s * 1e3:.0f} ms")
         with (
@@ -59,6 +59,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=12, help="length of the clips")
+    parser.add_argument("--containers", nargs="+", default=list(CONTAINERS), choices=list(CONTAINERS))
     return parser.parse_args()
 
 
