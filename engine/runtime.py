@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 Tensor = NDArray[Any]
@@ -45,8 +44,3 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free what it holds; `infer` is not called afterwards."""
         ...
-
-
-def numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
-    """The dtype of a spec."""
-    return np.dtype(spec.dtype)
