@@ -67,9 +67,9 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev rabbitmq
 	$(BIN)/python -m benchmarks
 
-# both files hold every version and its hashes; a changed pyproject.toml changes only what it has to
+# both files hold every version and its hashes, the same in both; a changed pyproject.toml changes only what it has to
 LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
 lock: $(VENV)/.venv
 	@$(PIP) install uv
-	@$(LOCK) --extra cpu --output-file requirements.lock >/dev/null
-	@$(LOCK) --extra cpu --extra dev --output-file requirements-dev.lock >/dev/null
+	@$(LOCK) --extra cpu --extra dev --extra openvino --extra triton --output-file requirements-dev.lock >/dev/null
+	@$(LOCK) --extra cpu --constraint requirements-dev.lock --output-file requirements.lock >/dev/null

@@ -11,6 +11,7 @@ import numpy as np
 from contracts.failures import Failure, FailureCode
 from engine.coco import COCO_NAMES
 from engine.heads import AnyHead
+from engine.opening import is_script, open_runtime
 from engine.preprocess import InputRule
 from engine.recognition import ImageInput, class_count, head_of, image_input, input_rule, not_a_detector
 from engine.runtime import Runtime, Tensor, TensorSpec
@@ -83,29 +84,16 @@ def open_model(path: Path, *, threads: int = 1) -> OpenModel:
     """
     if not path.is_file():
         raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name}")
-    is_script = path.suffix == ".json"
-    side = SideFile() if is_script else read_side_file(path)
+    side = SideFile() if is_script(path) else read_side_file(path)
     digest = _sha256(path)
     if side.sha256 not in (None, digest):
         raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, its side file states {side.sha256}")
-    runtime = _script(path) if is_script else _onnx(path, threads)
+    runtime = open_runtime(path, threads=threads)
     try:
         return _recognised(path, runtime, side, digest)
     except Failure:
         runtime.close()
         raise
-
-
-def _onnx(path: Path, threads: int) -> Runtime:
-    from engine.runtimes.onnx import OnnxRuntime  # loaded when a model needs it: it takes 0.3 s
-
-    return OnnxRuntime(path, threads=threads)
-
-
-def _script(path: Path) -> Runtime:
-    from engine.runtimes.scripted import ScriptedRuntime
-
-    return ScriptedRuntime(path)
 
 
 def _recognised(path: Path, runtime: Runtime, side: SideFile, digest: str) -> OpenModel:

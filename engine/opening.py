@@ -1,0 +1,27 @@
+"""Which runtime runs a model, by where the model is."""
+
+from pathlib import Path
+
+from contracts.failures import Failure, FailureCode
+from engine.runtime import Runtime
+
+
+def open_runtime(path: Path, *, threads: int = 1) -> Runtime:
+    """The model in an `.onnx` file, or the script in a `.json` file, ready to infer.
+
+    threads: of one inference on a CPU. Raises `Failure`: `model_missing`, `model_corrupt`.
+    """
+    if not path.is_file():
+        raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name}")
+    if is_script(path):
+        from engine.runtimes.scripted import ScriptedRuntime
+
+        return ScriptedRuntime(path)
+    from engine.runtimes.onnx import OnnxRuntime  # loaded when a model needs it: it takes 0.3 s
+
+    return OnnxRuntime(path, threads=threads)
+
+
+def is_script(path: Path) -> bool:
+    """True for a model that is a script of ours and has no side file."""
+    return path.suffix == ".json"
