@@ -27,6 +27,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def gathers(self) -> bool:
+        """True: pictures of all streams are best gathered into one `infer` (a GPU, a server); False: a picture a call."""
+        ...
+
+    @property
     def inputs(self) -> tuple[TensorSpec, ...]: ...
 
     @property

@@ -59,6 +59,7 @@ class ScriptedRuntime:
     """Finds blobs of the script's colours. `infer` is thread-safe."""
 
     engine_type = "scripted"
+    gathers = False
 
     def __init__(self, path: Path) -> None:
         """Raises `Failure`: `model_missing`, or `model_corrupt` naming the field."""
