@@ -18,7 +18,8 @@ GATHER_S = 0.005
 INFERENCES_MAX = 2
 """Batches in the runtime at once: one is copied and read while the other is computed."""
 BATCHES_MAX = INFERENCES_MAX + 2
-"""Batches, each with its tensor: two more are written meanwhile. Views that find no place wait, not yet scaled."""
+"""Batches, each with its tensor: two more are written meanwhile, and a third one only for images, so that they need not wait
+behind two full ones. Views that find no place wait, not yet scaled."""
 
 
 class Batch:
@@ -76,7 +77,7 @@ class Batches:
         for batch in self._open:
             if batch.sight is sight and batch.size == size and batch.admits(showing):
                 return batch
-        if len(self._open) + self.running >= BATCHES_MAX:
+        if len(self._open) + self.running >= BATCHES_MAX + showing.is_hurried:
             return None
         batch = self._new(sight, size)
         self._open.append(batch)

@@ -95,6 +95,8 @@ class GatheringRuntime:
 
     def __init__(self, *, batch: int | None = None, fails_above: float = 256.0, is_gated: bool = False) -> None:
         self.batches: list[int] = []
+        self.reds: list[list[int]] = []
+        """Of each inference, the mean red of each row."""
         self.shapes: list[tuple[int, ...]] = []
         self.started = threading.Semaphore(0)
         self.inferring = self.inferring_max = 0
@@ -118,6 +120,7 @@ class GatheringRuntime:
         with self._lock:
             assert not self.is_closed
             self.batches.append(len(images))
+            self.reds.append(images[..., 0].mean(axis=(1, 2)).round().astype(int).tolist())
             self.shapes.append(images.shape)
             self.inferring += 1
             self.inferring_max = max(self.inferring, self.inferring_max)

@@ -88,6 +88,23 @@ def picture(consumer: Consumer, *, is_quiet: bool) -> DetectImage:
     return DetectImage(task_id=new_task_id(), medium=medium, is_quiet=is_quiet)
 
 
+TILES = 400
+"""About so many has a large picture."""
+
+
+def large_picture(consumer: Consumer, *, is_quiet: bool) -> DetectImage:
+    write_image(consumer.folder / "large.png", size=(2600, 2000), squares=STATIC)
+    medium = Medium(root="images", path="large.png", kind=MediumKind.IMAGE, media_id="m")
+    return DetectImage(task_id=new_task_id(), medium=medium, is_quiet=is_quiet)
+
+
+async def tiles_waiting(consumer: Consumer) -> None:
+    """Wait until the first tiles of a picture are looked at."""
+    async with asyncio.timeout(10):
+        while consumer.room.ready is None or not consumer.room.ready._turns:
+            await asyncio.sleep(0.001)
+
+
 def finished_video(consumer: Consumer, *, frames: int = 5, **changes: object) -> DetectVideo:
     """A video that lies whole in a media root."""
     write_video(consumer.folder / "clip.mp4", frames=frames, squares=STATIC)
@@ -411,6 +428,33 @@ async def test_cancelling_another_task_changes_nothing(consumer: Consumer) -> No
     await working
 
     assert only_end(consumer.broker).failure is None
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_a_large_picture_is_cancelled_between_two_tiles(tmp_path: Path, is_quiet: bool) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.01))
+    working = asyncio.create_task(consumer.take(large := large_picture(consumer, is_quiet=is_quiet)))
+    await tiles_waiting(consumer)
+    consumer.detecting.cancel(large.task_id)
+    async with asyncio.timeout(TILES * 0.01 / 2):
+        await working
+
+    assert only_end(consumer.broker).is_cancelled
+    assert consumer.broker.reports == []
+    consumer.close()
+
+
+async def test_a_stopping_consumer_hands_its_large_picture_on(tmp_path: Path) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.01))
+    working = asyncio.create_task(consumer.take(large := large_picture(consumer, is_quiet=False)))
+    await tiles_waiting(consumer)
+    consumer.detecting.stop()
+    await working
+
+    (continuation,) = consumer.broker.of(topology.COMMANDS)
+    assert wire.decode_command(continuation.body) == msgspec.structs.replace(large, continuation=1)
+    assert consumer.broker.events == []
+    consumer.close()
 
 
 async def test_a_stopping_consumer_hands_its_video_on(consumer: Consumer) -> None:
