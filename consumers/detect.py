@@ -50,11 +50,17 @@ class Readable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     task_id: TaskId
     is_quiet: bool = False
+    owner: str | None = None
 
     def end(self, failure: FailureRecord) -> TaskEnded:
         """What whoever waits for it is told."""
         return TaskEnded(
-            task_id=self.task_id, media_id=self.task_id, is_quiet=self.is_quiet, sequence=1, failure=failure
+            task_id=self.task_id,
+            media_id=self.task_id,
+            is_quiet=self.is_quiet,
+            owner=self.owner,
+            sequence=1,
+            failure=failure,
         )
 
 

@@ -51,7 +51,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="record", tag="reported"):
-    """A report, as it was or will be published."""
+    """A report, as it was or will be published; it counts once its checkpoint follows (a full disk may tear the two apart)."""
 
     event: FrameDetected
 
@@ -69,9 +69,11 @@ def latest_epoch(layout: Layout, task_id: str) -> int:
 
 def reports(layout: Layout, task_id: str) -> Iterator[FrameDetected]:
     """Every report of the task in order, across all takers."""
+    reported: Reported | None = None
     for record in _history(layout, task_id, epoch=latest_epoch(layout, task_id), bytes_max=None):
-        if isinstance(record, Reported):
-            yield record.event
+        if reported is not None and isinstance(record, Checkpoint):
+            yield reported.event
+        reported = record if isinstance(record, Reported) else None
 
 
 def last_checkpoint(layout: Layout, task_id: str) -> Checkpoint | None:
@@ -112,7 +114,10 @@ def _history_backwards(layout: Layout, task_id: str) -> Iterator[AnyRecord]:
     epoch, bytes_max = latest_epoch(layout, task_id), None
     while epoch > 0:
         following, following_bytes_max = epoch - 1, None
-        for record, _ in records_backwards(layout.results(task_id, epoch=epoch), bytes_max=bytes_max):
+        newest_first = (
+            record for record, _ in records_backwards(layout.results(task_id, epoch=epoch), bytes_max=bytes_max)
+        )
+        for record in itertools.dropwhile(lambda record: isinstance(record, Reported), newest_first):
             yield record
             is_first = isinstance(record, TakenOver)
             following, following_bytes_max = (record.previous_epoch, record.previous_bytes) if is_first else (0, None)

@@ -122,6 +122,7 @@ class TaskStore:
             epoch=max(1, latest_epoch(self.layout, task_id)),
             percent=checkpoint.percent if checkpoint else 0,
             is_quiet=record.command.is_quiet,
+            owner=record.command.owner,
             at=self._clock(),
             sequence=1 + max((report.sequence for report in last_reports(self.layout, task_id, at_most=1)), default=0),
             counts=checkpoint.counts if checkpoint else Counts(),

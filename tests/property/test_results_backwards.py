@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,29 +21,31 @@ from contracts.results import (
     reports,
 )
 from contracts.storage import Layout
-from contracts.wire import encode
 
 TASK = "0b8b8a2e-0000-4000-8000-000000000001"
 
 
-def record(number: int, *, is_report: bool, padding: int) -> AnyRecord:
-    """A record whose line has about `padding` bytes more than it must."""
-    if not is_report:
-        return Checkpoint(frame_index=number, at_s=float(number), counts=Counts(), sequence=number)
-    medium = "m" * padding
-    return Reported(event=FrameDetected(task_id=TASK, media_id=medium, percent=0, sequence=number, annotations=[]))
+def up_to(number: int) -> Checkpoint:
+    return Checkpoint(frame_index=number, at_s=float(number), counts=Counts(), sequence=number)
 
 
-lines = st.lists(st.tuples(st.booleans(), st.sampled_from([0, 100, BLOCK_BYTES - 200, 2 * BLOCK_BYTES])), max_size=12)
+def report(number: int, *, padding: int = 0) -> Reported:
+    """A report whose line has about `padding` bytes more than it must."""
+    return Reported(event=FrameDetected(task_id=TASK, media_id="m" * padding, sequence=number))
+
+
+paddings = st.lists(st.sampled_from([None, 0, 100, BLOCK_BYTES - 200, 2 * BLOCK_BYTES]), max_size=10)
 
 
 @settings(max_examples=60, deadline=None)
-@given(shapes=lines, torn=st.integers(0, 3 * BLOCK_BYTES))
-def test_backwards_is_forwards_from_behind(shapes: list[tuple[bool, int]], torn: int) -> None:
-    written = [
-        record(n, is_report=is_report, padding=padding) for n, (is_report, padding) in enumerate(shapes, start=1)
-    ]
-    encoded = [encode(one) + b"\n" for one in written]
+@given(paddings=paddings, has_torn_report=st.booleans(), torn=st.integers(0, 3 * BLOCK_BYTES))
+def test_backwards_is_forwards_from_behind(paddings: list[int | None], has_torn_report: bool, torn: int) -> None:
+    """A number is a report of that padding with its checkpoint, None a checkpoint alone."""
+    written: list[AnyRecord] = []
+    for number, padding in enumerate(paddings, start=1):
+        written += [up_to(number)] if padding is None else [report(number, padding=padding), up_to(number)]
+    written += [report(99)] * has_torn_report
+    encoded = [msgspec.json.encode(one) + b"\n" for one in written]
     ends = list(itertools.accumulate(map(len, encoded)))
     with TemporaryDirectory() as folder:
         layout = Layout(Path(folder))
@@ -51,8 +54,11 @@ def test_backwards_is_forwards_from_behind(shapes: list[tuple[bool, int]], torn:
         path.write_bytes(b"".join(encoded) + b"{" * torn)
 
         assert list(records_backwards(path)) == list(zip(written, ends, strict=True))[::-1]
-        for end in ends:
-            assert [place for _, place in records_backwards(path, bytes_max=end)] == ends[: ends.index(end) + 1][::-1]
-        checkpoints = [one for one in written if isinstance(one, Checkpoint)]
-        assert last_checkpoint(layout, TASK) == (checkpoints[-1] if checkpoints else None)
+        for at, end in enumerate(ends):
+            assert [place for _, place in records_backwards(path, bytes_max=end)] == ends[: at + 1][::-1]
+        counting = [number for number, padding in enumerate(paddings, start=1) if padding is not None]
+        assert [one.sequence for one in reports(layout, TASK)] == counting, (
+            "a report without its checkpoint does not count"
+        )
         assert last_reports(layout, TASK, at_most=3) == tuple(reports(layout, TASK))[-3:]
+        assert last_checkpoint(layout, TASK) == (up_to(len(paddings)) if paddings else None)
