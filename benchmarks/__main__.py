@@ -9,6 +9,8 @@ SCRIPTS = {
     "memory": [],
     "pipeline": ["--model", "models/aerial-vehicle.onnx"],
     "sync_image": [],
+    "tiles": [],
+    "many_videos": [],
     "upload": [],
     "sse": [],
 }

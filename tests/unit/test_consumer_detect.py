@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from consumers import lane, roots, sealing
+from consumers import lane, roots
 from consumers.attempt import Desk
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.engine_room import EngineRoom
@@ -72,7 +72,6 @@ class Consumer:
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "RESEND_PAUSES_S", (0.0,))
     monkeypatch.setattr(roots, "LATE_FILE_S", 0.0)
-    monkeypatch.setattr(sealing, "POLL_S", 0.0)
 
 
 @pytest.fixture
