@@ -13,9 +13,9 @@ from engine.runtime import Runtime, Tensor
 class Sight:
     """What a model sees. Thread-safe."""
 
-    def __init__(self, runtime: Runtime, head: AnyHead, rule: InputRule) -> None:
-        self.rows_max = rule.batch
-        """Views of one inference; None: any number."""
+    def __init__(self, runtime: Runtime, head: AnyHead, rule: InputRule, *, rows_max: int | None) -> None:
+        """rows_max: views of one inference; None: any number."""
+        self.rows_max = rows_max
         self._runtime = runtime
         self._head = head
         self._rule = rule
