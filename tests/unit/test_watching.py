@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from engine.batching import Workers
 from engine.decode import VideoLimits
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
+from engine.loading import load_detector
 from engine.postprocess import Boxes
 from engine.preprocess import View
 from engine.watching import Finished, FrameReport, Progressed, Seen, watch_video
@@ -29,6 +31,7 @@ from tests.media import (
     write_resolution_change,
     write_video,
 )
+from tests.tiny_models import write_script
 from tests.uploads import Upload, VirtualTime
 
 EVERY = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
@@ -337,6 +340,17 @@ def test_percent_does_not_fall_when_a_task_is_resumed(workers: Workers, tmp_path
     done = next(each for each in _watch(clip, workers) if isinstance(each, Checkpoint))
     rest = _watch(clip, workers, resume=msgspec.structs.replace(done, percent=97))
     assert {each.percent for each in rest} <= {97, 98, 99, 100}
+
+
+def test_the_tiles_of_a_frame_are_seen_by_many_workers_as_by_one(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip", frames=4, size=(640, 480), squares=(Square(x=300, y=100, side=60, dx=9),))
+    model = write_script(tmp_path / "model.json", tolerance=60)
+    seen: list[list[FrameReport]] = []
+    for count in (1, 4):
+        with closing(Workers(load_detector(model), count=count)) as workers:
+            seen.append(_reports(_watch(clip, workers)))
+    assert len(seen[0]) == 4
+    assert seen[0] == seen[1]
 
 
 def test_closed_workers_are_a_stop_and_no_failed_frames(finder: RedFinder, tmp_path: Path) -> None:
