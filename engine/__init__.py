@@ -2,8 +2,8 @@
 
 Read in this order: `picture` (what a detector looks at), `growing_file`, `containers`, `decode` and
 `video_frame` (where frames come from), `orientation`, `images`,
-`runtime` and `runtimes` (tensor in, tensor out), `preprocess`, `heads`, `postprocess`, `tiling`, `detector` (all of these
-for one picture), `batching` (many streams, one runtime), `sampling`, `reporting`, `decode_thread`, `account` and
-`watching` (a whole video), `models`,
+`runtime` and `runtimes` (tensor in, tensor out), `preprocess`, `heads`, `postprocess`, `sight` (these three for some views),
+`tiling`, `detector` (all of these for one picture), `showing`, `turns`, `gathering` and `batching` (many streams, one runtime),
+`sampling`, `reporting`, `decode_thread`, `account` and `watching` (a whole video), `models`,
 `loading`, `status`.
 """
