@@ -64,7 +64,7 @@ class Detector:
 
         The views are one batch, or as many as the model needs: all must be of one input size.
         """
-        most = self.model.input.batch or len(views)
+        most = self.model.batch_max or len(views)
         found: list[Boxes] = []
         for start in range(0, len(views), most):
             found += self._look_once(views[start : start + most], score_min)
