@@ -11,6 +11,8 @@ SCRIPTS = {
     "sync_image": [],
     "upload": [],
     "sse": [],
+    "accuracy": [],
+    "postprocess": [],
 }
 
 
