@@ -6,6 +6,7 @@ Goal: within 0.01 for each. Settings of the reference: confidence 0.01 and above
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 from benchmarks.average_precision import Claim, Precision, Truth, average_precision
@@ -25,6 +26,8 @@ REFERENCE = {
     "agpl_yolo26n_e2e_f32_dynbatch": Precision(ap=0.444, ap50=0.624),
 }
 """On the same 64 photos, from the models' manifest."""
+OF_ALL_CLASSES = ("agpl_yolov8n_f32_dynbatch", "agpl_yolov8n_int8")
+"""Their reference counts a box for each of its classes; the engine, unless a side file says so, for the surest only."""
 OPTIONS = DetectionOptions(probability_threshold=0.01, tiling="off", tracking_intersection_threshold=1.0)
 
 
@@ -37,18 +40,36 @@ def main() -> int:
     if not arguments.data.is_dir():
         print("no shared models and photos here: nothing measured")
         return 0
-    truths = _truths(arguments.data / "images" / "coco_val128_gt.json")
-    is_near = True
-    print(f"{'model':32} {'AP':>6} {'AP50':>6}   {'reference':>13}   difference of AP")
-    for name in arguments.models:
-        detector = load_detector(arguments.data / "models" / f"{name}.onnx")
-        claims = {photo: _claims(detector, arguments.data / "images" / "coco_val128" / photo) for photo in truths}
-        detector.close()
-        found, stated = average_precision(truths, claims), REFERENCE[name]
-        is_near &= abs(found.ap - stated.ap) <= OFF_MAX
-        print(f"{name:32} {found.ap:6.3f} {found.ap50:6.3f}   {stated.ap:.3f} / {stated.ap50:.3f}   {found.ap - stated.ap:+.4f}")
-    print(f"goal: every difference within {OFF_MAX}: {'reached' if is_near else 'MISSED'}")
-    return 0 if is_near else 1
+    labels = _truths(arguments.data / "images" / "coco_val128_gt.json")
+    print(f"{'model':30} {'AP':>6} {'AP50':>6}   {'AP, all':>7} {'AP50':>6}   {'reference':>13}   difference of AP")
+    is_near = [_measure(arguments.data, name, labels) for name in arguments.models]
+    print("all: a box counts for every class that is sure enough, as the reference of the YOLOv8 types was taken")
+    print(f"goal: every difference within {OFF_MAX}: {'reached' if all(is_near) else 'MISSED'}")
+    return 0 if all(is_near) else 1
+
+
+def _measure(data: Path, name: str, labels: dict[str, list[Truth]]) -> bool:
+    """Print the figures of a model; whether they are the reference's, taken in the reference's way."""
+    stated = REFERENCE[name]
+    found = _precision(data, name, labels, "{}")
+    every = found
+    if name in OF_ALL_CLASSES:
+        every = _precision(data, name, labels, '{"output": {"classes_per_box": "all"}}')
+    off = every.ap - stated.ap
+    shown = f"{every.ap:7.3f} {every.ap50:6.3f}" if name in OF_ALL_CLASSES else f"{'-':>7} {'-':>6}"
+    print(f"{name:30} {found.ap:6.3f} {found.ap50:6.3f}   {shown}   {stated.ap:.3f} / {stated.ap50:.3f}   {off:+.4f}")
+    return abs(off) <= OFF_MAX
+
+
+def _precision(data: Path, name: str, labels: dict[str, list[Truth]], side_file: str) -> Precision:
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / f"{name}.onnx"
+        model.symlink_to(data / "models" / model.name)
+        model.with_suffix(".json").write_text(side_file)
+        detector = load_detector(model)
+    claims = {photo: _claims(detector, data / "images" / "coco_val128" / photo) for photo in labels}
+    detector.close()
+    return average_precision(labels, claims)
 
 
 def _truths(path: Path) -> dict[str, list[Truth]]:

@@ -65,7 +65,7 @@ def yolox(seen: Seen) -> Recognised | None:
     strides = strides_of(len(rows), seen.size, YOLOX_STRIDES)
     if strides is None or (not seen.is_stated and _is_decoded(rows, seen)):
         return None
-    scoring = Scoring(has_objectness=True, activation=seen.activation(rows[:, BOX:]))
+    scoring = seen.scoring(rows[:, BOX:], has_objectness=True)
     head = YoloxHead(strides=strides, scoring=scoring, nms_iou=seen.nms(NMS_IOU))
     return Recognised(head=head, usual=YOLOX, class_count=rows.shape[1] - BOX - 1)
 
@@ -108,7 +108,7 @@ def rtdetr(seen: Seen) -> Recognised | None:
         name="rtdetr",
         form=seen.stated.box or "cxcywh",
         unit=seen.unit(rows[:, :BOX], otherwise="fractions"),
-        scoring=Scoring(activation=seen.activation(rows[:, BOX:])),
+        scoring=seen.scoring(rows[:, BOX:]),
         nms_iou=seen.nms(None),
     )
     return Recognised(head=head, usual=STRETCHED, class_count=rows.shape[1] - BOX)
@@ -128,7 +128,7 @@ def nanodet(seen: Seen) -> Recognised | None:
     head = NanoDetHead(
         strides=strides,
         cell_center=0.0 if len(strides) == len(NANODET_STRIDES[0]) else 0.5,
-        scoring=Scoring(activation=seen.activation(scores)),
+        scoring=seen.scoring(scores),
         nms_iou=seen.nms(NANODET_NMS_IOU),
     )
     return Recognised(head=head, usual=NANODET, class_count=scores.shape[1])
@@ -175,9 +175,8 @@ def boxes_scores(seen: Seen) -> Recognised | None:
     if pair is None or not (are_shares(finite_rows(pair[1])) or seen.is_stated):
         return None
     boxes, scores, boxes_at, scores_at = pair
-    background = seen.stated.background or _background(finite_rows(scores))
-    scoring = Scoring(activation=seen.activation(scores), background=background)
-    repeats = len(boxes) > QUERIES_MAX or background != "none"
+    scoring = seen.scoring(scores, background=_background(finite_rows(scores)))
+    has_background = scoring.background != "none"
     unit = seen.unit(boxes)
     head = DenseHead(
         name="boxes_scores",
@@ -186,9 +185,9 @@ def boxes_scores(seen: Seen) -> Recognised | None:
         form=_form(boxes, seen),
         unit=unit,
         scoring=scoring,
-        nms_iou=seen.nms(NMS_IOU if repeats else None),
+        nms_iou=seen.nms(NMS_IOU if has_background or len(boxes) > QUERIES_MAX else None),
     )
-    usual = SSD if background != "none" else YOLO if unit == "pixels" else STRETCHED
+    usual = SSD if has_background else YOLO if unit == "pixels" else STRETCHED
     return Recognised(head=head, usual=usual, class_count=scores.shape[1] - scoring.columns_min + 1)
 
 
@@ -208,7 +207,7 @@ def _is_decoded(rows: Tensor, seen: Seen) -> bool:
 
 def _dense(name: HeadName, table: Tensor, seen: Seen, *, has_objectness: bool, is_transposed: bool) -> Recognised:
     """A head of decoded boxes with their scores behind them. table: float[A, columns]."""
-    scoring = Scoring(has_objectness=has_objectness, activation=seen.activation(table[:, BOX:]))
+    scoring = seen.scoring(table[:, BOX:], has_objectness=has_objectness)
     head = DenseHead(
         name=name,
         is_transposed=is_transposed,
@@ -257,8 +256,7 @@ def _logits_scoring(logits: Tensor, seen: Seen) -> Scoring:
                     '{"head": "detr_logits", "output": {"activation": "softmax"}} if the last one is no object',
                 ),
             )
-    background: Background = seen.stated.background or ("last" if activation == "softmax" else "none")
-    return Scoring(activation=activation, background=background)
+    return seen.scoring(logits, activation=activation, background="last" if activation == "softmax" else "none")
 
 
 def _background(scores: Tensor) -> Background:

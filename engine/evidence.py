@@ -21,7 +21,7 @@ _SURE = 0.5
 _FRACTION_MAX = 2.0
 """Coordinates up to this are fractions of the input: boxes reach over its edge, but not by its whole side."""
 _CELLS_OFF_MAX = 2.0
-"""How far from its cell the center of a decoded box lies, in cells, for the middle one of all boxes."""
+"""How far from the middle of its cell the center of a decoded box lies, in cells."""
 
 
 def finite_rows(rows: Tensor) -> Tensor:
@@ -72,8 +72,9 @@ def lie_near_their_cells(centers: Tensor, size: InputSize, strides: tuple[int, .
     cells = grid(size.width, size.height, strides)
     if unit_of(np.concatenate([centers, centers], axis=1)) == "fractions":
         centers = centers * np.array([size.width, size.height], np.float32)
-    off = np.abs(centers / cells[:, 2:] - (cells[:, :2] + 0.5)).max(axis=1)
-    return bool(np.nanmedian(off) < _CELLS_OFF_MAX)
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.abs(centers / cells[:, 2:] - (cells[:, :2] + 0.5)).max(axis=1)
+    return _most(off < _CELLS_OFF_MAX)
 
 
 def fit(rows: Tensor, columns: tuple[Column, ...]) -> bool:

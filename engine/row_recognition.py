@@ -74,7 +74,7 @@ def end_to_end(seen: Seen) -> Recognised | None:
     head = RowsHead(
         columns=columns,
         unit=seen.unit(_box_of(known, columns)),
-        nms_iou=seen.nms(NMS_IOU if len(rows) > QUERIES_MAX else None),
+        nms_iou=seen.nms(None if is_few else NMS_IOU),
     )
     return Recognised(head=head, usual=YOLO)
 
@@ -155,7 +155,7 @@ def _role(spec: TensorSpec, boxes_rank: int) -> str | None:
     if "num" in name or "count" in name:
         return "counts" if spec.shape[1:] in ((), (1,)) else None
     if len(spec.shape) == boxes_rank:
-        return "boxes" if is_float and spec.shape[-1] in (len(_BOX), _BOX_AND_SCORE) else None
+        return "boxes" if is_float and spec.shape[-1:] in ((len(_BOX),), (_BOX_AND_SCORE,)) else None
     if len(spec.shape) != boxes_rank - 1:
         return None
     return "classes" if "class" in name or "label" in name or not is_float else "scores"

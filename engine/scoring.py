@@ -7,11 +7,11 @@ import numpy as np
 
 from engine.postprocess import Floats, Indices
 from engine.runtime import Tensor
-from engine.side_files import Activation, Background
+from engine.side_files import Activation, Background, ClassesPerBox
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows whose best class is at least as sure as was asked."""
+    """Rows with a class that is at least as sure as was asked; a row may be there once for each such class."""
 
     at: Indices
     scores: Floats
@@ -28,6 +28,7 @@ class Scoring(msgspec.Struct, frozen=True, kw_only=True):
     """What makes scores 0..1 of the numbers."""
     background: Background = "none"
     """Which number is no class."""
+    classes_per_box: ClassesPerBox = "best"
 
     @property
     def class_from(self) -> int:
@@ -44,11 +45,14 @@ class Scoring(msgspec.Struct, frozen=True, kw_only=True):
         last = -1 if self.background == "last" else None
         promising = self._promising(table, score_min, last)
         rows = activated(table[promising], self.activation)
-        objectness, rows = rows[:, 0], rows[:, self.class_from : last]
+        objectness, rows = rows[:, :1], rows[:, self.class_from : last]
+        if self.has_objectness:
+            rows = rows * objectness
+        if self.classes_per_box == "all":
+            chosen, classes = np.nonzero(rows >= score_min)
+            return Scored(at=promising[chosen], scores=rows[chosen, classes], classes=classes)
         classes = rows.argmax(axis=1)
         scores = rows[np.arange(len(rows)), classes]
-        if self.has_objectness:
-            scores = scores * objectness
         chosen = np.flatnonzero(scores >= score_min)
         return Scored(at=promising[chosen], scores=scores[chosen], classes=classes[chosen])
 

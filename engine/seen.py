@@ -10,7 +10,8 @@ from engine.evidence import are_shares, finite_rows, unit_of
 from engine.heads import BATCH, ROWS, Head, InputSize
 from engine.refusals import not_a_detector
 from engine.runtime import Tensor, TensorSpec
-from engine.side_files import Activation, InputStatement, OutputStatement, SideFile, Unit
+from engine.scoring import Scoring
+from engine.side_files import Activation, Background, InputStatement, OutputStatement, SideFile, Unit
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +56,25 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         """The unit of boxes [K, 4]: the side file's word, else what the numbers tell, else the head's rule."""
         return self.stated.unit or unit_of(finite_rows(boxes)) or otherwise
 
-    def activation(self, scores: Tensor) -> Activation:
-        """Of scores float[K, C] that each stand for themselves."""
-        return self.stated.activation or ("none" if are_shares(finite_rows(scores)) else "sigmoid")
+    def scoring(
+        self,
+        scores: Tensor,
+        *,
+        has_objectness: bool = False,
+        activation: Activation | None = None,
+        background: Background = "none",
+    ) -> Scoring:
+        """How classes are read from numbers float[K, C]; the side file's word is above what is given.
+
+        activation: None: none for numbers that are 0..1 already, else each number stands for itself.
+        """
+        told: Activation = activation or ("none" if are_shares(finite_rows(scores)) else "sigmoid")
+        return Scoring(
+            has_objectness=has_objectness,
+            activation=self.stated.activation or told,
+            background=self.stated.background or background,
+            classes_per_box=self.stated.classes_per_box,
+        )
 
     def nms(self, usual: float | None) -> float | None:
         return self.side.thresholds.nms or usual

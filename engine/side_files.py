@@ -39,6 +39,8 @@ Unit = Literal["pixels", "fractions"]
 """Pixels of the input, or 0..1 of it."""
 Activation = Literal["none", "sigmoid", "softmax"]
 Background = Literal["none", "first", "last"]
+ClassesPerBox = Literal["best", "all"]
+"""One box of the class that is surest, or one of each class that is sure enough."""
 Column = Literal["batch", "x1", "y1", "x2", "y2", "cx", "cy", "w", "h", "score", "class"]
 
 
@@ -72,6 +74,7 @@ class OutputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """What makes scores 0..1 of the numbers."""
     background: Background | None = None
     """Which column of the class scores is no class."""
+    classes_per_box: ClassesPerBox = "best"
     objectness: bool | None = None
     """Whether the number behind a box is multiplied with every class."""
     boxes: str | None = None

@@ -17,7 +17,9 @@ def claim(corners: tuple[float, float, float, float], score: float, class_num: i
 
 
 def test_all_found_and_nothing_else_is_one() -> None:
-    found = average_precision({"a": [truth(SQUARE)], "b": [truth(FAR)]}, {"a": [claim(SQUARE, 0.9)], "b": [claim(FAR, 0.3)]})
+    found = average_precision(
+        {"a": [truth(SQUARE)], "b": [truth(FAR)]}, {"a": [claim(SQUARE, 0.9)], "b": [claim(FAR, 0.3)]}
+    )
 
     assert (found.ap, found.ap50) == (1, 1)
 
