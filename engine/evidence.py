@@ -20,7 +20,7 @@ _OVER_EDGE_MAX = 0.1
 _SURE = 0.5
 _FRACTION_MAX = 2.0
 """Coordinates up to this are fractions of the input: boxes reach over its edge, but not by its whole side."""
-_CELLS_OFF_MAX = 2.0
+_CELLS_OFF_MAX = 4.0
 """How far from the middle of its cell the center of a decoded box lies, in cells."""
 
 

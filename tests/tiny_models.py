@@ -39,23 +39,48 @@ def write_constant_model(
     return _write(path, nodes, inputs, results, metadata)
 
 
-def write_colour_model(path: Path, *, batch: int | str = "N", side: int = 64, real_channels: int = 3) -> Path:
+def write_colour_model(
+    path: Path,
+    *,
+    batch: int | str = "N",
+    side: int = 64,
+    real_channels: int = 3,
+    runs_with: int = 0,
+    mixes: bool = False,
+    repeats_first: bool = False,
+) -> Path:
     """An end-to-end model that sees one box in every picture: as wide as red, as high as green, as sure as blue (mean, 0..1).
 
     output float32[N, 1, 6]: 0, 0, 60 * red, 60 * green, blue, 0. Other than 3 real channels: a model that does not run.
+    runs_with: the only number of pictures it runs with, whatever it declares. mixes: every picture counts as the mean
+    of all; repeats_first: as the first.
     """
     to_row = np.zeros((real_channels, 6), np.float32)
     to_row[0, 2], to_row[1, 3], to_row[2, 4] = 60, 60, 1
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["mean"]),
-        _constant("shape", np.array([0, 1, real_channels])),
+        _constant("shape", np.array([runs_with, 1, real_channels])),
         helper.make_node("Reshape", ["mean", "shape"], ["row"]),
         _constant("weights", to_row),
-        helper.make_node("MatMul", ["row", "weights"], ["output"]),
+        *(_mixing(repeats_first=repeats_first) if mixes or repeats_first else ()),
+        helper.make_node("MatMul", ["mixed" if mixes or repeats_first else "row", "weights"], ["output"]),
     ]
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, side, side])
     output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, 1, 6])
     return _write(path, nodes, [image], [output], {"end2end": "True"})
+
+
+def _mixing(*, repeats_first: bool) -> list[Any]:
+    """Nodes that give every row of `row` the numbers of the first, or the mean of all, as `mixed`."""
+    return [
+        _constant("nothing", np.array(0, np.float32)),
+        helper.make_node("Mul", ["row", "nothing"], ["zeros"]),
+        _constant("first", np.array([0])),
+        helper.make_node("Gather", ["row", "first"], ["one"], axis=0)
+        if repeats_first
+        else helper.make_node("ReduceMean", ["row"], ["one"], axes=[0], keepdims=1),
+        helper.make_node("Add", ["zeros", "one"], ["mixed"]),
+    ]
 
 
 def write_two_faced_model(
