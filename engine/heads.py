@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from contracts.failures import Failure, FailureCode
 from engine.postprocess import CANDIDATES_MAX, Boxes, Floats, most_confident, sound, without_repeats
 from engine.runtime import Tensor
-from engine.side_files import BoxForm, Unit
+from engine.side_files import BoxForm, HeadName, Unit
 
 ROWS, BATCH = 2, 3
 """Dimensions of an output with a row per box, and of one with such rows per picture."""
@@ -42,7 +42,7 @@ class Head(Protocol):
     """Reads the outputs of a model."""
 
     @property
-    def name(self) -> str:
+    def name(self) -> HeadName:
         """The head's name in side files and in `detections models check`."""
         ...
 

@@ -17,11 +17,10 @@ from engine.probing import mixes_pictures, probe
 from engine.recognition import recognise
 from engine.runtime import Runtime, TensorSpec
 from engine.seen import Seen
-from engine.side_files import CLASSES_MAX, ObjectClass, SideFile, read_classes, read_side_file
+from engine.side_files import CLASSES_MAX, HeadName, InputStatement, ObjectClass, SideFile, read_classes, read_side_file
 
 VARIANT_OFFSET = 20
 VARIANT_SUFFIXES = ("", "(Wint)", "(Night)")
-USUAL_FIELDS = ("colour", "scale", "resize", "mean")
 _HASHED_AT_ONCE = 1 << 20
 _NAMES_CHARACTERS_MAX = 1_000_000
 
@@ -33,7 +32,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """The file's name without its extension."""
     sha256: str
     engine_type: str
-    head: str
+    head: HeadName
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     input: InputRule
@@ -125,7 +124,7 @@ def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard,
         side=side,
     )
     found = recognise(seen)
-    listed = read_classes(path)
+    rule, listed = input_rule(image, found.usual, side.input), read_classes(path)
     warnings = [
         listed.warning,
         None if image.is_size_stated else f"free sides and no size in a side file: {image.size.width} px is used",
@@ -138,9 +137,9 @@ def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard,
         head=found.head.name,
         inputs=runtime.inputs,
         outputs=runtime.outputs,
-        input=input_rule(image, found.usual, side.input),
+        input=rule,
         batch_max=image.batch,
-        usual=tuple(field for field in USUAL_FIELDS if getattr(side.input, field) is None),
+        usual=_unstated(side.input, rule),
         nms_iou=found.head.nms_iou,
         classes=listed.classes or _named_classes(side, names, found.class_count),
         class_count=found.class_count,
@@ -148,6 +147,20 @@ def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard,
         warnings=tuple(warning for warning in warnings if warning),
     )
     return card, found.head
+
+
+def _unstated(stated: InputStatement, rule: InputRule) -> tuple[str, ...]:
+    """What the model is shown in a way that nobody stated."""
+    return tuple(
+        name
+        for name, said in (
+            ("colour", stated.colour),
+            ("scale", stated.scale if rule.dtype != "uint8" else "bytes"),
+            ("resize", stated.resize),
+            ("mean", stated.mean if any(rule.mean) else "none"),
+        )
+        if said is None
+    )
 
 
 def _with_checked_batch(card: ModelCard, runtime: Runtime, head: Head) -> ModelCard:

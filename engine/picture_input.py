@@ -15,6 +15,10 @@ SIDE_PX_DEFAULT = 640
 """Side of the frames of a model with free sides whose side file states none."""
 _IMAGE_DTYPES = ("float32", "float16", "uint8")
 
+_LAYOUT_LINE = (
+    '{"input": {"layout": "NCHW"}} if it takes pictures [N, colours, H, W] with a free number of colours (or NHWC)'
+)
+
 
 class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
     """The inputs of a model that looks at pictures."""
@@ -34,7 +38,8 @@ def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], sid
     pictures = [spec for spec in inputs if _layout(spec, side.input) is not None]
     sizes = [spec for spec in inputs if spec not in pictures and _is_size_tensor(spec)]
     if len(pictures) != 1 or len(pictures) + len(sizes) != len(inputs) or len(sizes) > 1:
-        raise not_a_detector(inputs, outputs, "it has no single input of pictures [N, 3, H, W] or [N, H, W, 3]")
+        why = "it has no single input of pictures [N, 3, H, W] or [N, H, W, 3]"
+        raise not_a_detector(inputs, outputs, why, lines=(_LAYOUT_LINE,))
     spec = pictures[0]
     layout = _layout(spec, side.input) or "NCHW"
     height, width = spec.shape[2:] if layout == "NCHW" else spec.shape[1:3]

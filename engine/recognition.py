@@ -38,6 +38,24 @@ RECOGNISERS: dict[HeadName, Callable[[Seen], Recognised | None]] = {
 """The order in which they are asked: what claims the least comes first."""
 
 
+MEANINGS: dict[HeadName, str] = {
+    "yolov5": "center, size, objectness, class scores of every cell (YOLOv5, v6, v7)",
+    "yolov8": "center, size, class scores of every cell (YOLOv8, v9, v11, v12)",
+    "yolox": "offsets, logarithms of sizes, objectness, class scores of every cell (YOLOX)",
+    "yolox_decoded": "center, size, objectness, class scores of every cell (YOLOX, decoded in the graph)",
+    "rtdetr": "center, size, class scores of every query (RT-DETR as Ultralytics exports it)",
+    "detr_logits": "class logits and boxes of every query (DETR, RT-DETR, D-FINE as Hugging Face exports them; RF-DETR)",
+    "boxes_scores": "boxes and class scores in two tensors (YOLO-NAS, SSD)",
+    "nanodet": "class scores and distributions of distances of every cell (NanoDet, NanoDet-Plus)",
+    "fastestdet": "one map of cells with objectness, box and classes (FastestDet)",
+    "end_to_end": "finished boxes, a fixed number of rows per picture (YOLOv10, YOLO26)",
+    "flat": "finished boxes of all pictures, one row after the other (repeats removed in the graph)",
+    "detr": "boxes, scores and classes in three tensors (RT-DETR, D-FINE, DEIM, torchvision, MMDeploy)",
+    "padded": "a count, boxes, scores and classes (repeats removed in the graph: EfficientNMS, TensorFlow)",
+}
+"""What each head reads, in a line for people."""
+
+
 def recognise(seen: Seen) -> Recognised:
     """The head of a model. Raises `Failure(model_not_a_detector)` with what was seen and what would help."""
     if seen.side.head is not None:

@@ -63,7 +63,8 @@ class Scoring(msgspec.Struct, frozen=True, kw_only=True):
         number_min = _logit(score_min) if self.activation == "sigmoid" else score_min
         if self.has_objectness:  # a score is at most its objectness: most rows go here
             return np.flatnonzero(table[:, 0] >= number_min)
-        return np.flatnonzero(table[:, self.class_from : last].max(axis=1) >= number_min)
+        # compared first: the highest of each row costs as much for columns and twice as much for rows
+        return np.flatnonzero((table[:, self.class_from : last] >= number_min).any(axis=1))
 
 
 def activated(numbers: Tensor, activation: Activation) -> Floats:

@@ -57,7 +57,7 @@ class Given:
     def __init__(self, outputs: Sequence[Tensor]) -> None:
         self._given = tuple(outputs)
 
-    def infer(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:  # noqa: ARG002 - whatever it is shown
+    def infer(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         return self._given
 
     def close(self) -> None:

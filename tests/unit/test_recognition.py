@@ -39,11 +39,11 @@ def seen(
     )
     size = InputSize(width=side_px, height=side_px)
     fields = {"scale": "0..1", "side": side or SideFile()} | known
-    return Seen(inputs=(IMAGES,), outputs=outputs, values=values, size=size, **fields)  # pyright: ignore
+    return Seen(inputs=(IMAGES,), outputs=outputs, values=values, size=size, **fields)
 
 
 def recognised(*values: Tensor, **known: object) -> Recognised:
-    return recognise(seen(*values, **known))  # pyright: ignore
+    return recognise(seen(*values, **known))
 
 
 def refusal(*values: Tensor, **known: object) -> str:
@@ -76,7 +76,7 @@ def zeros(*shape: int) -> Tensor:
     ],
 )
 def test_the_shape_of_a_single_output_tells_the_head(shape: Shape, side_px: int, head: str) -> None:
-    assert recognised(zeros(*shape), side_px=side_px).head.name == head  # pyright: ignore
+    assert recognised(zeros(*shape), side_px=side_px).head.name == head
 
 
 @pytest.mark.parametrize(
