@@ -46,7 +46,6 @@ def test_the_shipped_model_is_described_line_by_line() -> None:
         "runtime",
         "input",
         "shown",
-        "assumed",
         "batch",
         "output",
         "head",
