@@ -1,20 +1,18 @@
 """Recognises the heads that score every class in every cell or query, by shapes and by what the numbers tell."""
 
+import msgspec
+
 from engine.dense_heads import BOX, MAPS, NANODET_BINS, DenseHead, FastestDetHead, NanoDetHead, YoloxHead
 from engine.evidence import (
-    add_up_to_one,
-    are_mostly_unsure,
     are_shares,
     finite_rows,
-    form_of,
-    is_mostly,
     lie_near_their_cells,
     strides_of,
 )
+from engine.refusals import line
 from engine.runtime import Tensor
-from engine.scoring import Scoring
-from engine.seen import FASTESTDET, IMAGENET, NANODET, SSD, STRETCHED, YOLO, YOLOX, Recognised, Seen
-from engine.side_files import Activation, Background, BoxForm, HeadName
+from engine.seen import FASTESTDET, NANODET, STRETCHED, YOLO, YOLOX, Recognised, Seen
+from engine.side_files import HeadName
 
 YOLOX_STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 YOLOV5_STRIDES = ((8, 16, 32), (8, 16, 32, 64), (16, 32))
@@ -25,36 +23,43 @@ QUERIES_MAX = 1000
 """A model with more rows than this repeats itself."""
 NMS_IOU, YOLOV8_NMS_IOU, NANODET_NMS_IOU = 0.45, 0.7, 0.6
 _COCO = 80
-_PAIRS = (("boxes", "scores"), ("pred_boxes", "logits"), ("boxes", "logits"), ("dets", "labels"))
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model with a single output gave for the known picture, a row per box."""
+
+    rows: Tensor
+    """float[A, columns]."""
+    is_transposed: bool = False
+    """As it came it had a column per box."""
 
 
 def yolov5(seen: Seen) -> Recognised | None:
     """Decoded boxes with an objectness: three a cell (YOLOv5, v7), or one a cell and the objectness always 1 (v6)."""
-    table, is_transposed = _table(seen)
-    if table is None or table.shape[1] < BOX + 2:
+    table = _table(seen)
+    if table is None or table.rows.shape[1] < BOX + 2:
         return None
-    thirds, rest = divmod(len(table), YOLOV5_BOXES_PER_CELL)
+    thirds, rest = divmod(len(table.rows), YOLOV5_BOXES_PER_CELL)
     is_yolov5 = rest == 0 and strides_of(thirds, seen.size, YOLOV5_STRIDES) is not None
-    is_yolov6 = _is_decoded(table, seen) and bool((table[:, BOX] == 1).all())
+    is_yolov6 = _is_decoded(table.rows, seen) and bool((table.rows[:, BOX] == 1).all())
     if not (is_yolov5 or is_yolov6 or seen.is_stated):
         return None
-    has_objectness = seen.stated.objectness is not False
-    return _dense("yolov5", table, seen, has_objectness=has_objectness, is_transposed=is_transposed)
+    return _dense("yolov5", table, seen, has_objectness=seen.stated.objectness is not False)
 
 
 def yolov8(seen: Seen) -> Recognised | None:
     """Decoded boxes without an objectness, channels first as they come; rows first where the classes are counted."""
-    table, is_transposed = _table(seen)
-    if table is None or table.shape[1] < BOX + 1:
+    table = _table(seen)
+    if table is None or table.rows.shape[1] < BOX + 1:
         return None
-    is_grid = strides_of(len(table), seen.size, YOLOV8_STRIDES) is not None
-    if is_transposed:
+    if table.is_transposed:
+        is_grid = strides_of(len(table.rows), seen.size, YOLOV8_STRIDES) is not None
         is_told = is_grid or seen.metadata.get("task") == "detect"
     else:
-        is_told = _is_decoded(table, seen) and table.shape[1] - BOX == (seen.names or _COCO)
+        is_told = _is_decoded(table.rows, seen) and table.rows.shape[1] - BOX == (seen.names or _COCO)
     if not (is_told or seen.is_stated):
         return None
-    return _dense("yolov8", table, seen, has_objectness=bool(seen.stated.objectness), is_transposed=is_transposed)
+    return _dense("yolov8", table, seen, has_objectness=bool(seen.stated.objectness))
 
 
 def yolox(seen: Seen) -> Recognised | None:
@@ -85,11 +90,11 @@ def yolox_decoded(seen: Seen) -> Recognised | None:
             raise seen.refused(
                 "its boxes are decoded, but whether an objectness or a class comes behind a box can't be told",
                 (
-                    f'{{"head": "yolox_decoded"}} if it is an objectness and {numbers - 1} classes follow',
-                    f'{{"head": "yolov8"}} if these are {numbers} classes',
+                    line({"head": "yolox_decoded"}, f"if it is an objectness and {numbers - 1} classes follow"),
+                    line({"head": "yolov8"}, f"if these are {numbers} classes"),
                 ),
             )
-    found = _dense("yolox_decoded", rows, seen, has_objectness=True, is_transposed=False)
+    found = _dense("yolox_decoded", Table(rows=rows), seen, has_objectness=True)
     return Recognised(head=found.head, usual=YOLOX, class_count=found.class_count)
 
 
@@ -148,55 +153,13 @@ def fastestdet(seen: Seen) -> Recognised | None:
     return Recognised(head=head, usual=FASTESTDET, class_count=output.shape[1] - BOX - 1)
 
 
-def detr_logits(seen: Seen) -> Recognised | None:
-    """Boxes and numbers that are no scores yet. Raises `Failure` if what makes scores of them can't be told."""
-    pair = _pair(seen)
-    if pair is None or (are_shares(finite_rows(pair[1])) and not seen.is_stated and seen.named("logits") is None):
-        return None
-    boxes, logits, boxes_at, scores_at = pair
-    scoring = _logits_scoring(finite_rows(logits), seen)
-    head = DenseHead(
-        name="detr_logits",
-        boxes_at=boxes_at,
-        scores_at=scores_at,
-        form=seen.stated.box or "cxcywh",
-        unit=seen.unit(boxes, otherwise="fractions"),
-        scoring=scoring,
-        nms_iou=seen.nms(None),
-    )
-    is_normalised = scoring.activation == "softmax" or seen.named("dets") is not None
-    count = logits.shape[1] - scoring.columns_min + 1
-    return Recognised(head=head, usual=IMAGENET if is_normalised else STRETCHED, class_count=count)
-
-
-def boxes_scores(seen: Seen) -> Recognised | None:
-    """Decoded boxes and scores 0..1 in two tensors. Raises `Failure` if the way the boxes are written can't be told."""
-    pair = _pair(seen)
-    if pair is None or not (are_shares(finite_rows(pair[1])) or seen.is_stated):
-        return None
-    boxes, scores, boxes_at, scores_at = pair
-    scoring = seen.scoring(scores, background=_background(finite_rows(scores)))
-    has_background = scoring.background != "none"
-    unit = seen.unit(boxes)
-    head = DenseHead(
-        name="boxes_scores",
-        boxes_at=boxes_at,
-        scores_at=scores_at,
-        form=_form(boxes, seen),
-        unit=unit,
-        scoring=scoring,
-        nms_iou=seen.nms(NMS_IOU if has_background or len(boxes) > QUERIES_MAX else None),
-    )
-    usual = SSD if has_background else YOLO if unit == "pixels" else STRETCHED
-    return Recognised(head=head, usual=usual, class_count=scores.shape[1] - scoring.columns_min + 1)
-
-
-def _table(seen: Seen) -> tuple[Tensor | None, bool]:
-    """The single output with a row per box, and whether it had to be transposed: boxes are more than columns."""
+def _table(seen: Seen) -> Table | None:
+    """The single output with a row per box: boxes are more than columns."""
     matrix = seen.matrix()
-    if matrix is None or len(matrix) >= matrix.shape[1]:
-        return matrix, False
-    return matrix.T, True
+    if matrix is None:
+        return None
+    is_transposed = len(matrix) < matrix.shape[1]
+    return Table(rows=matrix.T if is_transposed else matrix, is_transposed=is_transposed)
 
 
 def _is_decoded(rows: Tensor, seen: Seen) -> bool:
@@ -205,75 +168,16 @@ def _is_decoded(rows: Tensor, seen: Seen) -> bool:
     return strides is not None and lie_near_their_cells(rows[:, :2], seen.size, strides)
 
 
-def _dense(name: HeadName, table: Tensor, seen: Seen, *, has_objectness: bool, is_transposed: bool) -> Recognised:
-    """A head of decoded boxes with their scores behind them. table: float[A, columns]."""
-    scoring = seen.scoring(table[:, BOX:], has_objectness=has_objectness)
+def _dense(name: HeadName, table: Table, seen: Seen, *, has_objectness: bool) -> Recognised:
+    """A head of decoded boxes with their scores behind them."""
+    rows = table.rows
+    scoring = seen.scoring(rows[:, BOX:], has_objectness=has_objectness)
     head = DenseHead(
         name=name,
-        is_transposed=is_transposed,
+        is_transposed=table.is_transposed,
         form=seen.stated.box or "cxcywh",
-        unit=seen.unit(table[:, :BOX]),
+        unit=seen.unit(rows[:, :BOX]),
         scoring=scoring,
         nms_iou=seen.nms(YOLOV8_NMS_IOU if name == "yolov8" else NMS_IOU),
     )
-    return Recognised(head=head, usual=YOLO, class_count=table.shape[1] - BOX - scoring.class_from)
-
-
-def _pair(seen: Seen) -> tuple[Tensor, Tensor, int, int] | None:
-    """Boxes float[A, 4] and scores float[A, C] of the known picture, and where they are, by names or by shapes."""
-    stated = (seen.stated.boxes, seen.stated.scores)
-    for boxes_name, scores_name in (*((stated,) if all(stated) else ()), *_PAIRS):
-        found = _of_pair(seen, seen.named(boxes_name or ""), seen.named(scores_name or ""))
-        if found is not None:
-            return found
-    if len(seen.values) != len(_PAIRS[0]) or all(output.shape[-1:] == (BOX,) for output in seen.values):
-        return None
-    return _of_pair(seen, 0, 1) or _of_pair(seen, 1, 0)
-
-
-def _of_pair(seen: Seen, boxes_at: int | None, scores_at: int | None) -> tuple[Tensor, Tensor, int, int] | None:
-    if boxes_at is None or scores_at is None:
-        return None
-    boxes, scores = seen.rows(boxes_at), seen.rows(scores_at)
-    if boxes is None or scores is None or boxes.shape[1] != BOX or len(boxes) != len(scores):
-        return None
-    return boxes, scores, boxes_at, scores_at
-
-
-def _logits_scoring(logits: Tensor, seen: Seen) -> Scoring:
-    """How classes are read from logits float32[K, C]. Raises `Failure` if it can't be told."""
-    activation: Activation | None = seen.stated.activation
-    if activation is None:
-        if len(logits) and is_mostly(logits, -1):
-            activation = "softmax"
-        elif len(logits) and are_mostly_unsure(logits):
-            activation = "sigmoid"
-        else:
-            raise seen.refused(
-                "what makes scores of its logits can't be told",
-                (
-                    '{"head": "detr_logits", "output": {"activation": "sigmoid"}} if each class is asked for itself',
-                    '{"head": "detr_logits", "output": {"activation": "softmax"}} if the last one is no object',
-                ),
-            )
-    return seen.scoring(logits, activation=activation, background="last" if activation == "softmax" else "none")
-
-
-def _background(scores: Tensor) -> Background:
-    """The column of scores float32[K, C] that is no class."""
-    if not add_up_to_one(scores):
-        return "none"
-    return "first" if is_mostly(scores, 0) else "last" if is_mostly(scores, -1) else "none"
-
-
-def _form(boxes: Tensor, seen: Seen) -> BoxForm:
-    form = seen.stated.box or form_of(finite_rows(boxes), seen.size)
-    if form is None:
-        raise seen.refused(
-            "whether its boxes are corners or a center and a size can't be told",
-            (
-                '{"head": "boxes_scores", "output": {"box": "x1y1x2y2"}} if they are corners',
-                '{"head": "boxes_scores", "output": {"box": "cxcywh"}} if they are a center and a size',
-            ),
-        )
-    return form
+    return Recognised(head=head, usual=YOLO, class_count=rows.shape[1] - BOX - scoring.class_from)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from contracts.failures import Failure, FailureCode
 from engine.coco import COCO_NAMES
@@ -15,7 +16,7 @@ from engine.picture_input import image_input, input_rule
 from engine.preprocess import InputRule
 from engine.probing import mixes_pictures, probe
 from engine.recognition import recognise
-from engine.runtime import Runtime, TensorSpec
+from engine.runtime import Runtime, Tensor, TensorSpec
 from engine.seen import Seen
 from engine.side_files import CLASSES_MAX, HeadName, InputStatement, ObjectClass, SideFile, read_classes, read_side_file
 
@@ -127,6 +128,7 @@ def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard,
     rule, listed = input_rule(image, found.usual, side.input), read_classes(path)
     warnings = [
         listed.warning,
+        None if _are_finite(tried.outputs) else "some of its numbers are not finite: it may see nothing",
         None if image.is_size_stated else f"free sides and no size in a side file: {image.size.width} px is used",
         *(f"{missing} is not available" for missing in getattr(runtime, "missing_providers", ())),
     ]
@@ -138,7 +140,7 @@ def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard,
         inputs=runtime.inputs,
         outputs=runtime.outputs,
         input=rule,
-        batch_max=image.batch,
+        batch_max=1 if found.reads_one_picture else image.batch,
         usual=_unstated(side.input, rule),
         nms_iou=found.head.nms_iou,
         classes=listed.classes or _named_classes(side, names, found.class_count),
@@ -147,6 +149,10 @@ def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard,
         warnings=tuple(warning for warning in warnings if warning),
     )
     return card, found.head
+
+
+def _are_finite(outputs: Sequence[Tensor]) -> bool:
+    return all(bool(np.isfinite(output).all()) for output in outputs if output.dtype.kind == "f")
 
 
 def _unstated(stated: InputStatement, rule: InputRule) -> tuple[str, ...]:

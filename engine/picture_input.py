@@ -7,17 +7,13 @@ import msgspec
 from contracts.failures import Failure, FailureCode
 from engine.heads import InputSize
 from engine.preprocess import InputRule
-from engine.refusals import not_a_detector
+from engine.refusals import line, not_a_detector
 from engine.runtime import TensorSpec
 from engine.side_files import InputStatement, SideFile
 
 SIDE_PX_DEFAULT = 640
 """Side of the frames of a model with free sides whose side file states none."""
 _IMAGE_DTYPES = ("float32", "float16", "uint8")
-
-_LAYOUT_LINE = (
-    '{"input": {"layout": "NCHW"}} if it takes pictures [N, colours, H, W] with a free number of colours (or NHWC)'
-)
 
 
 class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +35,10 @@ def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], sid
     sizes = [spec for spec in inputs if spec not in pictures and _is_size_tensor(spec)]
     if len(pictures) != 1 or len(pictures) + len(sizes) != len(inputs) or len(sizes) > 1:
         why = "it has no single input of pictures [N, 3, H, W] or [N, H, W, 3]"
-        raise not_a_detector(inputs, outputs, why, lines=(_LAYOUT_LINE,))
+        helps = line(
+            {"input": {"layout": "NCHW"}}, "(or NHWC) if one of its inputs takes pictures of any number of colours"
+        )
+        raise not_a_detector(inputs, outputs, why, lines=(helps,))
     spec = pictures[0]
     layout = _layout(spec, side.input) or "NCHW"
     height, width = spec.shape[2:] if layout == "NCHW" else spec.shape[1:3]

@@ -6,8 +6,6 @@ The file's name is never read. What cannot be told is refused with what to write
 from collections.abc import Callable
 
 from engine.dense_recognition import (
-    boxes_scores,
-    detr_logits,
     fastestdet,
     nanodet,
     rtdetr,
@@ -16,6 +14,7 @@ from engine.dense_recognition import (
     yolox,
     yolox_decoded,
 )
+from engine.pair_recognition import boxes_scores, detr_logits
 from engine.row_recognition import detr, end_to_end, flat, padded
 from engine.seen import Recognised, Seen
 from engine.side_files import HeadName

@@ -1,11 +1,12 @@
 """What a model that cannot be used is told: what was seen of it, and what would help."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 from contracts.failures import Failure, FailureCode
 from engine.runtime import TensorSpec
 
-_ANY_HEAD = '{"head": "yolov8", "input": {"colour": "RGB", "scale": "0..1", "resize": "letterbox"}}'
+EXAMPLE_INPUT = {"colour": "RGB", "scale": "0..1", "resize": "letterbox"}
 SEPARATOR = "; "
 """Between the parts of a refusal: why, what was seen, what helps."""
 
@@ -17,7 +18,8 @@ def not_a_detector(
 
     lines: side files that would make it a detector, each with when it is the right one.
     """
-    advice = lines or (f"{_ANY_HEAD} with the head and the pixels it has (docs/models.md lists them)",)
+    example = {"head": "yolov8", "input": EXAMPLE_INPUT}
+    advice = lines or (line(example, "with the head and the pixels it has (docs/models.md lists them)"),)
     parts = (
         why,
         f"inputs {described(inputs)}",
@@ -26,6 +28,11 @@ def not_a_detector(
         *advice,
     )
     return Failure(FailureCode.MODEL_NOT_A_DETECTOR, SEPARATOR.join(parts))
+
+
+def line(side_file: Mapping[str, object], when: str) -> str:
+    """A side file on one line, and when it is the right one."""
+    return f"{json.dumps(side_file)} {when}"
 
 
 def described(specs: Sequence[TensorSpec]) -> str:

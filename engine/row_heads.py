@@ -27,6 +27,8 @@ class RowsHead(msgspec.Struct, frozen=True, kw_only=True):
     name: HeadName = "end_to_end"
     columns: tuple[Column, ...] = END_TO_END_COLUMNS
     unit: Unit = "pixels"
+    first_class: int = 0
+    """What the model calls its first class."""
     nms_iou: float | None = None
 
     @property
@@ -53,7 +55,8 @@ class RowsHead(msgspec.Struct, frozen=True, kw_only=True):
         form: BoxForm = "cxcywh" if "cx" in self.columns else "x1y1x2y2"
         box = rows[:, [at(column) for column in BOX_COLUMNS[form]]]
         corners = corners_of(box, form=form, unit=self.unit, size=shown.size)
-        return real_boxes(corners, rows[:, at("score")], rows[:, at("class")], nms_iou=self.nms_iou)
+        classes = rows[:, at("class")].astype(np.float64) - self.first_class
+        return real_boxes(corners, rows[:, at("score")], classes, nms_iou=self.nms_iou)
 
 
 class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +72,8 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
     is_batched: bool = True
     form: BoxForm = "x1y1x2y2"
     unit: Unit = "pixels"
+    first_class: int = 0
+    """What the model calls its first class."""
     nms_iou: float | None = None
 
     @_quiet
@@ -102,7 +107,8 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
     def _of_one(self, boxes: Tensor, scores: Tensor, classes: Tensor, shown: Shown) -> Boxes:
         chosen = _worth(scores, classes, shown.score_min)
         corners = corners_of(boxes[chosen, :_BOX], form=self.form, unit=self.unit, size=shown.size)
-        return real_boxes(corners, scores[chosen], classes[chosen], nms_iou=self.nms_iou)
+        numbers = classes[chosen].astype(np.float64) - self.first_class
+        return real_boxes(corners, scores[chosen], numbers, nms_iou=self.nms_iou)
 
 
 def _worth(scores: Tensor, classes: Tensor, score_min: float) -> Flags:

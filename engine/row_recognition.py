@@ -5,6 +5,7 @@ import msgspec
 from engine.dense_recognition import NMS_IOU, QUERIES_MAX, YOLOX_STRIDES
 from engine.evidence import finite_rows, fit, strides_of
 from engine.heads import BATCH, ROWS
+from engine.refusals import EXAMPLE_INPUT, line
 from engine.row_heads import BOX_COLUMNS, END_TO_END_COLUMNS, RowsHead, TensorsHead
 from engine.runtime import Tensor, TensorSpec
 from engine.seen import MMDETECTION, STRETCHED, YOLO, YOLOX, Recognised, Seen, first_of
@@ -47,14 +48,23 @@ def flat(seen: Seen) -> Recognised | None:
             "it has a row of seven numbers per box, but their order can't be told"
             + ("" if len(rows) else ": it finds nothing in the picture it is tried on"),
             tuple(
-                f'{{"head": "flat", "output": {{"columns": [{", ".join(f"{chr(34)}{name}{chr(34)}" for name in order)}]}}}}'
+                line(
+                    {"head": "flat", "output": {"columns": order}, "input": EXAMPLE_INPUT},
+                    f"if {order[5]} stands before {order[6]}",
+                )
                 for order in FLAT_ORDERS[:2]
             ),
         )
-    head = RowsHead(name="flat", columns=columns, unit=seen.unit(_box_of(rows, columns)), nms_iou=seen.nms(None))
+    head = RowsHead(
+        name="flat",
+        columns=columns,
+        unit=seen.unit(_box_of(rows, columns)),
+        first_class=seen.stated.first_class,
+        nms_iou=seen.nms(None),
+    )
     # what finds things only in bright pixels was made for them, and that is YOLOX
     is_bright = seen.scale == "0..255" and seen.inputs[0].dtype != "uint8"
-    return Recognised(head=head, usual=YOLOX if is_bright else YOLO)
+    return Recognised(head=head, usual=YOLOX if is_bright else YOLO, reads_one_picture="batch" not in columns)
 
 
 def end_to_end(seen: Seen) -> Recognised | None:
@@ -65,7 +75,7 @@ def end_to_end(seen: Seen) -> Recognised | None:
         return None
     known = finite_rows(rows)
     told = [columns for columns in ROW_ORDERS if len(columns) == rows.shape[1] and fit(known, columns)]
-    is_used = bool(known.size and known.any())
+    is_used = bool(known[:, len(_BOX) :].any())
     is_marked = seen.is_stated or seen.metadata.get("end2end") == "True"
     is_few = len(rows) <= QUERIES_MAX and strides_of(len(rows), seen.size, YOLOX_STRIDES) is None
     if not (is_marked or told or (is_few and not is_used)):
@@ -74,6 +84,7 @@ def end_to_end(seen: Seen) -> Recognised | None:
     head = RowsHead(
         columns=columns,
         unit=seen.unit(_box_of(known, columns)),
+        first_class=seen.stated.first_class,
         nms_iou=seen.nms(None if is_few else NMS_IOU),
     )
     return Recognised(head=head, usual=YOLO)
@@ -94,7 +105,7 @@ def detr(seen: Seen) -> Recognised | None:
     found = None if roles.counts is not None else _of_tensors("detr", roles, seen)
     if found is None or roles.scores != roles.boxes:
         return found
-    return Recognised(head=found.head, usual=MMDETECTION)
+    return msgspec.structs.replace(found, usual=MMDETECTION)
 
 
 def padded(seen: Seen) -> Recognised | None:
@@ -118,10 +129,12 @@ def _of_tensors(name: HeadName, roles: Roles, seen: Seen) -> Recognised | None:
         counts_at=roles.counts,
         is_batched=boxes.ndim == BATCH,
         form=seen.stated.box or _usual_form(seen, classes_at),
-        unit=seen.unit(first_of(boxes)[:, :4]),
+        unit=seen.unit(first_of(boxes)[:, : len(_BOX)]),
+        first_class=seen.stated.first_class,
         nms_iou=seen.nms(None),
     )
-    return Recognised(head=head, usual=YOLO if roles.counts is not None or boxes.ndim == ROWS else STRETCHED)
+    usual = YOLO if roles.counts is not None or boxes.ndim == ROWS else STRETCHED
+    return Recognised(head=head, usual=usual, reads_one_picture=boxes.ndim == ROWS)
 
 
 def _roles(seen: Seen) -> Roles:

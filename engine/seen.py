@@ -92,6 +92,8 @@ class Recognised(msgspec.Struct, frozen=True, kw_only=True):
     """How models of this kind want their pixels, unless their side file says otherwise."""
     class_count: int | None = None
     """None: the outputs do not say it."""
+    reads_one_picture: bool = False
+    """Nothing in the outputs says to which picture of a batch a box belongs."""
 
 
 YOLO = InputStatement(colour="RGB", scale="0..1", resize="letterbox")

@@ -74,6 +74,8 @@ class OutputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """What makes scores 0..1 of the numbers."""
     background: Background | None = None
     """Which column of the class scores is no class."""
+    first_class: Annotated[int, Meta(ge=0, le=CLASSES_MAX)] = 0
+    """What a model with finished boxes calls its first class: 1 if 0 is the background."""
     classes_per_box: ClassesPerBox = "best"
     objectness: bool | None = None
     """Whether the number behind a box is multiplied with every class."""

@@ -206,3 +206,13 @@ def test_a_count_that_is_no_count_is_none(counts: list[float]) -> None:
     boxes = np.array([[[1, 2, 11, 12]]], np.float32)
 
     assert len(head.boxes([boxes, np.array([[0.9]]), np.array([[4]]), np.array(counts)], shown())[0]) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "uint8"])
+def test_classes_may_count_from_one(dtype: str) -> None:
+    head = TensorsHead(boxes_at=0, scores_at=1, classes_at=2, first_class=1)
+    boxes, scores = np.array([[[1, 2, 11, 12], [1, 2, 11, 12]]], np.float32), np.array([[0.9, 0.8]], np.float32)
+
+    [found] = head.boxes([boxes, scores, np.array([[3, 0]], dtype)], shown())
+
+    assert found.classes.tolist() == [2]

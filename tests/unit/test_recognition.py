@@ -158,14 +158,27 @@ def test_flat_rows_seen_only_in_bright_pixels_are_of_a_model_that_wants_them() -
 def test_flat_rows_that_may_be_in_either_order_are_refused_with_both(values: Tensor) -> None:
     detail = refusal(values)
 
-    assert '{"head": "flat", "output": {"columns": ["batch", "x1", "y1", "x2", "y2", "score", "class"]}}' in detail
-    assert '{"head": "flat", "output": {"columns": ["batch", "x1", "y1", "x2", "y2", "class", "score"]}}' in detail
+    assert (
+        '{"head": "flat", "output": {"columns": ["batch", "x1", "y1", "x2", "y2", "score", "class"]}, "input": {"colour"'
+        in detail
+    )
+    assert (
+        '{"head": "flat", "output": {"columns": ["batch", "x1", "y1", "x2", "y2", "class", "score"]}, "input": {"colour"'
+        in detail
+    )
 
 
 def test_six_columns_of_fractions_are_queries_of_two_classes() -> None:
     queries = np.random.default_rng(1).uniform(0.1, 0.9, (1, 300, 6)).astype(np.float32)
 
     assert recognised(queries).head.name == "rtdetr"
+
+
+def test_rows_without_a_score_are_end_to_end_whatever_their_boxes_are() -> None:
+    values = zeros(1, 100, 6)
+    values[..., :4] = np.random.default_rng(1).uniform(-9, 9, (100, 4))
+
+    assert recognised(values).head.name == "end_to_end"
 
 
 def test_unused_rows_of_minus_one_change_nothing() -> None:
