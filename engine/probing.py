@@ -1,12 +1,13 @@
 """A model is tried before it serves: what it makes of the known picture, and whether pictures of a batch mix."""
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
 from contracts.failures import Failure, FailureCode
-from engine.heads import Head
+from engine.heads import ROWS, Head
 from engine.known_picture import KnownPicture
 from engine.picture import Crop
 from engine.picture_input import ImageInput, input_rule
@@ -79,7 +80,7 @@ def mixes_pictures(runtime: Runtime, rule: InputRule, head: Head) -> str | None:
 
 def _is_mixed(first: Tensor, second: Tensor, first_beside: Tensor, second_beside: Tensor) -> bool:
     """Whether two pictures beside each other give other numbers than each gave alone."""
-    allowed = MIXED_SHARE_MAX * _distance(first, second) + _ROUNDING * float(np.abs(first).mean())
+    allowed = MIXED_SHARE_MAX * _distance(first, second) + _ROUNDING * _distance(first, np.zeros_like(first))
     return max(_distance(first, first_beside), _distance(second, second_beside)) > allowed
 
 
@@ -109,15 +110,16 @@ def _numbers(head: Head, output: Tensor, at: int) -> Tensor | None:
     Each column is sorted: equal boxes may change places, and that mixes nothing.
     """
     match head:
-        case RowsHead(is_flat=True):
+        case RowsHead(is_flat=True) if output.ndim == ROWS:
             mine = head.rows_of(output, at)
         case TensorsHead(is_batched=False):
             return None
         case _:
-            if output.ndim == 0 or at >= len(output):
+            if output.ndim == 0 or at >= len(output) or output.dtype.kind not in "fiub":
                 return None
-            mine = output[at]
-    mine = np.nan_to_num(mine.astype(np.float64), posinf=0, neginf=0).reshape(len(mine) if mine.ndim else 1, -1)
+            mine = np.atleast_2d(output[at])
+    mine = np.nan_to_num(mine.astype(np.float64), posinf=0, neginf=0)
+    mine = mine.reshape(len(mine), math.prod(mine.shape[1:]))
     return -np.sort(-(mine if len(mine) > mine.shape[1] else mine.T), axis=0)
 
 

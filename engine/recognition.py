@@ -57,6 +57,8 @@ MEANINGS: dict[HeadName, str] = {
 
 def recognise(seen: Seen) -> Recognised:
     """The head of a model. Raises `Failure(model_not_a_detector)` with what was seen and what would help."""
+    if not seen.values:
+        raise seen.refused("it has no outputs")
     if seen.side.head is not None:
         found = RECOGNISERS[seen.side.head](seen)
         if found is None:

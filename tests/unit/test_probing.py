@@ -9,6 +9,8 @@ from contracts.failures import Failure
 from engine.known_picture import KnownPicture
 from engine.models import OpenModel, open_model
 from engine.probing import mixes_pictures
+from engine.row_heads import RowsHead
+from engine.row_recognition import FLAT_ORDERS
 from engine.runtimes.onnx import OnnxRuntime
 from tests.families import FAMILIES
 from tests.tiny_models import write_colour_model, write_constant_model, write_script
@@ -64,6 +66,42 @@ def test_a_fixed_batch_is_its_own_limit_and_is_not_tried(tmp_path: Path) -> None
     card = checked(write_colour_model(tmp_path / "model.onnx", batch=4)).card
 
     assert (card.batch_max, card.warnings) == (4, ())
+
+
+class Rows:
+    """A runtime with flat rows: of each picture as many as it is told, whatever the picture shows."""
+
+    engine_type, gathers, metadata = "given", True, {}
+
+    def __init__(self, alone: list[int], together: list[int]) -> None:
+        self._turns = [[alone[0]], [alone[1]], together]
+
+    def infer(self, tensors):
+        counts = self._turns.pop(0)
+        rows = [[at, 1, 2, 30, 40, 0.5, 7] for at, count in enumerate(counts) for _ in range(count)]
+        return (np.array(rows, np.float32).reshape(-1, 7),)
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "is_mixed"),
+    [
+        ([2, 0], [2, 0], False),
+        ([0, 0], [0, 0], False),
+        ([1, 3], [1, 3], False),
+        ([2, 0], [0, 2], True),
+        ([2, 0], [2, 2], True),
+        ([0, 0], [0, 1], True),
+        ([1, 3], [4, 0], True),
+    ],
+)
+def test_flat_rows_belong_to_the_picture_that_has_them(
+    tmp_path: Path, alone: list[int], together: list[int], is_mixed: bool
+) -> None:
+    rule = checked(write_colour_model(tmp_path / "model.onnx")).card.input
+
+    why = mixes_pictures(Rows(alone, together), rule, RowsHead(name="flat", columns=FLAT_ORDERS[0]))  # pyright: ignore[reportArgumentType]
+
+    assert (why is not None) == is_mixed
 
 
 class Counting:

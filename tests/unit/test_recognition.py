@@ -286,6 +286,7 @@ def test_numbers_that_are_not_finite_are_no_evidence() -> None:
         [(1, 1), (1, 300, 4), (1, 300), (1, 300)],
         [(), ()],
         [(0,), (0, 4)],
+        [],
     ],
 )
 def test_a_model_of_nonsense_is_recognised_or_refused_and_never_crashes(
