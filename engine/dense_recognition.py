@@ -5,6 +5,7 @@ import msgspec
 from engine.dense_heads import BOX, MAPS, NANODET_BINS, DenseHead, FastestDetHead, NanoDetHead, YoloxHead
 from engine.evidence import (
     are_shares,
+    can_be_scores,
     finite_rows,
     lie_near_their_cells,
     strides_of,
@@ -42,7 +43,8 @@ def yolov5(seen: Seen) -> Recognised | None:
     thirds, rest = divmod(len(table.rows), YOLOV5_BOXES_PER_CELL)
     is_yolov5 = rest == 0 and strides_of(thirds, seen.size, YOLOV5_STRIDES) is not None
     is_yolov6 = _is_decoded(table.rows, seen) and bool((table.rows[:, BOX] == 1).all())
-    if not (is_yolov5 or is_yolov6 or seen.is_stated):
+    is_told = (is_yolov5 or is_yolov6) and can_be_scores(finite_rows(table.rows[:, BOX:]))
+    if not (is_told or seen.is_stated):
         return None
     return _dense("yolov5", table, seen, has_objectness=seen.stated.objectness is not False)
 
@@ -57,7 +59,8 @@ def yolov8(seen: Seen) -> Recognised | None:
         is_told = is_grid or seen.metadata.get("task") == "detect"
     else:
         is_told = _is_decoded(table.rows, seen) and table.rows.shape[1] - BOX == (seen.names or _COCO)
-    if not (is_told or seen.is_stated):
+    is_of_boxes = seen.metadata.get("task", "detect") == "detect" and can_be_scores(finite_rows(table.rows[:, BOX:]))
+    if not ((is_told and is_of_boxes) or seen.is_stated):
         return None
     return _dense("yolov8", table, seen, has_objectness=bool(seen.stated.objectness))
 

@@ -18,6 +18,8 @@ _SUM_OFF_MAX = 0.02
 _OVER_EDGE_MAX = 0.1
 """How far boxes reach over the edge of the input, as a share of its side."""
 _SURE = 0.5
+_LOGIT_MAX = 60.0
+"""A larger number is the logit of no score that can be told from 0 or 1, in half precision too."""
 _FRACTION_MAX = 2.0
 """Coordinates up to this are fractions of the input: boxes reach over its edge, but not by its whole side."""
 _CELLS_OFF_MAX = 4.0
@@ -34,6 +36,11 @@ def finite_rows(rows: Tensor) -> Tensor:
 def are_shares(numbers: Tensor) -> bool:
     """Whether they may be scores 0..1 (rounding forgiven) rather than what a network leaves before that."""
     return not numbers.size or bool((numbers >= -_ROUNDING).all() and (numbers <= 1 + _ROUNDING).all())
+
+
+def can_be_scores(numbers: Tensor) -> bool:
+    """Whether they are scores or logits; key points in pixels, say, are neither."""
+    return not numbers.size or float(np.abs(numbers).max()) <= _LOGIT_MAX
 
 
 def add_up_to_one(scores: Tensor) -> bool:

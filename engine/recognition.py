@@ -19,6 +19,8 @@ from engine.row_recognition import detr, end_to_end, flat, padded
 from engine.seen import Recognised, Seen
 from engine.side_files import HeadName
 
+UNDECODED = 5
+"""Dimensions of the grids of YOLOv5 and v7 before their boxes are decoded: [N, 3, rows, columns, 5 + C]."""
 RECOGNISERS: dict[HeadName, Callable[[Seen], Recognised | None]] = {
     "padded": padded,
     "detr": detr,
@@ -67,4 +69,14 @@ def recognise(seen: Seen) -> Recognised:
     for recogniser in RECOGNISERS.values():
         if (found := recogniser(seen)) is not None:
             return found
-    raise seen.refused("its outputs are of no known head")
+    raise seen.refused(_why(seen))
+
+
+def _why(seen: Seen) -> str:
+    """What is known of outputs that nobody reads."""
+    task = seen.metadata.get("task", "detect")
+    if task != "detect":
+        return f"its metadata says that it is made for the task {task}, and only boxes are read"
+    if any(output.ndim == UNDECODED for output in seen.values):
+        return "its boxes are not decoded: export it with its grid, so that it gives one tensor [N, A, 5 + C]"
+    return "its outputs are of no known head"

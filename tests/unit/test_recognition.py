@@ -90,6 +90,38 @@ def test_other_shapes_are_no_head(shape: tuple[int, ...]) -> None:
     assert "<model>.json" in detail
 
 
+@pytest.mark.parametrize(
+    ("shapes", "called"),
+    [
+        ([(1, 300, 84)], "a"),  # queries with zeros only: nothing says that these are fractions
+        ([(1, 3597, 112)], "a"),  # one cell less than the grids of a NanoDet
+        ([(1, 2000, 6)], "a"),
+        ([(1, 300, 4), (1, 299, 80)], ["boxes", "scores"]),
+        ([(1, 300, 4), (1, 300, 80), (1, 300, 80)], ["boxes", "scores", "more"]),
+        ([(1, 1), (1, 100, 4), (1, 100)], ["num_dets", "det_boxes", "det_scores"]),
+        ([(1, 100), (1, 100, 4), (1, 100), (1, 100)], ["num_dets", "det_boxes", "det_scores", "det_classes"]),
+        ([(1, 80, 80, 80), (1, 32, 80, 80), (1, 80, 40, 40)], "abc"),  # a NanoDet cut before its outputs are joined
+        ([(1, 3, 80, 80, 85), (1, 3, 40, 40, 85), (1, 3, 20, 20, 85)], "abc"),  # YOLOv5 without its grid
+    ],
+)
+def test_what_is_nearly_a_head_is_refused(shapes: list[tuple[int, ...]], called: Sequence[str]) -> None:
+    detail = refusal(*(zeros(*shape) for shape in shapes), called=called)
+
+    assert all(str(list(shape)) in detail for shape in shapes)
+
+
+def test_key_points_are_not_taken_for_classes() -> None:
+    columns = np.zeros((1, 4 + 1 + 51, 8400), np.float32)
+    columns[0, 5:] = np.random.default_rng(1).uniform(0, 640, (51, 8400))
+
+    assert "no known head" in refusal(columns)
+    assert "task pose" in refusal(columns * 0, metadata={"task": "pose"})
+
+
+def test_a_model_without_its_grid_is_told_to_be_exported_with_it() -> None:
+    assert "export it with its grid" in refusal(zeros(1, 3, 80, 80, 85), zeros(1, 3, 40, 40, 85))
+
+
 def test_metadata_decides_where_the_number_of_boxes_is_unusual() -> None:
     with pytest.raises(Failure):
         recognised(zeros(1, 5, 5000))
