@@ -13,6 +13,8 @@ SCRIPTS = {
     "many_videos": [],
     "upload": [],
     "sse": [],
+    "accuracy": [],
+    "postprocess": [],
 }
 
 

@@ -27,7 +27,7 @@ class Detector:
     def __init__(self, opened: OpenModel) -> None:
         self.model: ModelCard = opened.card
         self._runtime: Runtime | None = opened.runtime
-        self._sight = Sight(opened.runtime, opened.head, opened.card.input, rows_max=opened.card.input.batch)
+        self._sight = Sight(opened.runtime, opened.head, opened.card.input, rows_max=opened.card.batch_max)
         is_batch_fixed = (opened.card.input.batch or 1) > 1  # with one view a call the other rows would be wasted
         self.gathering: Sight | None = self._sight if opened.runtime.gathers or is_batch_fixed else None
         """How views of several pictures are seen in one inference; None: a view a call is best."""
