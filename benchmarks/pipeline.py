@@ -75,8 +75,12 @@ def print_table(taken: dict[str, list[Beside]], *, over: str) -> None:
     """Every contender in a row. over: the contender whose frames per second the last column is in."""
     steps = [step for each in taken.values() for step in each]
     bound_ms = median(each.cpu_ms for step in steps for each in step.yardstick)
-    print(f"\nhonest bound: {CORES / bound_ms * 1e3:.1f} fps if all cores were ours ({bound_ms:.1f} ms of CPU a frame)\n")
-    print(f"| | fps | of the bound's fps | CPU ms a frame | of the bound, by CPU | fps, of {over} |\n|---|---|---|---|---|---|")
+    print(
+        f"\nhonest bound: {CORES / bound_ms * 1e3:.1f} fps if all cores were ours ({bound_ms:.1f} ms of CPU a frame)\n"
+    )
+    print(
+        f"| | fps | of the bound's fps | CPU ms a frame | of the bound, by CPU | fps, of {over} |\n|---|---|---|---|---|---|"
+    )
     beaten = [each.speed for each in taken[over]]
     for name, each in taken.items():
         ratios = [step.speed / other for step, other in zip(each, beaten, strict=True)]
@@ -88,8 +92,21 @@ def print_table(taken: dict[str, list[Beside]], *, over: str) -> None:
 
 def run_command(model: Path, video: Path, config: dict[str, object], *more: str) -> Slice:
     """`detections run` from its first report, which is of the first frame that shows something, to its summary."""
-    command = [sys.executable, "-m", "detections", "run", str(video), "--model", str(model), "--config", json.dumps(config), *more]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "detections",
+        "run",
+        str(video),
+        "--model",
+        str(model),
+        "--config",
+        json.dumps(config),
+        *more,
+    ]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         first = json.loads(process.stdout.readline())
