@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -23,10 +24,15 @@ from engine.batching import Workers
 from engine.detector import Detector
 from engine.growing_file import MediumFile
 from engine.images import read_picture
-from engine.loading import load_detector
 from engine.picture import Picture
 from engine.video_frame import DecodedFrame
 from engine.watching import Seen, watch_video
+
+
+class Load(Protocol):
+    """How the model is loaded; `engine.loading.load_detector` with its file."""
+
+    def __call__(self, *, threads: int) -> Detector: ...
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +58,7 @@ def task_of(file: Path) -> Task:
 
 
 def events_of(
-    task: Task, *, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
+    task: Task, *, load: Load, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
 ) -> Generator[AnyEvent]:
     """Reports and progress in order, then the end; without an end if `stop` was set before.
 
@@ -60,8 +66,8 @@ def events_of(
     picture cannot be read.
     """
     if task.kind is MediumKind.IMAGE:
-        return _image_events(task, model, options, stop)
-    return _video_events(task, model, options, stop, looks)
+        return _image_events(task, load, options, stop)
+    return _video_events(task, load, options, stop, looks)
 
 
 class Remembering:
@@ -79,9 +85,9 @@ class Remembering:
         return detections
 
 
-def _image_events(task: Task, model: Path, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
+def _image_events(task: Task, load: Load, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
     picture = read_picture(task.file)
-    with closing(load_detector(model, threads=_cores())) as detector:  # one picture: all cores for it
+    with closing(load(threads=_cores())) as detector:  # one picture: all cores for it
         try:
             detections = detector.detect(picture, options, stop=stop)
         except Failure as failure:
@@ -94,9 +100,9 @@ def _image_events(task: Task, model: Path, options: DetectionOptions, stop: thre
 
 
 def _video_events(
-    task: Task, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None
+    task: Task, load: Load, options: DetectionOptions, stop: threading.Event, looks: Looks | None
 ) -> Generator[AnyEvent]:
-    with closing(load_detector(model)) as detector:
+    with closing(load(threads=1)) as detector:
         eye = detector if looks is None else Remembering(detector, looks)
         with (
             closing(Workers(eye, count=_cores())) as workers,

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Generator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.formats import ResultFormat, render
 from contracts.media import MediumKind
 from contracts.options import read_options
+from contracts.settings import Provider
 from detections.looks import Looks
 from detections.model_files import DEFAULT_MODEL, find_model
 from detections.progress import Progress
@@ -31,6 +33,7 @@ def register(commands: typer.Typer) -> None:
 
 def run(
     file: Annotated[Path, typer.Argument(help="An image or a video.", show_default=False)],
+    *,
     model: Annotated[str, typer.Option("--model", "-m", help="An ONNX file, or a name in the models folder.")] = (
         DEFAULT_MODEL
     ),
@@ -41,6 +44,12 @@ def run(
     result_format: Annotated[ResultFormat, typer.Option("--format", "-f", help="What stdout gets.")] = (
         ResultFormat.JSONL
     ),
+    provider: Annotated[
+        Provider,
+        typer.Option(
+            help="What runs the model; auto: a GPU if there is one, else the CPU; openvino: the CPU in bfloat16."
+        ),
+    ] = "auto",
     save_video: Annotated[
         Path | None, typer.Option(help="Also write the video with its boxes drawn, MP4.", show_default=False)
     ] = None,
@@ -51,6 +60,7 @@ def run(
     """
     read = read_options(config)
     from detections import in_process  # the engine and its native libraries: not before they are needed
+    from engine.loading import load_detector
 
     task = in_process.task_of(file)
     looks = Looks() if save_video else None
@@ -59,7 +69,8 @@ def run(
     with Progress(file.name) as progress, _stop_on_interrupt() as stop:
         if read.unknown_fields:
             progress.say(f"unknown fields of --config are ignored: {', '.join(read.unknown_fields)}")
-        events = in_process.events_of(task, model=find_model(model), options=read.options, stop=stop, looks=looks)
+        load = partial(load_detector, find_model(model), provider=provider)
+        events = in_process.events_of(task, load=load, options=read.options, stop=stop, looks=looks)
         with closing(events):  # its threads end with it, whatever ends the output
             for text in render(progress.reports_of(events), result_format):
                 progress.write(text)

@@ -21,6 +21,7 @@ HOMES = {
     "av": {"engine/decode.py", "engine/video_frame.py", "engine/encode.py"},
     "cv2": {"engine/images.py", "engine/drawing.py", "detections/street.py"},
     "onnxruntime": {"engine/runtimes/onnx.py"},
+    "openvino": {"engine/runtimes/openvino.py"},
     "PIL": {"engine/images.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
