@@ -5,10 +5,10 @@ the peak memory. `benchmarks.turns` speaks to it. A peer's loop runs in a virtua
 here that is not in the standard library.
 """
 
-import itertools
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +80,7 @@ def script(model: Path, video: Path) -> Iterator[None]:
 
 
 def ultralytics(model: Path, video: Path) -> Iterator[None]:
-    """`predict(stream=True)`; images have the model's own size, so a letterbox that is not square is switched off."""
+    """`predict(stream=True)`, in the model's fixed square."""
     from ultralytics import YOLO  # pyright: ignore[reportMissingImports]
 
     yolo = YOLO(str(model), task="detect")
@@ -89,17 +89,38 @@ def ultralytics(model: Path, video: Path) -> Iterator[None]:
             yield
 
 
-def roboflow(package: Path, video: Path) -> Iterator[None]:
-    """A local model package (see `benchmarks.peers`), frames by OpenCV."""
+def roboflow(model: Path, video: Path) -> Iterator[None]:
+    """The model class of `inference-models` for YOLOv8 on a package made here, frames by OpenCV."""
     import cv2
-    from inference_models import AutoModel  # pyright: ignore[reportMissingImports]
+    from inference_models.models.yolov8 import yolov8_object_detection_onnx  # pyright: ignore[reportMissingImports]
 
-    model = AutoModel.from_pretrained(str(package))
-    for _ in itertools.count():
+    with tempfile.TemporaryDirectory() as folder:
+        _package(Path(folder), model)
+        detector = yolov8_object_detection_onnx.YOLOv8ForObjectDetectionOnnx.from_pretrained(
+            folder, onnx_execution_providers=["CPUExecutionProvider"]
+        )
+    while True:
         capture = cv2.VideoCapture(str(video))
         while (read := capture.read())[0]:
-            model(read[1])
+            detector(read[1])
             yield
+
+
+def _package(folder: Path, model: Path) -> None:
+    side, classes = 640, 80
+    (folder / "weights.onnx").symlink_to(model)
+    (folder / "class_names.txt").write_text("\n".join(f"class_{number}" for number in range(classes)))
+    network_input = {
+        "training_input_size": {"height": side, "width": side},
+        "dynamic_spatial_size_supported": False,
+        "color_mode": "rgb",
+        "resize_mode": "letterbox",
+        "padding_value": 114,
+        "input_channels": 3,
+        "scaling_factor": 255,
+    }
+    config = {"network_input": network_input, "post_processing": {"type": "nms", "fused": False}}
+    (folder / "inference_config.json").write_text(json.dumps(config))
 
 
 LOOPS = {"serial": serial, "engine": engine, "script": script, "ultralytics": ultralytics, "roboflow": roboflow}
