@@ -33,6 +33,9 @@ PICTURES_MAX = 64
 """Half of them calibrate, the others show what was lost; calibration keeps every tensor of every picture."""
 OPSET_MIN = 13
 """Before it there are no scales per channel, and the quantised model does not load."""
+_EIGHT_BIT_OPERATORS = frozenset(
+    ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
+)
 _ERRORS_ONLY = 3
 
 
@@ -77,11 +80,12 @@ def _write(model: Path, target: Path, reference: Detector, pictures: Iterable[Pi
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     prepared = target.with_suffix(".prepared")
     try:
-        onnx.save(_of_opset(onnx.load(model)), prepared)
-        quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
+        onnx.save(_of_opset(_in_float(onnx.load(model))), prepared)
         with _quiet():
+            quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
+            graph = _named(onnx.load(prepared))
             quantization.quantize_static(
-                prepared,
+                graph,
                 target,
                 cast("CalibrationDataReader", _Calibration(reference, pictures)),
                 quant_format=quantization.QuantFormat.QDQ,
@@ -89,7 +93,7 @@ def _write(model: Path, target: Path, reference: Detector, pictures: Iterable[Pi
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 calibrate_method=quantization.CalibrationMethod.Percentile,
-                nodes_to_exclude=_head(onnx.load(prepared)),
+                nodes_to_exclude=_head(graph),
             )
     except Failure:
         raise
@@ -99,11 +103,26 @@ def _write(model: Path, target: Path, reference: Detector, pictures: Iterable[Pi
         prepared.unlink(missing_ok=True)
 
 
+def _in_float(model: "ModelProto") -> "ModelProto":
+    """The same model. Raises `Failure(model_corrupt)` if it is quantised already: onnxruntime's quantiser never ends then."""
+    found = sorted({node.op_type for node in model.graph.node} & _EIGHT_BIT_OPERATORS)
+    if found:
+        raise Failure(FailureCode.MODEL_CORRUPT, f"it is quantised already: {', '.join(found)}")
+    return model
+
+
 def _of_opset(model: "ModelProto") -> "ModelProto":
     from onnx import version_converter
 
     stated = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=0)
     return model if stated >= OPSET_MIN else version_converter.convert_version(model, OPSET_MIN)
+
+
+def _named(model: "ModelProto") -> "ModelProto":
+    """Every node with a name of its own: by these the quantiser is told what to leave alone."""
+    for at, node in enumerate(model.graph.node):
+        node.name = f"{at} {node.name}"
+    return model
 
 
 def _head(model: "ModelProto") -> list[str]:
