@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Generator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +20,8 @@ from detections.model_files import DEFAULT_MODEL, find_model
 from detections.progress import Progress
 
 if TYPE_CHECKING:
-    from detections.in_process import Task
+    from detections.in_process import Load, Task
+    from engine.detector import Detector
 
 EXIT_INTERRUPTED = 130
 
@@ -60,7 +60,6 @@ def run(
     """
     read = read_options(config)
     from detections import in_process  # the engine and its native libraries: not before they are needed
-    from engine.loading import load_detector
 
     task = in_process.task_of(file)
     looks = Looks() if save_video else None
@@ -69,7 +68,7 @@ def run(
     with Progress(file.name) as progress, _stop_on_interrupt() as stop:
         if read.unknown_fields:
             progress.say(f"unknown fields of --config are ignored: {', '.join(read.unknown_fields)}")
-        load = partial(load_detector, find_model(model), provider=provider)
+        load = _loader(find_model(model), provider, progress)
         events = in_process.events_of(task, load=load, options=read.options, stop=stop, looks=looks)
         with closing(events):  # its threads end with it, whatever ends the output
             for text in render(progress.reports_of(events), result_format):
@@ -81,6 +80,19 @@ def run(
         raise typer.Exit(EXIT_INTERRUPTED)
     if progress.failure is not None:
         raise Failure(progress.failure.code, progress.failure.detail)
+
+
+def _loader(path: Path, provider: Provider, progress: Progress) -> "Load":
+    """Loads the model and says what is odd about it: a GPU that was asked for and is not there, for one."""
+    from engine.loading import load_detector
+
+    def load(*, threads: int) -> "Detector":
+        detector = load_detector(path, threads=threads, provider=provider)
+        for warning in detector.model.warnings:
+            progress.say(f"warning: {warning}")
+        return detector
+
+    return load
 
 
 def _check_target(target: Path, task: "Task") -> None:
