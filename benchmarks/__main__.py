@@ -8,6 +8,7 @@ SCRIPTS = {
     "first_detection": [],
     "memory": [],
     "pipeline": ["--model", "models/aerial-vehicle.onnx"],
+    "preprocess": [],
     "sync_image": [],
     "tiles": [],
     "many_videos": [],

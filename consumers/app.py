@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -30,6 +31,7 @@ from contracts import topology, wire
 from contracts.events import ConsumerSeen
 from contracts.failures import Failure
 from contracts.storage import Layout
+from engine.loading import load_detector
 
 if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
@@ -61,7 +63,10 @@ class ConsumerApp:
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         self.room = EngineRoom(
-            find_model=lambda: find_model(settings), workers_count=settings.workers, announce=self._news.set
+            find_model=lambda: find_model(settings),
+            workers_count=settings.workers,
+            load=partial(load_detector, provider=settings.provider),
+            announce=self._news.set,
         )
         layout = Layout(settings.storage)
         desk = Desk(

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contracts.settings import read_settings
+from contracts.settings import Provider, read_settings
 
 PREFIX = "CONSUMER_"
 SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir"))
@@ -31,6 +31,9 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[
         str | None, Meta(description="model file, or its name in the models folder; default: the active or shipped one")
     ] = None
+    provider: Annotated[
+        Provider, Meta(description="what runs models; auto: a GPU if there is one; openvino: a CPU in bfloat16")
+    ] = "auto"
     workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
         default_factory=_cores
     )

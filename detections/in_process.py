@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -23,12 +24,17 @@ from engine.batching import Workers
 from engine.detector import Detector
 from engine.growing_file import MediumFile
 from engine.images import read_picture
-from engine.loading import load_detector
-from engine.models import OpenModel, open_model
+from engine.models import OpenModel
 from engine.picture import Picture
 from engine.tiling import TileBoxes
 from engine.video_frame import DecodedFrame
 from engine.watching import Seen, watch_video
+
+
+class Load(Protocol):
+    """How the model is opened; `engine.models.open_model` with its file."""
+
+    def __call__(self, *, threads: int) -> OpenModel: ...
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +60,7 @@ def task_of(file: Path) -> Task:
 
 
 def events_of(
-    task: Task, *, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
+    task: Task, *, load: Load, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
 ) -> Generator[AnyEvent]:
     """Reports and progress in order, then the end; without an end if `stop` was set before.
 
@@ -62,8 +68,8 @@ def events_of(
     picture cannot be read.
     """
     if task.kind is MediumKind.IMAGE:
-        return _image_events(task, model, options, stop)
-    return _video_events(task, model, options, stop, looks)
+        return _image_events(task, load, options, stop)
+    return _video_events(task, load, options, stop, looks)
 
 
 class Remembering(Detector):
@@ -81,9 +87,9 @@ class Remembering(Detector):
         return detections
 
 
-def _image_events(task: Task, model: Path, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
+def _image_events(task: Task, load: Load, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
     picture = read_picture(task.file)
-    with closing(load_detector(model, threads=_cores())) as detector:  # one picture: all cores for it
+    with closing(Detector(load(threads=_cores()))) as detector:  # one picture: all cores for it
         try:
             detections = detector.detect(picture, options, stop=stop)
         except Failure as failure:
@@ -96,9 +102,9 @@ def _image_events(task: Task, model: Path, options: DetectionOptions, stop: thre
 
 
 def _video_events(
-    task: Task, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None
+    task: Task, load: Load, options: DetectionOptions, stop: threading.Event, looks: Looks | None
 ) -> Generator[AnyEvent]:
-    opened = open_model(model)
+    opened = load(threads=1)
     detector = Detector(opened) if looks is None else Remembering(opened, looks)
     with (
         closing(Workers(detector, count=_cores())) as workers,

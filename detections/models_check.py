@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detections import models_quantise
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ _SEEN_SHOWN_MAX = 5
 def register(commands: typer.Typer) -> None:
     """Add `models` and what is below it."""
     models = typer.Typer(help="What the engine can load.", no_args_is_help=True)
-    models.callback()(lambda: None)  # keeps `check` a command of its own while it is the only one
     models.command("check")(check)
+    models.command("quantise")(models_quantise.quantise)
     commands.add_typer(models, name="models")
 
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from contracts.failures import Failure, FailureCode
+from contracts.settings import Provider
 from engine.coco import COCO_NAMES
 from engine.heads import Head
 from engine.opening import is_script, open_runtime
@@ -83,13 +84,16 @@ def describe(path: Path) -> ModelCard:
     return opened.card
 
 
-def open_model(path: Path, *, threads: int = 1, checks_batch: bool | None = None) -> OpenModel:
+def open_model(
+    path: Path, *, threads: int = 1, provider: Provider = "auto", checks_batch: bool | None = None
+) -> OpenModel:
     """The model in an `.onnx` file, or the script in a `.json` file, after it was tried on one known picture.
 
     checks_batch: whether it is also shown two pictures at once and alone; None: where its runtime gathers pictures,
     since elsewhere none is ever shown two.
     Raises `Failure`: `model_missing`; `model_corrupt` (unreadable, another checksum than its side file's, does not run,
-    a side file that is wrong); `model_not_a_detector` naming the shapes seen.
+    a side file that is wrong); `model_not_a_detector` naming the shapes seen; `engine_unavailable` for a provider that is
+    not installed.
     """
     if not path.is_file():
         raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name}")
@@ -97,7 +101,7 @@ def open_model(path: Path, *, threads: int = 1, checks_batch: bool | None = None
     digest = _sha256(path)
     if side.sha256 not in (None, digest):
         raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, its side file states {side.sha256}")
-    runtime = open_runtime(path, threads=threads)
+    runtime = open_runtime(path, threads=threads, provider=provider)
     try:
         card, head = _described(path, runtime, side)
         card = msgspec.structs.replace(card, sha256=digest)

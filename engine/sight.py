@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.heads import AnyHead, InputSize, Shown
+from engine.heads import Head, InputSize, Shown
 from engine.postprocess import Boxes
 from engine.preprocess import InputRule, Preprocessor, View
 from engine.runtime import Runtime, Tensor
@@ -13,7 +13,7 @@ from engine.runtime import Runtime, Tensor
 class Sight:
     """What a model sees. Thread-safe."""
 
-    def __init__(self, runtime: Runtime, head: AnyHead, rule: InputRule, *, rows_max: int | None) -> None:
+    def __init__(self, runtime: Runtime, head: Head, rule: InputRule, *, rows_max: int | None) -> None:
         """rows_max: views of one inference; None: any number."""
         self.rows_max = rows_max
         self._runtime = runtime

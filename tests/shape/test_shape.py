@@ -20,7 +20,8 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "mana
 HOMES = {
     "av": {"engine/decode.py", "engine/video_frame.py", "engine/encode.py"},
     "cv2": {"engine/images.py", "engine/drawing.py", "detections/street.py"},
-    "onnxruntime": {"engine/runtimes/onnx.py"},
+    "onnxruntime": {"engine/runtimes/onnx.py", "engine/quantising.py"},
+    "openvino": {"engine/runtimes/openvino.py"},
     "PIL": {"engine/images.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
