@@ -54,6 +54,12 @@ def seen(futures: list[Detections]) -> list[list[Detection]]:
     return [future.result(WAIT_S) for future in futures]
 
 
+def written(workers: Workers) -> int:
+    """Full batches that could start."""
+    with workers._lock:
+        return sum(batch.is_full and not batch.unwritten for batch in workers._batches._open)
+
+
 def occupy(workers: Workers, runtime: GatheringRuntime) -> list[Detections]:
     """Let the runtime be busy with as many inferences as it may; what comes now gathers."""
     busy: list[Detections] = []
@@ -68,6 +74,7 @@ def test_frames_of_several_streams_are_one_inference(runtime: GatheringRuntime) 
     busy = occupy(workers, runtime)
     pictures = [plain(red) for red in (10, 60, 110, 160)]
     futures = [workers.submit(picture, OPTIONS, stream=f"video{at}") for at, picture in enumerate(pictures)]
+    wait_until(lambda: written(workers) == 1)
     runtime.let_through(1000)
 
     found = seen(futures)
@@ -195,11 +202,11 @@ def test_an_image_is_in_the_next_batch_though_full_ones_wait(runtime: GatheringR
     workers = Workers(gathering_detector(runtime), count=4, batch_max=2)
     busy = occupy(workers, runtime)
     frames = [workers.submit(plain(5), OPTIONS, stream=str(number)) for number in range(6)]
-    wait_until(lambda: len(workers._batches._open) == BATCHES_MAX - INFERENCES_MAX)
+    wait_until(lambda: written(workers) == BATCHES_MAX - INFERENCES_MAX)
     image = in_thread(lambda: workers.detect_image(plain(9), OPTIONS))
-    wait_until(lambda: len(workers._batches._open) > BATCHES_MAX - INFERENCES_MAX and not workers._turns._images)
+    wait_until(lambda: written(workers) > BATCHES_MAX - INFERENCES_MAX)
     runtime.let_through(1)  # one that is running ends
-    wait_until(lambda: len(runtime.batches) > INFERENCES_MAX)
+    wait_until(lambda: len(runtime.reds) > INFERENCES_MAX)
     assert 9 in runtime.reds[INFERENCES_MAX]
     runtime.let_through(1000)
     image.join(WAIT_S)
