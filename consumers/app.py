@@ -24,6 +24,7 @@ from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.engine_room import EngineRoom
 from consumers.follower import Follower
 from consumers.leases import Leases
+from consumers.log import log_as_json
 from consumers.model_store import store_of
 from consumers.outgoing import RabbitSender, Undelivered, presence_message
 from consumers.roots import roots_of
@@ -260,34 +261,6 @@ def run(settings: ConsumerSettings) -> None:
         except aiormq.exceptions.AMQPError as error:
             logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
             sys.exit(1)
-
-
-def log_as_json(level: str) -> None:
-    """One JSON object per line on stdout, of ours and of the libraries."""
-    shared = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library, quietest in (("aiormq", logging.ERROR), ("aio_pika", logging.WARNING)):
-        logging.getLogger(library).setLevel(quietest)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
 
 
 def _url(url: str, *, name: str) -> str:

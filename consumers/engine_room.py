@@ -1,9 +1,9 @@
 """The engine's life: loaded by the first command that needs it, swapped for another model, watched by everybody."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -48,7 +48,10 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-Behind = Callable[["EngineRoom", Path], Awaitable[None]]
+BEHIND_STOP_S = 10.0
+"""Then another model takes its place all the same."""
+
+Behind = Callable[["EngineRoom", Path], Coroutine[Any, Any, None]]
 """What goes on behind a model that serves, given its file; cancelled before another one takes its place.
 
 That is where a faster engine is built: it tells its steps (`EngineRoom.step`) and puts its detector in place (`use`).
@@ -123,11 +126,14 @@ class EngineRoom:
         """Tell what happens to the engine. Raises `IllegalStepError`."""
         self._board.step(step, reason)
 
-    def use(self, detector: Detector) -> None:
-        """Put a detector in the place of the one that serves; nothing that is in flight fails."""
+    async def use(self, detector: Detector) -> None:
+        """Put a detector in the place of the one that serves; nothing that is in flight fails.
+
+        Raises `Failure(engine_unavailable)` if none serves any more.
+        """
         if self.ready is None:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "no model serves")
-        self.ready.use(detector)
+        await asyncio.to_thread(self.ready.use, detector)
         self.model = detector.model
 
     def close(self) -> None:
@@ -168,10 +174,8 @@ class EngineRoom:
         except Failure as failure:
             self._board.step(Step.SWAP_FAILED, f"{_name(active)} does not serve: {failure}")
             raise
-        if self._running_behind is not None:
-            self._running_behind.cancel()
-            await asyncio.wait((self._running_behind,))
-        workers.use(loaded.detector)
+        await self._stop_behind()
+        await asyncio.to_thread(workers.use, loaded.detector)
         self._serve(loaded, Step.SWAPPED_WITH_WARNING if loaded.warnings else Step.SWAPPED)
 
     async def _loaded_or_the_one_before(self, active: ActiveModel | None) -> Loaded:
@@ -204,7 +208,13 @@ class EngineRoom:
         self.model = loaded.detector.model
         self._board.step(step, "; ".join(loaded.warnings) or None)
         if self._behind is not None:
-            self._running_behind = asyncio.ensure_future(self._behind(self, loaded.path))
+            self._running_behind = asyncio.create_task(self._behind(self, loaded.path))
+            self._running_behind.add_done_callback(_ended)
+
+    async def _stop_behind(self) -> None:
+        if self._running_behind is not None:
+            self._running_behind.cancel()
+            await asyncio.wait((self._running_behind,), timeout=BEHIND_STOP_S)
 
     def _conclude(self, active: ActiveModel | None, failure: Failure | None) -> None:
         revision = active.revision if active else None
@@ -215,6 +225,11 @@ class EngineRoom:
         model = self.model.name if self.model else None
         logger.info("engine", status=state.status.api_name, model=model, reason=state.reason)
         self._announce()
+
+
+def _ended(behind: "asyncio.Task[None]") -> None:
+    if not behind.cancelled() and (error := behind.exception()) is not None:
+        logger.error("ended behind the engine", error=repr(error))
 
 
 def _name(active: ActiveModel | None) -> str:

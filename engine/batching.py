@@ -108,10 +108,6 @@ class Workers:
         except CancelledError as error:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "the engine was closed") from error
 
-    def use(self, detector: Detects) -> None:
-        """Show every further picture to this detector; what is being looked at ends on the one before."""
-        self._detector = detector
-
     def forget(self, stream: str) -> None:
         """Drop what waits of a stream and let go whoever waits to submit to it; what is being looked at goes on."""
         with self._lock:
