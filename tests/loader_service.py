@@ -6,8 +6,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +90,7 @@ async def answer(fault: str, content: bytes) -> Response[Any] | Stream:
         case "truncated":
             return Response(content[:-1], media_type=octets, headers={"content-length": str(len(content))})
         case "too_large":
-            return Stream(for_ever(), media_type=octets)
+            return Stream(far_too_much(), media_type=octets)
         case "other_content":
             return Response(content + b"\n", media_type=octets)
         case "redirect":
@@ -105,8 +104,8 @@ async def drops(content: bytes) -> AsyncIterator[bytes]:
         await asyncio.sleep(0.2)
 
 
-async def for_ever() -> AsyncIterator[bytes]:
-    while True:
+async def far_too_much() -> AsyncIterator[bytes]:
+    for _ in range(1000):
         yield bytes(1 << 16)
 
 
@@ -142,17 +141,6 @@ class LoaderService:
             return httpx.get(f"{self.url}/health").is_success
         except httpx.TransportError:
             return False
-
-
-@contextmanager
-def loader_service(folder: Path) -> Iterator[LoaderService]:
-    """A Loader that runs."""
-    service = LoaderService(folder)
-    service.start()
-    try:
-        yield service
-    finally:
-        service.stop()
 
 
 if __name__ == "__main__":
