@@ -42,7 +42,8 @@ def use(
     from detections.local import amqp_url_of
 
     settings = from_environment({**os.environ, "STORAGE_DIR": str(storage)})
-    path, store = find_model(file), store_of(settings)
+    inside, store = settings.models / file, store_of(settings)
+    path = inside if inside.is_file() and not Path(file).is_file() else find_model(file)
 
     async def choose() -> "ActiveModel":
         active = await asyncio.to_thread(store.put, path)
