@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from detections import Client
 from detections.cli import build
-from detections.local import LocalStack
+from detections.local import LocalStack, amqp_url_of
 from detections.rabbitmq import PrivateRabbit, free_port
 from tests.conftest import REPOSITORY
 from tests.e2e.conftest import write_scripted_model
@@ -202,6 +202,23 @@ def test_without_a_broker_nothing_is_chosen(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "broker_unavailable" in done.stderr
     assert not (tmp_path / "models").exists()
+
+
+def test_a_stack_that_is_started_with_a_model_serves_that_and_says_where_its_broker_is(
+    tmp_path: Path, rabbit: PrivateRabbit
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "active.json").write_text('{"file": "chosen-earlier.onnx"}')
+    environ = {"AMQP_URL": rabbit.url}
+    stack = LocalStack(tmp_path, model=write_scripted_model(tmp_path), consumers=0, environ=environ)
+    stack.start()
+    try:
+        assert not (models / "active.json").exists()
+        assert amqp_url_of(tmp_path) == rabbit.url
+    finally:
+        stack.kill()
+    assert amqp_url_of(tmp_path) is None
 
 
 def statuses(system: LocalStack) -> set[str]:
