@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -64,8 +64,10 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    return Stage(tmp_path)
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    made.room.close()
 
 
 # The first load
@@ -84,7 +86,6 @@ async def test_all_who_wait_share_one_load(stage: Stage) -> None:
     assert stage.statuses == [EngineStatus.DOWNLOADING, EngineStatus.ENABLED]
     assert stage.room.model is not None
     assert (stage.room.model.engine_type, stage.serving) == ("scripted", "default")
-    stage.room.close()
 
 
 async def test_one_who_stops_waiting_does_not_take_the_load_from_the_others(stage: Stage) -> None:
@@ -98,7 +99,6 @@ async def test_one_who_stops_waiting_does_not_take_the_load_from_the_others(stag
 
     assert await patient is stage.room.ready
     assert len(stage.loader.loads) == 1
-    stage.room.close()
 
 
 async def test_after_a_failure_the_next_one_tries_again(stage: Stage) -> None:
@@ -116,7 +116,6 @@ async def test_after_a_failure_the_next_one_tries_again(stage: Stage) -> None:
         EngineStatus.DOWNLOADING,
         EngineStatus.ENABLED,
     ]
-    stage.room.close()
 
 
 async def test_a_fault_that_nobody_named_is_an_engine_that_is_not_available(tmp_path: Path) -> None:
@@ -146,7 +145,6 @@ async def test_a_copy_that_serves_for_an_absent_loader_is_a_warning_until_the_lo
 
     assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ENABLED, None)
     assert len(stage.loader.loads) == 2
-    stage.room.close()
 
 
 async def test_the_first_load_serves_what_was_chosen(stage: Stage) -> None:
@@ -154,7 +152,6 @@ async def test_the_first_load_serves_what_was_chosen(stage: Stage) -> None:
     await stage.room.workers()
 
     assert stage.serving == "other"
-    stage.room.close()
 
 
 async def test_a_start_whose_choice_fails_serves_what_served_before(stage: Stage) -> None:
@@ -167,7 +164,6 @@ async def test_a_start_whose_choice_fails_serves_what_served_before(stage: Stage
     assert stage.room.state.reason == f"bad.json does not serve: {CORRUPT}"
     assert stage.room.outcome is not None
     assert (stage.room.outcome.revision, stage.room.outcome.failure) == ("r2", CORRUPT.record())
-    stage.room.close()
 
 
 # Another model
@@ -185,7 +181,6 @@ async def test_a_change_swaps_the_detector_of_the_same_workers(stage: Stage) -> 
     assert stage.room.outcome is not None
     assert (stage.room.outcome.revision, stage.room.outcome.failure) == ("r7", None)
     assert EngineStatus.DOWNLOADING not in stage.statuses[2:], "it serves all the while"
-    stage.room.close()
 
 
 @pytest.mark.parametrize(("failure", "is_settled"), [(CORRUPT, True), (AWAY, False)])
@@ -207,7 +202,6 @@ async def test_a_change_that_fails_leaves_what_serves_and_says_why(
     )
     assert await stage.room.change(stage.models.add("good.json"))
     assert (stage.serving, stage.room.state.status) == ("good", EngineStatus.ENABLED)
-    stage.room.close()
 
 
 async def test_a_change_before_the_first_command_loads(stage: Stage) -> None:
@@ -215,7 +209,6 @@ async def test_a_change_before_the_first_command_loads(stage: Stage) -> None:
     assert stage.serving == "other"
     assert await stage.room.workers() is stage.room.ready
     assert stage.loader.loads == ["other.json"]
-    stage.room.close()
 
 
 async def test_a_change_that_fails_where_nothing_serves_is_an_error_and_the_next_command_tries_again(
@@ -230,7 +223,6 @@ async def test_a_change_that_fails_where_nothing_serves_is_an_error_and_the_next
     await stage.room.workers()
 
     assert stage.serving == "bad"
-    stage.room.close()
 
 
 async def test_what_serves_already_is_not_loaded_again(stage: Stage) -> None:
@@ -239,7 +231,6 @@ async def test_what_serves_already_is_not_loaded_again(stage: Stage) -> None:
 
     assert await stage.room.change(other)
     assert stage.loader.loads == ["other.json"]
-    stage.room.close()
 
 
 async def test_a_change_and_the_first_command_together_load_one_after_the_other(stage: Stage) -> None:
@@ -247,7 +238,6 @@ async def test_a_change_and_the_first_command_together_load_one_after_the_other(
     await asyncio.gather(stage.room.change(other), stage.room.workers())
 
     assert stage.serving == "other"
-    stage.room.close()
 
 
 async def test_a_lost_engine_is_replaced_by_a_change(stage: Stage) -> None:
@@ -256,7 +246,6 @@ async def test_a_lost_engine_is_replaced_by_a_change(stage: Stage) -> None:
     await stage.room.change(stage.models.add("other.json"))
 
     assert stage.room.state.status is EngineStatus.ENABLED
-    stage.room.close()
 
 
 async def test_an_unreadable_choice_is_the_error_of_a_first_load(stage: Stage) -> None:
@@ -287,7 +276,6 @@ async def test_going_back_to_what_serves_ends_the_warning_of_a_choice_that_faile
 
     assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ENABLED, None)
     assert stage.loader.loads == ["good.json"]
-    stage.room.close()
 
 
 # Behind it
@@ -302,7 +290,6 @@ async def test_what_goes_on_behind_a_model_ends_before_another_takes_its_place(s
 
     assert stage.behind == ["began default", "ended default while default serves", "began other"]
     assert stage.room.state.status is EngineStatus.ENABLED
-    stage.room.close()
 
 
 async def test_a_model_that_fails_does_not_end_what_goes_on_behind_the_one_that_serves(stage: Stage) -> None:
@@ -312,7 +299,6 @@ async def test_a_model_that_fails_does_not_end_what_goes_on_behind_the_one_that_
     await stage.room.change(ActiveModel(file="bad.json"))
 
     assert stage.behind == ["began default"]
-    stage.room.close()
 
 
 async def test_a_faster_detector_takes_the_place_of_the_one_that_serves(stage: Stage) -> None:
