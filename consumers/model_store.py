@@ -109,10 +109,12 @@ class ModelStore:
         """From now on every consumer that looks serves this one."""
         replace_record(self._folder / ACTIVE, active)
 
-    def files_of(self, active: ActiveModel) -> list[Path]:
-        """The model and what lies beside it."""
-        path = self._folder / active.file
-        return [*(path.with_name(name) for name in active.beside), path]
+    async def share(self, active: ActiveModel) -> None:
+        """Send what was put here to the Loader, if there is one: consumers with a folder of their own get it there."""
+        if self.loader is not None:
+            path = self._folder / active.file
+            for file in (*(path.with_name(name) for name in active.beside), path):
+                await self.loader.upload(file)
 
     def close(self) -> None:
         """End a trial that runs."""

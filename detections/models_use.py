@@ -11,7 +11,6 @@ from detections.choosing import LISTEN_S, WAIT_S, Answer
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
-    from consumers.model_store import ModelStore
     from contracts.events import ActiveModel
 
 EXIT_FAILED = 1
@@ -47,7 +46,7 @@ def use(
 
     async def choose() -> "ActiveModel":
         active = await asyncio.to_thread(store.put, path)
-        await _upload(store, active)
+        await store.share(active)
         store.activate(active)
         return active
 
@@ -58,14 +57,6 @@ def use(
         typer.echo("no consumer is there; those that start will use it")
     if not all(answer.is_serving for answer in answers):
         raise typer.Exit(EXIT_FAILED)
-
-
-async def _upload(store: "ModelStore", active: "ActiveModel") -> None:
-    """Where there is a Loader, consumers with a folder of their own get the files from it."""
-    loader = store.loader
-    if loader is not None:
-        for path in store.files_of(active):
-            await loader.upload(path)
 
 
 def _say(answer: Answer) -> None:

@@ -158,8 +158,8 @@ async def test_a_choice_that_lies_elsewhere_comes_from_the_loader(service: Loade
     there = store_of(service, tmp_path / "there")
     (tmp_path / "classes.json").write_text('[{"Id": 0, "Name": "Scarlet"}]')
     active = there.put(write_script(tmp_path / "colours.json", tolerance=7))
-    for path in there.files_of(active):
-        await loader_of(service, tmp_path).upload(path)
+    await there.share(active)
+    assert service.asked()[-2:] == ["upload models/classes.json", "upload models/colours.json"]
     here = store_of(service, tmp_path / "here")
     found = await here.find(active)
 
@@ -176,8 +176,7 @@ async def test_a_choice_whose_side_files_were_replaced_at_the_loader_is_refused(
     there = store_of(service, tmp_path / "there")
     (tmp_path / "classes.json").write_text('[{"Id": 0, "Name": "Scarlet"}]')
     active = there.put(write_script(tmp_path / "colours.json", tolerance=7))
-    for path in there.files_of(active):
-        await loader_of(service, tmp_path).upload(path)
+    await there.share(active)
     (service.folder / "classes.json").write_text('[{"Id": 0, "Name": "Somebody else\'s"}]')
 
     with pytest.raises(Failure, match="other side files"):

@@ -108,7 +108,6 @@ async def test_a_model_is_put_into_a_folder_of_its_own_with_what_belongs_to_it(t
     assert path.read_bytes() == script.read_bytes()
     assert {entry.name for entry in path.parent.iterdir()} == {"colours.json", "classes.json"}
     assert active.beside == ("classes.json",)
-    assert [entry.name for entry in store.files_of(active)] == ["classes.json", "colours.json"]
     assert store.active() is None, "it is not chosen yet"
 
 
