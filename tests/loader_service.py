@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY
 from tests.processes import wait_until
 
 FAULTS = ("none", "500", "slow", "drip", "garbage", "truncated", "too_large", "other_content", "redirect")
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 class Asked(msgspec.Struct):

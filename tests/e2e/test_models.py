@@ -30,7 +30,7 @@ from tests.processes import wait_until
 
 pytestmark = pytest.mark.e2e
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 SCARLET = [{"class": 7, "name": "scarlet", "rgb": list(RED), "confidence": 0.95}]
 FRAMES = 250
 CHUNK_BYTES = 2_000
