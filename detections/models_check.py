@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detections import models_quantise
+from detections import models_quantise, models_use
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ _SEEN_SHOWN_MAX = 5
 
 def register(commands: typer.Typer) -> None:
     """Add `models` and what is below it."""
-    models = typer.Typer(help="What the engine can load.", no_args_is_help=True)
+    models = typer.Typer(help="What the engine can load, and what it serves.", no_args_is_help=True)
     models.command("check")(check)
+    models.command("use")(models_use.use)
     models.command("quantise")(models_quantise.quantise)
     commands.add_typer(models, name="models")
 

@@ -116,6 +116,8 @@ def open_model(
 def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard, Head]:
     image = image_input(runtime.inputs, runtime.outputs, side)
     tried = probe(runtime, image, side.input)
+    if not _are_finite(tried.outputs):
+        raise Failure(FailureCode.MODEL_CORRUPT, "its outputs are not finite")
     names = _metadata_names(runtime.metadata.get("names", ""))
     stated_names = dict(enumerate(side.classes)) if isinstance(side.classes, list) else names
     seen = Seen(
@@ -132,7 +134,6 @@ def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard,
     rule, listed = input_rule(image, found.usual, side.input), read_classes(path)
     warnings = [
         listed.warning,
-        None if _are_finite(tried.outputs) else "some of its numbers are not finite: it may see nothing",
         None if image.is_size_stated else f"free sides and no size in a side file: {image.size.width} px is used",
         *(f"{missing} is not available" for missing in getattr(runtime, "missing_providers", ())),
     ]

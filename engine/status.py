@@ -43,6 +43,11 @@ TRANSITIONS: Mapping[tuple[EngineStatus, Step], EngineStatus] = {
     (EngineStatus.CONVERTING, Step.CONVERSION_FAILED): EngineStatus.WARNING,
     (EngineStatus.UPLOADING, Step.UPLOADED): EngineStatus.ENABLED,
     (EngineStatus.UPLOADING, Step.UPLOAD_FAILED): EngineStatus.WARNING,
+    # Another model is loaded beside the one that serves and takes its place, or leaves it.
+    **{(status, Step.LOADED): EngineStatus.ENABLED for status in (*_SERVING, EngineStatus.ERROR)},
+    **{(status, Step.LOADED_WITH_WARNING): EngineStatus.WARNING for status in (*_SERVING, EngineStatus.ERROR)},
+    **{(status, Step.LOAD_FAILED): EngineStatus.WARNING for status in _SERVING},
+    (EngineStatus.ERROR, Step.LOAD_FAILED): EngineStatus.ERROR,
     # What serves can get worse, better, or be gone.
     (EngineStatus.WARNING, Step.RECOVERED): EngineStatus.ENABLED,
     (EngineStatus.ERROR, Step.RECOVERED): EngineStatus.ENABLED,
