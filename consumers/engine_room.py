@@ -13,6 +13,7 @@ from engine.batching import Workers
 from engine.detector import Detector
 from engine.loading import load_detector
 from engine.models import ModelCard
+from engine.sources import ModelSource, is_address, remote_model
 from engine.status import EngineState, StatusBoard, Step
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "aerial-vehicle.onnx"
@@ -32,9 +33,9 @@ class EngineRoom:
     def __init__(
         self,
         *,
-        find_model: Callable[[], Path],
+        find_model: Callable[[], ModelSource],
         workers_count: int,
-        load: Callable[[Path], Detector] = load_detector,
+        load: Callable[[ModelSource], Detector] = load_detector,
         announce: Callable[[], None] = lambda: None,
     ) -> None:
         self._find_model = find_model
@@ -100,8 +101,8 @@ class EngineRoom:
         self._announce()
 
 
-def find_model(settings: ConsumerSettings) -> Path:
-    """The model file to load: the setting, else what `active.json` names, else the shipped one."""
+def find_model(settings: ConsumerSettings) -> ModelSource:
+    """The model to load: the setting, else what `active.json` names, else the shipped one."""
     if settings.model is not None:
         return _named(settings.model, settings.models)
     active = settings.models / "active.json"
@@ -113,7 +114,9 @@ def find_model(settings: ConsumerSettings) -> Path:
         raise Failure(FailureCode.MODEL_MISSING, f"{active.name} is unreadable: {error}") from error
 
 
-def _named(name: str, folder: Path) -> Path:
+def _named(name: str, folder: Path) -> ModelSource:
+    if is_address(name):
+        return remote_model(name, folders=[folder, SHIPPED_MODEL.parent])
     path = Path(name)
     if path.is_absolute() or path.exists():
         return path

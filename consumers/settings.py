@@ -29,7 +29,10 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     videos_dir: Annotated[str | None, Meta(description="media root `videos`; unset: refused")] = None
     images_dir: Annotated[str | None, Meta(description="media root `images`; unset: refused")] = None
     model: Annotated[
-        str | None, Meta(description="model file, or its name in the models folder; default: the active or shipped one")
+        str | None,
+        Meta(
+            description="model file, a name in the models folder, or triton+grpc://host:port/model; default: active or shipped"
+        ),
     ] = None
     workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
         default_factory=_cores

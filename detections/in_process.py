@@ -24,6 +24,7 @@ from engine.growing_file import MediumFile
 from engine.images import read_picture
 from engine.loading import load_detector
 from engine.picture import Picture
+from engine.sources import ModelSource
 from engine.video_frame import DecodedFrame
 from engine.watching import Seen, watch_video
 
@@ -53,7 +54,7 @@ def task_of(file: Path) -> Task:
 
 
 def events_of(
-    task: Task, *, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
+    task: Task, *, model: ModelSource, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
 ) -> Generator[AnyEvent]:
     """Reports and progress in order, then the end; without an end if `stop` was set before.
 
@@ -80,7 +81,9 @@ class Remembering:
         return detections
 
 
-def _image_events(task: Task, model: Path, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
+def _image_events(
+    task: Task, model: ModelSource, options: DetectionOptions, stop: threading.Event
+) -> Generator[AnyEvent]:
     picture = read_picture(task.file)
     with closing(load_detector(model, threads=_cores())) as detector:  # one picture: all cores for it
         try:
@@ -97,7 +100,7 @@ def _image_events(task: Task, model: Path, options: DetectionOptions, stop: thre
 
 
 def _video_events(
-    task: Task, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None
+    task: Task, model: ModelSource, options: DetectionOptions, stop: threading.Event, looks: Looks | None
 ) -> Generator[AnyEvent]:
     with closing(load_detector(model)) as detector:
         eye = detector if looks is None else Remembering(detector, looks)

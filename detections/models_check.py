@@ -12,6 +12,7 @@ from detections.model_files import find_model
 if TYPE_CHECKING:
     from engine.models import ModelCard
     from engine.runtime import TensorSpec
+    from engine.sources import ModelSource
 
 RUNS = 20
 _CLASSES_SHOWN_MAX = 12
@@ -26,7 +27,13 @@ def register(commands: typer.Typer) -> None:
 
 
 def check(
-    file: Annotated[str, typer.Argument(help="An ONNX file, or a name in the models folder.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="An ONNX file, a name in the models folder, or an address such as triton+grpc://host:8001/model.",
+            show_default=False,
+        ),
+    ],
     runs: Annotated[int, typer.Option(min=1, max=1000, help="How often it is run for the timing.")] = RUNS,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of one run.")] = 1,
 ) -> None:
@@ -34,10 +41,10 @@ def check(
     from detections.timing import looks_ms  # the engine and its native libraries: not before they are needed
     from engine.loading import load_detector
 
-    path = find_model(file)
-    detector = load_detector(path, threads=threads)
+    model = find_model(file)
+    detector = load_detector(model, threads=threads)
     try:
-        for line in described(path, detector.model):
+        for line in described(model, detector.model):
             typer.echo(line)
         median_ms = statistics.median(looks_ms(detector, runs=runs))
     finally:
@@ -46,9 +53,12 @@ def check(
     typer.echo(f"timing    {median_ms:.1f} ms a look, median of {runs}, {counted}; pixels in, boxes out")
 
 
-def described(path: Path, card: "ModelCard") -> Iterator[str]:
+def described(model: "ModelSource", card: "ModelCard") -> Iterator[str]:
     """What is known of a model, a line each."""
-    yield f"file      {path} ({path.stat().st_size / 1e6:.1f} MB, sha256 {card.sha256[:12]})"
+    if isinstance(model, Path):
+        yield f"file      {model} ({model.stat().st_size / 1e6:.1f} MB, sha256 {(card.sha256 or '')[:12]})"
+    else:
+        yield f"server    {model}"
     yield f"runtime   {card.engine_type}"
     for spec in card.inputs:
         yield f"input     {_tensor(spec)}"

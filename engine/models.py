@@ -16,6 +16,7 @@ from engine.preprocess import InputRule
 from engine.recognition import ImageInput, class_count, head_of, image_input, input_rule, not_a_detector
 from engine.runtime import Runtime, Tensor, TensorSpec
 from engine.side_files import CLASSES_MAX, ObjectClass, SideFile, read_classes, read_side_file
+from engine.sources import ModelSource, beside, name_of
 
 VARIANT_OFFSET = 20
 VARIANT_SUFFIXES = ("", "(Wint)", "(Night)")
@@ -27,8 +28,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a loaded model."""
 
     name: str
-    """The file's name without its extension."""
-    sha256: str
+    """The file's name without its extension, or what its server calls it."""
+    sha256: str | None
+    """Of the file; None: a server has it."""
     engine_type: str
     head: str
     inputs: tuple[TensorSpec, ...]
@@ -69,34 +71,34 @@ class OpenModel(msgspec.Struct, frozen=True, kw_only=True):
     card: ModelCard
 
 
-def describe(path: Path) -> ModelCard:
-    """What the model in a file is. Raises `Failure` as `open_model`."""
-    opened = open_model(path)
+def describe(source: ModelSource) -> ModelCard:
+    """What a model is. Raises `Failure` as `open_model`."""
+    opened = open_model(source)
     opened.runtime.close()
     return opened.card
 
 
-def open_model(path: Path, *, threads: int = 1) -> OpenModel:
-    """The model in an `.onnx` file, or the script in a `.json` file, after it was tried on one grey picture.
+def open_model(source: ModelSource, *, threads: int = 1) -> OpenModel:
+    """The model in an `.onnx` file, of a server, or the script in a `.json` file, after it was tried on one grey picture.
 
     Raises `Failure`: `model_missing`; `model_corrupt` (unreadable, another checksum than its side file's, does not run,
-    a side file that is wrong); `model_not_a_detector` naming the shapes seen.
+    a side file that is wrong); `model_not_a_detector` naming the shapes seen; `engine_unavailable` (the server is away).
     """
-    if not path.is_file():
-        raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name}")
-    side = SideFile() if is_script(path) else read_side_file(path)
-    digest = _sha256(path)
-    if side.sha256 not in (None, digest):
-        raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, its side file states {side.sha256}")
-    runtime = open_runtime(path, threads=threads)
+    if isinstance(source, Path) and not source.is_file():
+        raise Failure(FailureCode.MODEL_MISSING, f"no file {source.name}")
+    side = SideFile() if is_script(source) else read_side_file(beside(source))
+    digest = _sha256(source) if isinstance(source, Path) else None
+    if digest is not None and side.sha256 not in (None, digest):
+        raise Failure(FailureCode.MODEL_CORRUPT, f"{source.name}: sha256 {digest}, its side file states {side.sha256}")
+    runtime = open_runtime(source, threads=threads)
     try:
-        return _recognised(path, runtime, side, digest)
+        return _recognised(source, runtime, side, digest)
     except Failure:
         runtime.close()
         raise
 
 
-def _recognised(path: Path, runtime: Runtime, side: SideFile, digest: str) -> OpenModel:
+def _recognised(source: ModelSource, runtime: Runtime, side: SideFile, digest: str | None) -> OpenModel:
     image = image_input(runtime.inputs, runtime.outputs, side)
     seen = _tried(runtime, image)
     head = head_of(seen, size=image.size, metadata=runtime.metadata, side=side)
@@ -105,14 +107,14 @@ def _recognised(path: Path, runtime: Runtime, side: SideFile, digest: str) -> Op
         raise not_a_detector(runtime.inputs, seen, why)
     rule = input_rule(image, head, side)
     count = class_count(head, seen)
-    listed = read_classes(path)
+    listed = read_classes(beside(source))
     warnings = [
         listed.warning,
         None if image.is_size_stated else f"free sides and no size in a side file: {image.size.width} px is used",
         *(f"{missing} is not available" for missing in getattr(runtime, "missing_providers", ())),
     ]
     card = ModelCard(
-        name=path.stem,
+        name=name_of(source),
         sha256=digest,
         engine_type=runtime.engine_type,
         head=head.name,
@@ -140,6 +142,8 @@ def _tried(runtime: Runtime, image: ImageInput) -> tuple[TensorSpec, ...]:
     try:
         outputs = runtime.infer(tensors)
     except Failure as failure:
+        if failure.code is FailureCode.ENGINE_UNAVAILABLE:
+            raise
         raise Failure(FailureCode.MODEL_CORRUPT, f"it does not run: {failure.detail}") from failure
     return tuple(
         TensorSpec(name=spec.name, shape=tuple(output.shape), dtype=str(output.dtype))

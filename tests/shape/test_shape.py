@@ -22,6 +22,7 @@ HOMES = {
     "cv2": {"engine/images.py", "engine/drawing.py", "detections/street.py"},
     "onnxruntime": {"engine/runtimes/onnx.py"},
     "PIL": {"engine/images.py"},
+    "tritonclient": {"engine/kserve.py", "engine/kserve_grpc.py", "engine/kserve_http.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
 """The one module of the engine (and the maker of the demo clip) that knows each native library."""
