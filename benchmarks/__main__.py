@@ -9,6 +9,7 @@ SCRIPTS = {
     "memory": [],
     "pipeline": ["--model", "models/aerial-vehicle.onnx"],
     "sync_image": [],
+    "triton": [],
     "upload": [],
     "sse": [],
 }
