@@ -24,8 +24,10 @@ from engine.detector import Detector
 from engine.growing_file import MediumFile
 from engine.images import read_picture
 from engine.loading import load_detector
+from engine.models import OpenModel, open_model
 from engine.picture import Picture
 from engine.sources import ModelSource
+from engine.tiling import TileBoxes
 from engine.video_frame import DecodedFrame
 from engine.watching import Seen, watch_video
 
@@ -65,16 +67,16 @@ def events_of(
     return _video_events(task, model, options, stop, looks)
 
 
-class Remembering:
+class Remembering(Detector):
     """A detector that also keeps what it saw in each frame of a video."""
 
-    def __init__(self, detector: Detector, looks: Looks) -> None:
-        self._detector = detector
+    def __init__(self, opened: OpenModel, looks: Looks) -> None:
+        super().__init__(opened)
         self._looks = looks
 
-    def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
-        """As the detector itself."""
-        detections = self._detector.detect(picture, options)
+    def conclude(self, picture: Picture, seen: list[TileBoxes], options: DetectionOptions) -> list[Detection]:
+        """As any detector."""
+        detections = super().conclude(picture, seen, options)
         if isinstance(picture, DecodedFrame):
             self._looks.add(picture.index, detections)
         return detections
@@ -99,13 +101,13 @@ def _image_events(
 def _video_events(
     task: Task, model: ModelSource, options: DetectionOptions, stop: threading.Event, looks: Looks | None
 ) -> Generator[AnyEvent]:
-    with closing(load_detector(model)) as detector:
-        eye = detector if looks is None else Remembering(detector, looks)
-        with (
-            closing(Workers(eye, count=_cores())) as workers,
-            closing(watch_video(MediumFile(path=task.file), workers=workers, options=options, stop=stop)) as steps,
-        ):
-            yield from _told(steps, _narrator(task))
+    opened = open_model(model)
+    detector = Detector(opened) if looks is None else Remembering(opened, looks)
+    with (
+        closing(Workers(detector, count=_cores())) as workers,
+        closing(watch_video(MediumFile(path=task.file), workers=workers, options=options, stop=stop)) as steps,
+    ):
+        yield from _told(steps, _narrator(task))
 
 
 def _told(steps: Iterable[Seen], narrator: Narrator) -> Generator[AnyEvent]:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
+from contracts.storage import read_record, replace_record
 from detections.answers import ClientError
 from detections.client import Client
 from detections.processes import Guard, Program
@@ -27,8 +30,22 @@ STOP_TIMEOUT_S = 30.0
 LOCK_TIMEOUT_S = 40.0
 """A stack that was killed needs until its guard has ended the last of its processes."""
 CONSUMERS_MAX = 64
+RUNNING = "stack.json"
 _POLL_S = 0.05
 _SOURCE = Path(__file__).resolve().parent.parent
+
+
+class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
+    """`stack.json` in the storage folder of a stack that runs: how other commands find it."""
+
+    url: str
+    amqp_url: str
+
+
+def amqp_url_of(storage: Path) -> str | None:
+    """Of the broker that the stack on a folder uses, None if none was started there."""
+    stack = read_record(storage / RUNNING, RunningStack)
+    return None if stack is None else stack.amqp_url
 
 
 class StackError(Exception):
@@ -118,6 +135,8 @@ class LocalStack:
 
     def kill(self) -> None:
         """End everything at once, as a crash would."""
+        if self._lock is not None:
+            (self.storage / RUNNING).unlink(missing_ok=True)
         supervisor, guard, lock = self._supervisor, self._guard, self._lock
         self._supervisor = self._guard = self._rabbit = self._lock = None
         if supervisor is not None:
@@ -150,6 +169,11 @@ class LocalStack:
             self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
         for program in self._rabbit.programs() if self._rabbit else ():
             supervisor.start(program)  # the others wait for it by themselves
+        replace_record(self.storage / RUNNING, RunningStack(url=self.url, amqp_url=self.amqp_url))
+        (self.storage / RUNNING).chmod(0o600)  # the broker's password is in it
+        if self._model is not None:  # said now, so it goes before what was chosen earlier
+            models = Path(self._environ.get("MODELS_DIR") or self.storage / "models")
+            (models / "active.json").unlink(missing_ok=True)
         for name, module in self._services():
             supervisor.start(self._program(name, module))
         self._wait_until_ready(supervisor, deadline_s)

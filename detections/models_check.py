@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detections import models_use
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ _CLASSES_SHOWN_MAX = 12
 
 def register(commands: typer.Typer) -> None:
     """Add `models` and what is below it."""
-    models = typer.Typer(help="What the engine can load.", no_args_is_help=True)
-    models.callback()(lambda: None)  # keeps `check` a command of its own while it is the only one
+    models = typer.Typer(help="What the engine can load, and what it serves.", no_args_is_help=True)
     models.command("check")(check)
+    models.command("use")(models_use.use)
     commands.add_typer(models, name="models")
 
 

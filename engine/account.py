@@ -9,9 +9,9 @@ from contracts.detections import Counts, Detection
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint, LastReport
-from engine.batching import Detections
 from engine.decode_thread import Looked, Over
 from engine.reporting import report
+from engine.showing import Detections
 
 CHECKPOINT_MEDIA_S = 5.0
 """Seconds of video between checkpoints where nothing is reported: what a taker does again at most."""

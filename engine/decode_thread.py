@@ -15,11 +15,12 @@ import structlog
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
-from engine.batching import Detections, Workers
+from engine.batching import Workers
 from engine.decode import VideoLimits, must_wait_for_index, open_video
 from engine.growing_file import REAL_TIME, GrowingFile, MediumFile, StoppedError, Time
 from engine.orientation import Size
 from engine.sampling import is_sampled
+from engine.showing import Detections
 from engine.video_frame import DecodedFrame
 
 MARK_MEDIA_S = 5.0

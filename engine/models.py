@@ -145,6 +145,8 @@ def _tried(runtime: Runtime, image: ImageInput) -> tuple[TensorSpec, ...]:
         if failure.code is FailureCode.ENGINE_UNAVAILABLE:
             raise
         raise Failure(FailureCode.MODEL_CORRUPT, f"it does not run: {failure.detail}") from failure
+    if not all(np.isfinite(output).all() for output in outputs if np.issubdtype(output.dtype, np.floating)):
+        raise Failure(FailureCode.MODEL_CORRUPT, "its outputs are not finite")
     return tuple(
         TensorSpec(name=spec.name, shape=tuple(output.shape), dtype=str(output.dtype))
         for spec, output in zip(runtime.outputs, outputs, strict=True)

@@ -127,16 +127,25 @@ class Preprocessor:
 
         The tensor belongs to the calling thread and is overwritten by its next call.
         """
-        rule, first = self._rule, views[0].placement
-        rows = rule.batch or len(views)
-        sides = (first.input_height, first.input_width)
-        shape = (rows, 3, *sides) if rule.layout == "NCHW" else (rows, *sides, 3)
-        tensor = self._room(shape)
-        for at, view in enumerate(views):
-            self._write(tensor[at] if rule.layout == "NCHW" else tensor[at].transpose(2, 0, 1), view)
+        first = views[0].placement
+        tensor = self._scratched(self._shape(len(views), width=first.input_width, height=first.input_height))
+        for row, view in enumerate(views):
+            self.write(tensor, row, view)
         return tensor
 
-    def _room(self, shape: tuple[int, ...]) -> Tensor:
+    def room(self, rows: int, *, width: int, height: int) -> Tensor:
+        """A fresh tensor for so many views of an input size, to be filled by `write`."""
+        return np.zeros(self._shape(rows, width=width, height=height), self._dtype)
+
+    def write(self, tensor: Tensor, row: int, view: View) -> None:
+        """Put a view into its row of a tensor; other threads may write other rows."""
+        self._write(tensor[row] if self._rule.layout == "NCHW" else tensor[row].transpose(2, 0, 1), view)
+
+    def _shape(self, rows: int, *, width: int, height: int) -> tuple[int, ...]:
+        rows = self._rule.batch or rows
+        return (rows, 3, height, width) if self._rule.layout == "NCHW" else (rows, height, width, 3)
+
+    def _scratched(self, shape: tuple[int, ...]) -> Tensor:
         """A tensor in the thread's buffer: a fresh array of this size costs milliseconds of page faults (ENGINE 4)."""
         size_bytes = math.prod(shape) * self._dtype.itemsize
         if self._scratch.tensor.nbytes < size_bytes:

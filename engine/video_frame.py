@@ -12,7 +12,7 @@ from engine.picture import Crop, Rgb
 
 
 class DecodedFrame:
-    """A frame of a video; it implements `engine.picture.Picture`. Used by one thread at a time."""
+    """A frame of a video; it implements `engine.picture.Picture`. Its tiles may be asked for by several threads at once."""
 
     def __init__(self, frame: VideoFrame, *, turn: Turn, index: int, at_s: float, position_bytes: int) -> None:
         self.index = index
@@ -24,6 +24,7 @@ class DecodedFrame:
         self._turn = turn
         self._size = self._turn.size(Size(frame.width, frame.height))
         self._rgb: VideoFrame | None = None
+        self._converting = threading.Lock()
 
     @property
     def width(self) -> int:
@@ -42,8 +43,9 @@ class DecodedFrame:
 
     def _cropped(self, crop: Crop) -> VideoFrame:
         """A view of the whole frame in RGB, which is converted once for all crops."""
-        if self._rgb is None:
-            self._rgb = _reformatted(self._frame, Size(self._frame.width, self._frame.height))
+        with self._converting:
+            if self._rgb is None:
+                self._rgb = _reformatted(self._frame, Size(self._frame.width, self._frame.height))
         whole = _pixels(self._rgb)
         part = whole[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
         return VideoFrame.from_numpy_buffer(part, format="rgb24")

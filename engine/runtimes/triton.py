@@ -82,7 +82,7 @@ class TritonRuntime:
         ]
         return tuple(np.concatenate(same) for same in zip(*parts, strict=True))
 
-    def watch(self, on_lost: Callable[[str], None]) -> None:
+    def watch(self, on_lost: Callable[[str], object]) -> None:
         """Have the server looked after: `on_lost` is told once, from a thread, why the model cannot be reached any more.
 
         What then brings it back is a new runtime: the server may have come back with another model.
@@ -122,7 +122,7 @@ class TritonRuntime:
             return specs
         return tuple(TensorSpec(name=spec.name, shape=(1, *spec.shape), dtype=spec.dtype) for spec in specs)
 
-    def _look_after(self, on_lost: Callable[[str], None]) -> None:
+    def _look_after(self, on_lost: Callable[[str], object]) -> None:
         while True:
             self._suspect.wait(PROBE_PERIOD_S)
             if self._closing.is_set():

@@ -26,6 +26,7 @@ from contracts.storage import Layout, Lease, TaskRecord, create_record, read_rec
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
 from tests.media import STATIC, write_audio_only, write_image, write_video
 from tests.unit.consumer_fakes import FakeBroker
+from tests.unit.model_fakes import FakeModels
 from tests.unit.small_disk import fill, small_disk
 
 __all__ = ["small_disk"]
@@ -49,7 +50,7 @@ class Consumer:
         self.layout = Layout(storage or folder / "storage")
         self.layout.uploads.mkdir(parents=True, exist_ok=True)
         self.broker = broker or FakeBroker()
-        self.room = EngineRoom(find_model=lambda: model, workers_count=1)
+        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers_count=1)
         self.hung_up = 0
         leases = Leases(self.layout, owner=name)
         desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4)

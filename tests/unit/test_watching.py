@@ -2,13 +2,12 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from contracts.detections import Detection
 from contracts.failures import FailureCode
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
@@ -16,7 +15,8 @@ from engine.batching import Workers
 from engine.decode import VideoLimits
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
-from engine.picture import Picture
+from engine.postprocess import Boxes
+from engine.preprocess import View
 from engine.watching import Finished, FrameReport, Progressed, Seen, watch_video
 from tests.finders import RedFinder
 from tests.media import (
@@ -315,12 +315,12 @@ def test_closing_the_generator_ends_its_thread(workers: Workers, tmp_path: Path)
 
 
 def test_closing_the_generator_waits_for_no_detector(tmp_path: Path) -> None:
-    may_end = threading.Event()
+    class Hangs(RedFinder):
+        may_end = threading.Event()
 
-    class Hangs:
-        def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
-            assert may_end.wait(WAIT_S)
-            return []
+        def look(self, views: Sequence[View], *, score_min: float) -> list[Boxes]:
+            assert self.may_end.wait(WAIT_S)
+            return super().look(views, score_min=score_min)
 
     workers = Workers(Hangs(), count=1)
     medium = MediumFile(path=write_video(tmp_path / "clip", frames=30))
@@ -328,7 +328,7 @@ def test_closing_the_generator_waits_for_no_detector(tmp_path: Path) -> None:
     assert isinstance(next(watching), Progressed)  # after a second without a result
     watching.close()
     assert not any(thread.name.startswith("video-") for thread in threading.enumerate())
-    may_end.set()
+    Hangs.may_end.set()
     workers.close()
 
 
