@@ -34,7 +34,7 @@ def main() -> None:
             return
         server.add_shipped()
         try:
-            server.start()
+            server.start("aerial-vehicle")
             _compare(server, turns)
         finally:
             server.close()

@@ -13,6 +13,7 @@ import subprocess
 import time
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import tritonclient.grpc
@@ -61,21 +62,22 @@ class TritonServer:
         self.grpc_port, self.http_port = free_port(), free_port()
         self._guard = Guard()
         self._process: subprocess.Popen[bytes] | None = None
-        self._models: list[str] = []
+        self._loaded: set[str] = set()
         self._lay_out_backend()
 
     def add_shipped(self) -> None:
-        """The model of compose/triton, run by onnxruntime in the python backend; loaded at the next start."""
+        """The model of compose/triton, run by onnxruntime in the python backend."""
         config = REPOSITORY / "compose" / "triton" / "aerial-vehicle" / "config.pbtxt"
         version = self._add("aerial-vehicle", config.read_text().replace('"onnxruntime"', '"python"'), "onnx_model.py")
         shutil.copy(REPOSITORY / "models" / "aerial-vehicle.onnx", version / "model.onnx")
 
     def add_colours(self, name: str, config: str) -> None:
-        """A model that sees mean colours; loaded at the next start."""
+        """A model that sees mean colours."""
         self._add(name, config, "colours.py")
 
-    def start(self) -> None:
-        """Return when every model can be asked. Raises `TimeoutError` with the end of the log."""
+    def start(self, *names: str) -> None:
+        """Return when these models can be asked. Raises `TimeoutError` with the end of the log."""
+        self._loaded = set(names)
         program = Program(name="triton", command=self._command(), environ=self._environ(), log=self._log)
         self._process = self._guard.start(program)
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -109,6 +111,11 @@ class TritonServer:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGCONT)
 
+    def batch_sizes(self, name: str) -> set[int]:
+        """Of all inferences of a model since it was loaded."""
+        said: Any = self._client().get_inference_statistics(name, as_json=True, client_timeout=CALL_TIMEOUT_S)
+        return {int(batch["batch_size"]) for batch in said["model_stats"][0]["batch_stats"]}
+
     def unload(self, name: str) -> None:
         self._client().unload_model(name, client_timeout=CALL_TIMEOUT_S)
 
@@ -120,6 +127,10 @@ class TritonServer:
         return f"triton+{protocol}://127.0.0.1:{port}/{name}"
 
     def model(self, name: str, protocol: str = "grpc", *, folder: Path = REPOSITORY / "models") -> RemoteModel:
+        """Loaded now, if there is one of that name and nobody has asked for it before."""
+        if self.is_running and name not in self._loaded and (self.repository / name).is_dir():
+            self.load(name)
+            self._loaded.add(name)
         return remote_model(self.address(name, protocol), folders=[folder])
 
     def _client(self) -> tritonclient.grpc.InferenceServerClient:
@@ -138,7 +149,6 @@ class TritonServer:
         version.mkdir(parents=True)
         (version.parent / "config.pbtxt").write_text(config)
         shutil.copy(REPOSITORY / "tests" / "triton" / code, version / "model.py")
-        self._models.append(name)
         return version
 
     def _lay_out_backend(self) -> None:
@@ -154,7 +164,7 @@ class TritonServer:
             f"--model-repository={self.repository}",
             f"--backend-directory={self._backends}",
             "--model-control-mode=explicit",
-            *(f"--load-model={name}" for name in self._models),
+            *(f"--load-model={name}" for name in sorted(self._loaded)),
             "--exit-on-error=false",
             "--allow-metrics=false",
             "--http-address=127.0.0.1",

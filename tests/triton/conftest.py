@@ -31,27 +31,27 @@ max_batch_size: 1
 input [ { name: "images" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] } ]
 output [ { name: "scores" data_type: TYPE_FP32 dims: [ 10 ] } ]
 """
+MODELS = {"colours": COLOURS, "gathered": COLOURS, "fixed": FIXED, "alone": ALONE, "classifier": CLASSIFIER}
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+def triton_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     try:
         server = TritonServer(tmp_path_factory.mktemp("triton"))
     except TritonMissingError as error:
         pytest.skip(str(error))
     server.add_shipped()
-    for name, config in {"colours": COLOURS, "fixed": FIXED, "alone": ALONE, "classifier": CLASSIFIER}.items():
+    for name, config in MODELS.items():
         server.add_colours(name, config)
     try:
-        server.start()
         yield server
     finally:
         server.close()
 
 
 @pytest.fixture
-def triton(running: TritonServer) -> TritonServer:
+def triton(triton_of_the_session: TritonServer) -> TritonServer:
     """The server, running."""
-    if not running.is_running:
-        running.start()
-    return running
+    if not triton_of_the_session.is_running:
+        triton_of_the_session.start()
+    return triton_of_the_session

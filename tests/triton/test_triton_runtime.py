@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from detections.street import Street
+from engine.batching import Workers
 from engine.detector import Detector
 from engine.kserve import Deadlines
 from engine.loading import load_detector
@@ -92,6 +94,21 @@ def test_a_batch_larger_than_the_server_takes_is_asked_in_parts(
     runtime.close()
 
 
+def test_pictures_of_all_streams_are_gathered_into_batches(triton: TritonServer) -> None:
+    detector = load_detector(triton.model("gathered"))
+    pictures = [ArrayPicture(np.full((64, 64, 3), grey, np.uint8)) for grey in range(130, 210, 5)]
+    alone = [detector.detect(picture, DetectionOptions()) for picture in pictures]
+
+    with closing(Workers(detector, count=2)) as workers:
+        futures = [
+            workers.submit(picture, DetectionOptions(), stream=f"video-{at % 4}") for at, picture in enumerate(pictures)
+        ]
+        seen = [future.result(timeout=10) for future in futures]
+
+    assert seen == alone
+    assert max(triton.batch_sizes("gathered")) == 4
+
+
 def test_a_model_of_fixed_batch_and_one_without_a_batch_dimension_are_served(
     triton: TritonServer, protocol: str
 ) -> None:
@@ -170,7 +187,7 @@ def test_a_server_that_dies_in_mid_stream_is_said_to_be_lost_and_used_again_when
     codes = [failed(runtime) for runtime in runtimes]
     wait_until(lambda: len(lost) == 2, timeout_s=5)
     refusals = [refusal_of(model) for model in models]
-    triton.start()
+    triton.start("colours")
 
     assert codes == [FailureCode.ENGINE_UNAVAILABLE] * 2
     assert [refusal.code for refusal in refusals] == [FailureCode.ENGINE_UNAVAILABLE] * 2
