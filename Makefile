@@ -15,6 +15,7 @@ VENV := .venv
 TRITON := .venv-triton
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
+TEST_PROCESSES ?= 3
 FILE ?=
 MODEL ?=
 ARGUMENTS = $(if $(FILE),"$(FILE)") $(if $(MODEL),--model "$(MODEL)")
@@ -62,8 +63,9 @@ $(TRITON)/.built: requirements-triton-test.lock | $(VENV)/.venv
 	  --require-hashes --requirement requirements-triton-test.lock; then touch $@; \
 	else echo "setup: no Triton server can be had here: its tests are skipped" >&2; fi
 
+# a file of tests stays in one process; the long ones come first
 test: $(VENV)/.dev $(TRITON)/.built rabbitmq
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

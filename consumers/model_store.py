@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import secrets
 import shutil
+import time
 from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 
@@ -31,6 +32,9 @@ CLASSES = "classes.json"
 DIGEST_CHARACTERS = 8
 KEPT_MAX = 8
 """Folders of models that were put here; the oldest go first."""
+LEFTOVER_S = 24 * 3600.0
+"""Nobody needs so long for the files of one model: whoever began is gone."""
+_INCOMING = ".incoming."
 _SUFFIXES = (".onnx", ".json")
 
 
@@ -194,7 +198,8 @@ class ModelStore:
     @contextlib.contextmanager
     def _staging(self) -> Generator[Path]:
         """A folder for files that nobody may load yet."""
-        staging = self._folder / f".incoming.{secrets.token_hex(6)}"
+        _forget_leftovers(self._folder)
+        staging = self._folder / f"{_INCOMING}{secrets.token_hex(6)}"
         staging.mkdir(parents=True)
         try:
             yield staging
@@ -226,6 +231,13 @@ def store_of(settings: ConsumerSettings) -> ModelStore:
         default=settings.model,
         loader=Loader(settings.loader_url, folder=settings.models, limits=limits) if settings.loader_url else None,
     )
+
+
+def _forget_leftovers(folder: Path) -> None:
+    """Of processes that died while files arrived."""
+    for staging in folder.glob(f"{_INCOMING}*"):
+        if time.time() - staging.stat().st_mtime > LEFTOVER_S:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _with_suffix(path: Path) -> Path:

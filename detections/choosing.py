@@ -1,6 +1,7 @@
 """A choice of a model goes out, and what each consumer made of it comes back with its heartbeat."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -101,7 +102,8 @@ async def _listening(channel: "AbstractChannel") -> Audience:
     audience = Audience()
 
     async def hear(message: "AbstractIncomingMessage") -> None:
-        audience.see(wire.decode_presence(message.body))
+        with contextlib.suppress(Failure):  # a consumer of another version; it cannot answer
+            audience.see(wire.decode_presence(message.body))
 
     presence = await channel.declare_exchange(topology.PRESENCE, "fanout", durable=True)
     queue = await channel.declare_queue(exclusive=True, auto_delete=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detections.choosing import WAIT_S, Answer
+from detections.choosing import LISTEN_S, WAIT_S, Answer
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def use(
             help="The broker; else that of `detections up` on the folder.", envvar="AMQP_URL", show_default=False
         ),
     ] = None,
-    wait_s: Annotated[float, typer.Option(help="How long consumers are waited for, s.", min=0.0)] = WAIT_S,
+    wait_s: Annotated[float, typer.Option(help="How long consumers are waited for, s.", min=LISTEN_S)] = WAIT_S,
 ) -> None:
     """Let every consumer serve another model; nothing that is in flight fails.
 
@@ -47,7 +47,8 @@ def use(
     from detections.local import amqp_url_of
 
     settings = from_environment({**os.environ, "STORAGE_DIR": str(storage)})
-    source, store = find_model(file), store_of(settings)
+    inside, store = settings.models / file, store_of(settings)
+    source = inside if inside.is_file() and not Path(file).is_file() else find_model(file)
 
     async def choose() -> "ActiveModel":
         active = await asyncio.to_thread(store.put, source)

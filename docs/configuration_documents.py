@@ -16,6 +16,7 @@ MAIN = (
     "AMQP_URL",
     "STORAGE_DIR",
     "MODELS_DIR",
+    "LOADER_URL",
     "EDGE_HOST",
     "EDGE_PORT",
     "EDGE_UPLOAD_BYTES_MAX",

@@ -1,7 +1,7 @@
 """The acceptance scenarios of the original system, each named by its id, on real processes and a real RabbitMQ.
 
-Not here: those of media by id, of the Annotations service and of the Loader (FT-P-08, FT-N-03, 04, 06, 07, NFT-RES-01, 02, 03,
-NFT-SEC-03), which belong to parts that are not built yet.
+Those of the Loader (FT-N-03, 06, NFT-RES-01, 03) are in `test_models.py`. Not here: those of media by id and of the Annotations
+service (FT-P-08, FT-N-04, 07, NFT-RES-02, NFT-SEC-03), which belong to parts that are not built yet.
 """
 
 import itertools

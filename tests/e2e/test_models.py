@@ -15,10 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from detections import Client
-from detections.local import LocalStack
-from detections.rabbitmq import PrivateRabbit
+from detections.cli import build
+from detections.local import LocalStack, amqp_url_of
+from detections.rabbitmq import PrivateRabbit, free_port
 from tests.conftest import REPOSITORY
 from tests.e2e.conftest import write_scripted_model
 from tests.hostile_models import write_hungry_model
@@ -190,6 +192,33 @@ def test_a_consumer_that_comes_late_serves_what_the_others_serve(system: LocalSt
 
     assert labels(detect(system, picture)) == ["scarlet"]
     assert "Warning" in statuses(system)
+
+
+def test_without_a_broker_nothing_is_chosen(tmp_path: Path) -> None:
+    model = write_scripted_model(tmp_path)
+    arguments = ["models", "use", str(model), "--storage", str(tmp_path)]
+    done = CliRunner().invoke(build(), [*arguments, "--amqp-url", f"amqp://127.0.0.1:{free_port()}/"])
+
+    assert done.exit_code == 1
+    assert "broker_unavailable" in done.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_stack_that_is_started_with_a_model_serves_that_and_says_where_its_broker_is(
+    tmp_path: Path, rabbit: PrivateRabbit
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "active.json").write_text('{"file": "chosen-earlier.onnx"}')
+    environ = {"AMQP_URL": rabbit.url}
+    stack = LocalStack(tmp_path, model=write_scripted_model(tmp_path), consumers=0, environ=environ)
+    stack.start()
+    try:
+        assert not (models / "active.json").exists()
+        assert amqp_url_of(tmp_path) == rabbit.url
+    finally:
+        stack.kill()
+    assert amqp_url_of(tmp_path) is None
 
 
 def statuses(system: LocalStack) -> set[str]:

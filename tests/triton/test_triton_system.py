@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from consumers import remote
 from consumers.engine_room import EngineRoom
@@ -15,6 +16,7 @@ from contracts.events import ActiveModel, EngineStatus
 from contracts.failures import Failure, FailureCode
 from detections import Client
 from detections.answers import ServiceError
+from detections.cli import build
 from detections.local import LocalStack
 from detections.street import write_clip
 from engine.sources import RemoteModel
@@ -70,6 +72,16 @@ def test_an_uploaded_clip_is_detected_by_the_server(triton: TritonServer, client
     assert {seen.label for report in reports for seen in report.annotations} == {"vehicle"}
     assert (health.ai_availability, health.engine_type) == ("Enabled", "triton")
     assert health.consumers[0].model == "aerial-vehicle"
+
+
+def test_the_command_line_checks_a_model_on_a_server(triton: TritonServer) -> None:
+    address = str(triton.model("colours", "http"))
+
+    result = CliRunner().invoke(build(), ["models", "check", address, "--runs", "1"])
+
+    assert result.exit_code == 0, result.stderr
+    said = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert (said["server"], said["runtime"], said["head"]) == (address, "triton", "end_to_end")
 
 
 def test_a_server_that_dies_under_a_video_costs_a_pause_and_nobody_a_frame(

@@ -167,3 +167,14 @@ def test_old_folders_go_but_not_what_serves(tmp_path: Path) -> None:
     kept = {path.name for path in (tmp_path / "models").glob("a-*")}
     assert len(kept) == KEPT_MAX
     assert {first.file.split("/")[0], last.file.split("/")[0]} <= kept
+
+
+def test_what_somebody_who_died_left_behind_goes_after_a_day(tmp_path: Path) -> None:
+    old, new = tmp_path / "models" / ".incoming.1", tmp_path / "models" / ".incoming.2"
+    for leftover in (old, new):
+        leftover.mkdir(parents=True)
+        (leftover / "a.onnx").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store_in(tmp_path / "models").put(write_script(tmp_path / "a.json"))
+
+    assert (old.exists(), new.exists()) == (False, True)
