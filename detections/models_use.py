@@ -15,15 +15,11 @@ if TYPE_CHECKING:
     from contracts.events import ActiveModel
 
 EXIT_FAILED = 1
+OR_ELSE = "a name in the models folder, or triton+grpc://host:port/model"
 
 
 def use(
-    file: Annotated[
-        str,
-        typer.Argument(
-            help="An ONNX file, a name in the models folder, or triton+grpc://host:port/model.", show_default=False
-        ),
-    ],
+    file: Annotated[str, typer.Argument(help=f"An ONNX file, {OR_ELSE}.", show_default=False)],
     storage: Annotated[
         Path,
         typer.Option(help="Folder of the service; the models lie in MODELS_DIR or below it.", envvar="STORAGE_DIR"),

@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,10 @@ class Answers(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: dict[str, list[tuple[int, bytes]]] = {}
         self.asked: list[str] = []
+        self.takes_s = 0.0
+        """To answer."""
+        self.idle_s: float | None = None
+        """A connection that is silent for longer is closed."""
         self.set("", METADATA)
         self.set("/ready", {})
         self.set("/config", {"max_batch_size": 0})
@@ -54,7 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Answers
 
+    def setup(self) -> None:
+        self.timeout = self.server.idle_s
+        super().setup()
+
     def do_GET(self) -> None:
+        time.sleep(self.server.takes_s)
         self.server.asked.append(self.path)
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         series = self.server.answers[self.path]
@@ -166,3 +177,17 @@ def test_an_answer_may_not_be_larger_than_a_message(server: Answers, monkeypatch
         connection.describe()
 
     connection.close()
+
+
+def test_when_one_connection_turns_out_to_be_dead_those_beside_it_are_not_tried(
+    server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton, "RETRY_DELAYS_S", (0.001,))
+    server.takes_s, server.idle_s = 0.1, 0.1
+    runtime = TritonRuntime(server.model)
+    with ThreadPoolExecutor(4) as threads:  # each on a connection of its own
+        list(threads.map(lambda _: runtime.infer({"x": ROW}), range(4)))
+    time.sleep(0.3)  # by now the server has closed them all
+
+    assert runtime.infer({"x": ROW})[0].tolist() == [[3, 4]]
+    runtime.close()

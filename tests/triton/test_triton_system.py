@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from consumers import remote
 from consumers.engine_room import EngineRoom
-from consumers.model_store import Found
+from consumers.model_store import Found, ModelStore
 from contracts.events import ActiveModel, EngineStatus
 from contracts.failures import Failure, FailureCode
 from detections import Client
@@ -20,6 +20,7 @@ from detections.cli import build
 from detections.local import LocalStack
 from detections.street import write_clip
 from engine.sources import RemoteModel
+from engine.trial import Trials
 from tests.media import write_image
 from tests.processes import wait_until
 from tests.triton_server import TritonServer
@@ -112,7 +113,7 @@ def test_a_server_that_dies_under_a_video_costs_a_pause_and_nobody_a_frame(
     assert client.detect(picture, config={"probability_threshold": 0.9}) == []
 
 
-# The engine room of a consumer alone
+# What a consumer is made of
 
 
 class OneModel(FakeModels):
@@ -170,3 +171,22 @@ async def test_a_model_that_is_unloaded_is_lost_until_it_is_loaded_again(
 
     assert "not ready" in (lost.reason or "")
     assert room.ready is workers
+
+
+async def test_a_model_of_a_server_is_chosen_by_its_address_after_it_was_tried(
+    triton: TritonServer, tmp_path: Path
+) -> None:
+    store = ModelStore(tmp_path, trials=Trials(tmp_path / "tried"))
+    detector, other = triton.model("colours"), triton.model("classifier")
+
+    active = await asyncio.to_thread(store.put, detector)
+    store.activate(active)
+    with pytest.raises(Failure) as caught:
+        await asyncio.to_thread(store.put, other)
+
+    assert store.active() == active
+    assert store.files_of(active) == []
+    found = (await store.find(active)).source
+    assert isinstance(found, RemoteModel)
+    assert (str(found), found.folder) == (str(detector), tmp_path)
+    assert caught.value.code is FailureCode.MODEL_NOT_A_DETECTOR
