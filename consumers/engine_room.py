@@ -1,7 +1,8 @@
 """The engine's life: loaded by the first command that needs it, swapped for another model, watched by everybody."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +48,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     source: ModelSource
     detector: Detector
     warnings: tuple[str, ...]
+    is_copy: bool
+    """True: the Loader was away."""
 
 
 BEHIND_STOP_S = 10.0
@@ -81,10 +84,9 @@ class EngineRoom:
         self._board = StatusBoard(tell=self._tell)
         self._loading: asyncio.Task[Workers] | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._active: ActiveModel | None = None
+        self._serving: Loaded | None = None
         self._asked: ModelSource | None = None
         """What was to be loaded last."""
-        self._detector: Detector | None = None
         self.model: ModelCard | None = None
         """What is loaded; None before and after a failure."""
         self.ready: Workers | None = None
@@ -116,16 +118,29 @@ class EngineRoom:
         """
         async with self._one_at_a_time:
             try:
-                if self.ready is None:
+                if self.ready is None or self._serving is None:
                     await self._load_first(active)
-                elif active != self._active:
+                elif active != self._serving.active:
                     await self._swap(self.ready, active)
+                elif self.outcome is not None and self.outcome.failure is not None:
+                    self._serve(self._serving)  # another one that failed is no longer wanted
             except Failure as failure:
                 self._conclude(active, failure)
             else:
-                if self._active == active:
+                if self._serving is not None and self._serving.active == active:
                     self._conclude(active, None)
             return self.outcome is None or self.outcome.failure is None or self.outcome.failure.code not in TRANSIENT
+
+    async def refresh(self) -> None:
+        """Where a copy serves since the Loader was away: serve what the Loader has, once it is back."""
+        async with self._one_at_a_time:
+            serving, workers = self._serving, self.ready
+            if serving is None or workers is None or not serving.is_copy:
+                return
+            with contextlib.suppress(Failure):
+                found = await self._models.find(serving.active)
+                if found.copied_since is None:
+                    await self._put_in_place(workers, await self._load_found(serving.active, found))
 
     def step(self, step: Step, reason: str | None = None) -> None:
         """Tell what happens to the engine. Raises `IllegalStepError`."""
@@ -139,12 +154,14 @@ class EngineRoom:
         if self.ready is None:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "no model serves")
         await asyncio.to_thread(self.ready.use, detector)
-        self._detector, self.model = detector, detector.model
+        self.model = detector.model
+        if self._serving is not None:
+            self._serving = msgspec.structs.replace(self._serving, detector=detector)
 
     def watch(self, on_lost: Callable[[str], object]) -> None:
         """Be told once, from a thread, why the model that serves is lost; what does not depend on others never is."""
-        if self._detector is not None:
-            self._detector.watch(on_lost)
+        if self._serving is not None:
+            self._serving.detector.watch(on_lost)
 
     def close(self) -> None:
         """Free the engine; running inferences end first."""
@@ -164,32 +181,37 @@ class EngineRoom:
         async with self._one_at_a_time:
             if self.ready is not None:  # a change was faster
                 return self.ready
-            active = await asyncio.to_thread(self._models.active)
-            return await self._load_first(active)
+            return await self._load_first()
 
-    async def _load_first(self, active: ActiveModel | None) -> Workers:
+    async def _load_first(self, *chosen: ActiveModel | None) -> Workers:
+        """Load what was chosen; without an argument what the store says."""
         self._board.step(Step.LOAD_STARTED)
         try:
+            [active] = chosen or [await asyncio.to_thread(self._models.active)]
             loaded = await self._loaded_or_the_one_before(active)
         except Failure as failure:
             self._board.step(Step.LOAD_FAILED, str(failure))
-            is_looked_after = self._running_behind is not None and not self._running_behind.done()
-            if isinstance(self._asked, RemoteModel) and failure.code in TRANSIENT and not is_looked_after:
+            if isinstance(self._asked, RemoteModel) and failure.code in TRANSIENT:
                 self._start_behind(self._asked)
             raise
         self.ready = Workers(loaded.detector, count=self._workers_count)
-        self._serve(loaded, Step.LOADED_WITH_WARNING if loaded.warnings else Step.LOADED)
+        self._serve(loaded)
+        self._start_behind(loaded.source)
         return self.ready
 
     async def _swap(self, workers: Workers, active: ActiveModel | None) -> None:
         try:
             loaded = await self._loaded(active)
         except Failure as failure:
-            self._board.step(Step.SWAP_FAILED, f"{_name(active)} does not serve: {failure}")
+            self._board.step(Step.LOAD_FAILED, f"{_name(active)} does not serve: {failure}")
             raise
+        await self._put_in_place(workers, loaded)
+
+    async def _put_in_place(self, workers: Workers, loaded: Loaded) -> None:
         await self._stop_behind()
         await asyncio.to_thread(workers.use, loaded.detector)
-        self._serve(loaded, Step.SWAPPED_WITH_WARNING if loaded.warnings else Step.SWAPPED)
+        self._serve(loaded)
+        self._start_behind(loaded.source)
 
     async def _loaded_or_the_one_before(self, active: ActiveModel | None) -> Loaded:
         """A consumer that starts serves what served before, as those do that saw the new one fail."""
@@ -200,31 +222,35 @@ class EngineRoom:
                 raise
             logger.warning("the model before serves", chosen=active.file, reason=str(failure))
             self._conclude(active, failure)
-            before = await self._loaded(active.previous)
+            try:
+                before = await self._loaded(active.previous)
+            except Failure:
+                raise failure from None
             reason = f"{_name(active)} does not serve: {failure}"
             return msgspec.structs.replace(before, warnings=(reason, *before.warnings))
 
     async def _loaded(self, active: ActiveModel | None) -> Loaded:
-        try:
+        with _every_fault_named():
             found = await self._models.find(active)
-            self._asked = found.source
-            detector = await asyncio.to_thread(self._load, found.source)
-        except Failure:
-            raise
-        except Exception as error:  # the outermost loop of a load: whatever happens, it has a name
-            logger.exception("the engine did not load")
-            raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{type(error).__name__}: {error}") from error
-        warnings = (*detector.model.warnings, *found.warnings)
-        return Loaded(active=active, source=found.source, detector=detector, warnings=warnings)
+        return await self._load_found(active, found)
 
-    def _serve(self, loaded: Loaded, step: Step) -> None:
-        self._active = loaded.active
-        self._detector, self.model = loaded.detector, loaded.detector.model
+    async def _load_found(self, active: ActiveModel | None, found: Found) -> Loaded:
+        self._asked = found.source
+        with _every_fault_named():
+            detector = await asyncio.to_thread(self._load, found.source)
+        is_copy = found.copied_since is not None
+        warnings = (*detector.model.warnings, *([f"the copy here serves: {found.copied_since}"] if is_copy else []))
+        return Loaded(active=active, source=found.source, detector=detector, warnings=warnings, is_copy=is_copy)
+
+    def _serve(self, loaded: Loaded) -> None:
+        self._serving, self.model = loaded, loaded.detector.model
+        step = Step.LOADED_WITH_WARNING if loaded.warnings else Step.LOADED
         self._board.step(step, "; ".join(loaded.warnings) or None)
-        self._start_behind(loaded.source)
 
     def _start_behind(self, source: ModelSource) -> None:
         if self._behind is not None:
+            if self._running_behind is not None:
+                self._running_behind.cancel()
             self._running_behind = asyncio.create_task(self._behind(self, source))
             self._running_behind.add_done_callback(_ended)
 
@@ -242,6 +268,18 @@ class EngineRoom:
         model = self.model.name if self.model else None
         logger.info("engine", status=state.status.api_name, model=model, reason=state.reason)
         self._announce()
+
+
+@contextlib.contextmanager
+def _every_fault_named() -> Generator[None]:
+    """The outermost loop of a load: whatever happens, it is a `Failure`."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        logger.exception("the engine did not load")
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{type(error).__name__}: {error}") from error
 
 
 def _ended(behind: "asyncio.Task[None]") -> None:

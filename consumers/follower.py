@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import structlog
 
@@ -11,6 +12,11 @@ from contracts.failures import Failure
 
 LOOK_PERIOD_S = 3.0
 """Between two looks into the store."""
+
+TRIES_MAX = 100
+"""Of a choice that failed of something that may pass, one each look; then it waits for another choice, or a restart."""
+REFRESH_PERIOD_S = 60.0
+"""Between two questions to a Loader that was away when a model was loaded."""
 
 logger = structlog.get_logger(__name__)
 
@@ -23,7 +29,7 @@ class Follower:
         self._models = models
         self._found: ActiveModel | None = None
         self._chosen: ActiveModel | None = None
-        self._is_settled = True
+        self._tries_left = 0
         self._news = asyncio.Event()
 
     async def begin(self) -> None:
@@ -38,17 +44,24 @@ class Follower:
 
     async def run(self) -> None:
         """Change the model at every choice; what failed of something that may pass is tried at every look."""
+        refreshed_s = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_PERIOD_S):
                     await self._news.wait()
             self._news.clear()
             await self._look()
-            if not self._is_settled:
-                chosen = self._chosen
-                self._is_settled = True
-                if not await self._room.change(chosen) and chosen == self._chosen:
-                    self._is_settled = False
+            if self._tries_left > 0:
+                await self._try()
+            if time.monotonic() - refreshed_s > REFRESH_PERIOD_S:
+                await self._room.refresh()
+                refreshed_s = time.monotonic()
+
+    async def _try(self) -> None:
+        chosen = self._chosen
+        self._tries_left -= 1
+        if await self._room.change(chosen) and chosen == self._chosen:
+            self._tries_left = 0
 
     async def _look(self) -> None:
         try:
@@ -62,4 +75,4 @@ class Follower:
                 self._choose(found)
 
     def _choose(self, active: ActiveModel | None) -> None:
-        self._chosen, self._is_settled = active, False
+        self._chosen, self._tries_left = active, TRIES_MAX

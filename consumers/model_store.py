@@ -42,7 +42,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A model that can be loaded."""
 
     source: ModelSource
-    warnings: tuple[str, ...] = ()
+    copied_since: str | None = None
+    """Why the Loader did not give it and the copy here is used; None: nothing was wrong."""
 
 
 class ModelStore:
@@ -172,7 +173,7 @@ class ModelStore:
             if not path.exists():
                 raise
             copy = await self._tried(path, sha256=sha256)
-            return Found(source=copy.source, warnings=(f"the copy here is used: {failure.detail}",))
+            return Found(source=copy.source, copied_since=failure.detail)
         return await self._tried(path)
 
     async def _fetch_named(self, loader: Loader, filename: str, *, into: Path, sha256: str | None) -> None:

@@ -16,9 +16,6 @@ class Step(Enum):
     LOADED = "loaded"
     LOADED_WITH_WARNING = "loaded with a warning"
     LOAD_FAILED = "load failed"
-    SWAPPED = "swapped"
-    SWAPPED_WITH_WARNING = "swapped with a warning"
-    SWAP_FAILED = "swap failed"
     CONVERSION_STARTED = "conversion started"
     CONVERTED = "converted"
     CONVERSION_FAILED = "conversion failed"
@@ -46,11 +43,11 @@ TRANSITIONS: Mapping[tuple[EngineStatus, Step], EngineStatus] = {
     (EngineStatus.CONVERTING, Step.CONVERSION_FAILED): EngineStatus.WARNING,
     (EngineStatus.UPLOADING, Step.UPLOADED): EngineStatus.ENABLED,
     (EngineStatus.UPLOADING, Step.UPLOAD_FAILED): EngineStatus.WARNING,
-    # Another model is loaded beside the one that serves and takes its place, or does not.
-    **{(status, Step.SWAPPED): EngineStatus.ENABLED for status in (*_SERVING, EngineStatus.ERROR)},
-    **{(status, Step.SWAPPED_WITH_WARNING): EngineStatus.WARNING for status in (*_SERVING, EngineStatus.ERROR)},
-    **{(status, Step.SWAP_FAILED): EngineStatus.WARNING for status in _SERVING},
-    (EngineStatus.ERROR, Step.SWAP_FAILED): EngineStatus.ERROR,
+    # Another model is loaded beside the one that serves and takes its place, or leaves it.
+    **{(status, Step.LOADED): EngineStatus.ENABLED for status in (*_SERVING, EngineStatus.ERROR)},
+    **{(status, Step.LOADED_WITH_WARNING): EngineStatus.WARNING for status in (*_SERVING, EngineStatus.ERROR)},
+    **{(status, Step.LOAD_FAILED): EngineStatus.WARNING for status in _SERVING},
+    (EngineStatus.ERROR, Step.LOAD_FAILED): EngineStatus.ERROR,
     # What serves can get worse, better, or be gone.
     (EngineStatus.WARNING, Step.RECOVERED): EngineStatus.ENABLED,
     (EngineStatus.ERROR, Step.RECOVERED): EngineStatus.ENABLED,

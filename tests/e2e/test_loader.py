@@ -128,7 +128,7 @@ async def test_a_named_model_comes_with_what_lies_beside_it(service: LoaderServi
     (service.folder / "classes.json").write_text('[{"Id": 0, "Name": "Red"}]')
     found = await store_of(service, tmp_path).find(None)
 
-    assert (found.source, found.warnings) == (tmp_path / "colours.json", ())
+    assert (found.source, found.copied_since) == (tmp_path / "colours.json", None)
     assert (tmp_path / "classes.json").exists()
 
 
@@ -141,9 +141,9 @@ async def test_what_the_loader_does_not_give_is_served_from_the_copy_with_a_warn
     found = await store_of(service, tmp_path).find(None)
 
     assert found.source.read_bytes() == before
-    assert found.warnings[0].startswith("the copy here is used: ")
+    assert found.copied_since
     service.fault("none")
-    assert (await store_of(service, tmp_path).find(None)).warnings == ()
+    assert (await store_of(service, tmp_path).find(None)).copied_since is None
 
 
 async def test_without_a_copy_a_loader_that_is_away_is_a_failure(service: LoaderService, tmp_path: Path) -> None:

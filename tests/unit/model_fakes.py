@@ -16,7 +16,7 @@ class FakeModels:
         self.default = default
         self.chosen: ActiveModel | None = None
         self.failures: dict[str, Failure] = {}
-        self.warnings: tuple[str, ...] = ()
+        self.copied_since: str | None = None
         self.unreadable: Failure | None = None
         self.looks = 0
 
@@ -30,7 +30,7 @@ class FakeModels:
         name = active.file if active else self.default
         if name in self.failures:
             raise self.failures[name]
-        return Found(source=self.folder / name, warnings=self.warnings)
+        return Found(source=self.folder / name, copied_since=self.copied_since)
 
     def close(self) -> None:
         """Nothing is being tried."""

@@ -131,11 +131,21 @@ async def test_a_fault_that_nobody_named_is_an_engine_that_is_not_available(tmp_
     assert room.state.status is EngineStatus.ERROR
 
 
-async def test_what_the_store_warns_of_is_the_reason_of_a_warning(stage: Stage) -> None:
-    stage.models.warnings = ("the copy here is used",)
+async def test_a_copy_that_serves_for_an_absent_loader_is_a_warning_until_the_loader_is_back(stage: Stage) -> None:
+    stage.models.copied_since = "the Loader is away"
     await stage.room.workers()
+    assert (stage.room.state.status, stage.room.state.reason) == (
+        EngineStatus.WARNING,
+        "the copy here serves: the Loader is away",
+    )
+    await stage.room.refresh()
+    assert len(stage.loader.loads) == 1, "it is still away"
+    stage.models.copied_since = None
+    await stage.room.refresh()
+    await stage.room.refresh()
 
-    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.WARNING, "the copy here is used")
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ENABLED, None)
+    assert len(stage.loader.loads) == 2
     stage.room.close()
 
 
@@ -246,6 +256,37 @@ async def test_a_lost_engine_is_replaced_by_a_change(stage: Stage) -> None:
     await stage.room.change(stage.models.add("other.json"))
 
     assert stage.room.state.status is EngineStatus.ENABLED
+    stage.room.close()
+
+
+async def test_an_unreadable_choice_is_the_error_of_a_first_load(stage: Stage) -> None:
+    stage.models.unreadable = Failure(FailureCode.MODEL_MISSING, "active.json is unreadable")
+    with pytest.raises(Failure, match="unreadable"):
+        await stage.room.workers()
+
+    assert stage.room.state.status is EngineStatus.ERROR
+
+
+async def test_if_the_one_before_fails_too_the_reason_is_that_of_the_choice(stage: Stage) -> None:
+    before = ActiveModel(file="gone.json")
+    stage.models.chosen = ActiveModel(file="bad.json", previous=before)
+    stage.models.failures |= {"bad.json": CORRUPT, "gone.json": AWAY}
+    with pytest.raises(Failure, match="no model at all"):
+        await stage.room.workers()
+
+    assert stage.room.state.reason == str(CORRUPT)
+
+
+async def test_going_back_to_what_serves_ends_the_warning_of_a_choice_that_failed(stage: Stage) -> None:
+    good = stage.models.add("good.json")
+    await stage.room.change(good)
+    stage.models.failures["bad.json"] = CORRUPT
+    await stage.room.change(ActiveModel(file="bad.json"))
+    assert stage.room.state.status is EngineStatus.WARNING
+    await stage.room.change(good)
+
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ENABLED, None)
+    assert stage.loader.loads == ["good.json"]
     stage.room.close()
 
 

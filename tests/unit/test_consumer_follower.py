@@ -110,6 +110,18 @@ async def test_what_may_pass_is_tried_until_it_does(following: Following) -> Non
     assert (following.serving, following.room.state.status) == ("other", EngineStatus.ENABLED)
 
 
+async def test_what_does_not_pass_is_given_up_at_last(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "TRIES_MAX", 2)
+    await following.room.workers()
+    following.models.failures["other.json"] = AWAY
+    following.models.chosen = following.models.add("other.json")
+    await following.looks(5)
+    following.models.failures.clear()
+    await following.looks()
+
+    assert following.serving == "default"
+
+
 async def test_a_corrupt_file_is_tried_once(following: Following) -> None:
     await following.room.workers()
     following.models.failures["other.json"] = CORRUPT
@@ -125,6 +137,18 @@ async def test_a_corrupt_file_is_tried_once(following: Following) -> None:
 async def test_a_store_that_cannot_be_read_changes_nothing(following: Following) -> None:
     await following.room.workers()
     following.models.unreadable = Failure(FailureCode.MODEL_MISSING, "active.json is unreadable")
+    await following.looks()
+
+    assert following.room.state.status is EngineStatus.ENABLED
+
+
+async def test_a_loader_that_is_back_is_noticed(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    following.models.copied_since = "the Loader is away"
+    await following.room.workers()
+    following.models.copied_since = None
+    await following.looks()
+    assert following.room.state.status is EngineStatus.WARNING, "it is not asked at every look"
+    monkeypatch.setattr(follower, "REFRESH_PERIOD_S", 0.0)
     await following.looks()
 
     assert following.room.state.status is EngineStatus.ENABLED

@@ -88,15 +88,15 @@ def test_a_failed_conversion_leaves_the_engine_serving() -> None:
 def test_another_model_takes_the_place_of_any_that_serves_or_leaves_it(status: EngineStatus) -> None:
     state = EngineState(status=status, reason="before")
 
-    assert state.after(Step.SWAPPED) == EngineState(status=EngineStatus.ENABLED)
-    assert state.after(Step.SWAPPED_WITH_WARNING, "no names") == EngineState(
+    assert state.after(Step.LOADED) == EngineState(status=EngineStatus.ENABLED)
+    assert state.after(Step.LOADED_WITH_WARNING, "no names") == EngineState(
         status=EngineStatus.WARNING, reason="no names"
     )
-    assert state.after(Step.SWAP_FAILED, "corrupt") == EngineState(status=EngineStatus.WARNING, reason="corrupt")
+    assert state.after(Step.LOAD_FAILED, "corrupt") == EngineState(status=EngineStatus.WARNING, reason="corrupt")
 
 
 def test_a_lost_engine_stays_lost_when_another_model_fails() -> None:
     lost = EngineState(status=EngineStatus.ERROR)
 
-    assert lost.after(Step.SWAP_FAILED, "corrupt").status is EngineStatus.ERROR
-    assert lost.after(Step.SWAPPED).status is EngineStatus.ENABLED
+    assert lost.after(Step.LOAD_FAILED, "corrupt").status is EngineStatus.ERROR
+    assert lost.after(Step.LOADED).status is EngineStatus.ENABLED
