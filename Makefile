@@ -78,9 +78,9 @@ bench: $(VENV)/.dev rabbitmq
 	$(BIN)/python -m benchmarks
 
 # the first two hold every version and its hashes, the same in both; a changed pyproject.toml changes only what it has to
-LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
+LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: $(VENV)/.venv
 	@$(PIP) install uv
-	@$(LOCK) --extra cpu --extra dev --extra openvino --extra triton --output-file requirements-dev.lock >/dev/null
-	@$(LOCK) --extra cpu --constraint requirements-dev.lock --output-file requirements.lock >/dev/null
+	@$(LOCK) pyproject.toml --extra cpu --extra dev --extra openvino --extra triton --output-file requirements-dev.lock >/dev/null
+	@$(LOCK) pyproject.toml --extra cpu --constraint requirements-dev.lock --output-file requirements.lock >/dev/null
 	@$(LOCK) --group triton-server --no-deps --output-file requirements-triton-test.lock >/dev/null

@@ -25,8 +25,8 @@ from engine.sources import RemoteModel, remote_model
 from tests.conftest import REPOSITORY
 
 VENV = REPOSITORY / ".venv-triton"
-START_TIMEOUT_S = 30.0
-CALL_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 40.0
 _POLL_S = 0.05
 _ABOUT = """
 import json, sys, sysconfig

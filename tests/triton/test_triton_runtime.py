@@ -242,7 +242,7 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline(triton: TritonServer, p
         triton.go_on()
 
     assert code is FailureCode.ENGINE_UNAVAILABLE
-    assert 0.4 < took_s < 2
+    assert 0.4 < took_s < 5
     assert "no answer in time" in lost[0]
     assert failed(runtime) is None
     runtime.close()

@@ -33,8 +33,8 @@ FRAMES = 30
 CONFIG = {"frame_period_recognition": 6, "frame_recognition_seconds": 0, "probability_threshold": 0.5}
 
 SLOW_UPLOAD_S = 3.0
-AWAY_SEEN_S = 15.0
-BACK_SEEN_S = 20.0
+AWAY_SEEN_S = 30.0
+BACK_SEEN_S = 40.0
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ async def room(triton: TritonServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     monkeypatch.setattr(remote, "RETRY_PERIOD_S", 0.1)
     made = EngineRoom(models=OneModel(triton.model("colours")), workers_count=1, behind=remote.look_after)
     yield made
-    await asyncio.to_thread(made.close)
+    made.close()
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -157,20 +157,6 @@ async def test_a_server_that_is_not_there_at_first_is_used_as_soon_as_it_is(
     assert room.ready is not None
     assert room.model is not None
     assert (room.model.name, room.model.engine_type) == ("colours", "triton")
-
-
-async def test_a_model_that_is_unloaded_is_lost_until_it_is_loaded_again(
-    triton: TritonServer, room: EngineRoom
-) -> None:
-    workers = await room.workers()
-    await asyncio.to_thread(triton.unload, "colours")
-    await until(lambda: room.state.status is EngineStatus.ERROR)
-    lost = room.state
-    await asyncio.to_thread(triton.load, "colours")
-    await until(lambda: room.state.status is EngineStatus.ENABLED)
-
-    assert "not ready" in (lost.reason or "")
-    assert room.ready is workers
 
 
 async def test_a_model_of_a_server_is_chosen_by_its_address_after_it_was_tried(
