@@ -1,7 +1,8 @@
 """A real Triton server for the tests, from the wheel in `.venv-triton` (see the Makefile), on a CPU with the python backend.
 
 What was seen of it: without libpython on its library path its models never finish loading; it ignores SIGTERM until
-they have; killed, it leaves the processes of its models for a moment. So everything here has a deadline and ends a group.
+they have; killed, it leaves the processes of its models for a moment, and those, killed, their shared memory. So everything here has a
+deadline and ends a group.
 """
 
 import contextlib
@@ -60,6 +61,7 @@ class TritonServer:
         self._log = folder / "triton.log"
         self.repository = folder / "repository"
         self.grpc_port, self.http_port = free_port(), free_port()
+        self._shared_memory = f"detections-tests-{self.grpc_port}-"
         self._guard = Guard()
         self._process: subprocess.Popen[bytes] | None = None
         self._loaded: set[str] = set()
@@ -93,6 +95,8 @@ class TritonServer:
             processes.kill([self._process])
             self._guard.forget(self._process)
             self._process = None
+            for left in Path("/dev/shm").glob(f"{self._shared_memory}*"):
+                left.unlink(missing_ok=True)
 
     def close(self) -> None:
         self.kill()
@@ -163,6 +167,7 @@ class TritonServer:
             str(self._root / "bin" / "tritonserver"),
             f"--model-repository={self.repository}",
             f"--backend-directory={self._backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._shared_memory}",
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in sorted(self._loaded)),
             "--exit-on-error=false",
