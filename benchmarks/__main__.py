@@ -12,6 +12,7 @@ SCRIPTS = {
     "sync_image": [],
     "tiles": [],
     "many_videos": [],
+    "triton": [],
     "upload": [],
     "sse": [],
     "accuracy": [],

@@ -28,6 +28,7 @@ from consumers.leases import Leases
 from consumers.log import log_as_json
 from consumers.model_store import store_of
 from consumers.outgoing import RabbitSender, Undelivered, presence_message
+from consumers.remote import look_after
 from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from contracts import topology, wire
@@ -72,6 +73,7 @@ class ConsumerApp:
             workers_count=settings.workers,
             load=partial(load_detector, provider=settings.provider),
             announce=self._news.set,
+            behind=look_after,
         )
         self._follower = Follower(self.room, models)
         layout = Layout(settings.storage)

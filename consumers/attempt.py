@@ -10,6 +10,7 @@ from enum import Enum, auto
 import msgspec
 import structlog
 
+from consumers.absence import Absence, pause
 from consumers.checkpoints import Journal, Superseded, Watched, recorded
 from consumers.ending import Ending
 from consumers.lane import Lane
@@ -99,7 +100,7 @@ class Attempt:
             await lane.send(event_message(msgspec.structs.replace(report, epoch=self._held.epoch)))
         try:
             await self._check_it_may_go_on()
-            return await self._tell(open_medium, lane)
+            return await self._outlast_absences(open_medium, lane)
         except (Superseded, Undelivered):
             raise
         except Failure as failure:
@@ -114,8 +115,21 @@ class Attempt:
         if await asyncio.to_thread(self._desk.leases.is_cancelled, self._command.task_id):
             self._running.halt(StopReason.CANCELLED)
 
+    async def _outlast_absences(self, open_medium: Open, lane: Lane) -> Finished | None:
+        """Go on from the last checkpoint when the engine has been away."""
+        absence = Absence(self._journal.checkpoint)
+        while not self._running.stop.is_set():
+            try:
+                return await self._tell(open_medium, lane)
+            except Failure as failure:
+                if not absence.is_outlasted(failure, reached=self._journal.checkpoint):
+                    raise
+                logger.info("waiting for the engine", task_id=self._command.task_id, reason=failure.detail)
+            await pause(self._running.stop)
+        return None
+
     async def _tell(self, open_medium: Open, lane: Lane) -> Finished | None:
-        told = recorded(await open_medium(self._held.standing.checkpoint), self._journal, self._narrator)
+        told = recorded(await open_medium(self._journal.checkpoint), self._journal, self._narrator)
         name = f"task-{self._command.task_id[:8]}-{self._held.epoch}"
         finished = None
         async with Offload(told, ahead_max=self._desk.ahead_max, stop=self._running.stop, name=name) as items:

@@ -16,6 +16,7 @@ from engine.batching import Workers
 from engine.detector import Detector
 from engine.loading import load_detector
 from engine.models import ModelCard
+from engine.sources import ModelSource, RemoteModel
 from engine.status import EngineState, StatusBoard, Step
 
 TRANSIENT = frozenset((FailureCode.ENGINE_UNAVAILABLE, FailureCode.MODEL_MISSING))
@@ -44,7 +45,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A detector that may serve."""
 
     active: ActiveModel | None
-    path: Path
+    source: ModelSource
     detector: Detector
     warnings: tuple[str, ...]
     is_copy: bool
@@ -54,10 +55,11 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 BEHIND_STOP_S = 10.0
 """Then another model takes its place all the same."""
 
-Behind = Callable[["EngineRoom", Path], Coroutine[Any, Any, None]]
-"""What goes on behind a model that serves, given its file; cancelled before another one takes its place.
+Behind = Callable[["EngineRoom", ModelSource], Coroutine[Any, Any, None]]
+"""What goes on behind a model that serves, or a server's that is away; cancelled before another one takes its place.
 
-That is where a faster engine is built: it tells its steps (`EngineRoom.step`) and puts its detector in place (`use`).
+That is where a faster engine is built and a server is looked after: it tells its steps (`EngineRoom.step`) and puts its
+detector in place (`use`).
 """
 
 
@@ -69,7 +71,7 @@ class EngineRoom:
         *,
         models: Models,
         workers_count: int,
-        load: Callable[[Path], Detector] = load_detector,
+        load: Callable[[ModelSource], Detector] = load_detector,
         announce: Callable[[], None] = lambda: None,
         behind: Behind | None = None,
     ) -> None:
@@ -83,6 +85,8 @@ class EngineRoom:
         self._loading: asyncio.Task[Workers] | None = None
         self._one_at_a_time = asyncio.Lock()
         self._serving: Loaded | None = None
+        self._asked: ModelSource | None = None
+        """What was to be loaded last."""
         self.model: ModelCard | None = None
         """What is loaded; None before and after a failure."""
         self.ready: Workers | None = None
@@ -151,6 +155,13 @@ class EngineRoom:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "no model serves")
         await asyncio.to_thread(self.ready.use, detector)
         self.model = detector.model
+        if self._serving is not None:
+            self._serving = msgspec.structs.replace(self._serving, detector=detector)
+
+    def watch(self, on_lost: Callable[[str], object]) -> None:
+        """Be told once, from a thread, why the model that serves is lost; what does not depend on others never is."""
+        if self._serving is not None:
+            self._serving.detector.watch(on_lost)
 
     def close(self) -> None:
         """Free the engine; running inferences end first."""
@@ -180,10 +191,12 @@ class EngineRoom:
             loaded = await self._loaded_or_the_one_before(active)
         except Failure as failure:
             self._board.step(Step.LOAD_FAILED, str(failure))
+            if isinstance(self._asked, RemoteModel) and failure.code in TRANSIENT:
+                self._start_behind(self._asked)
             raise
         self.ready = Workers(loaded.detector, count=self._workers_count)
         self._serve(loaded)
-        self._start_behind(loaded)
+        self._start_behind(loaded.source)
         return self.ready
 
     async def _swap(self, workers: Workers, active: ActiveModel | None) -> None:
@@ -198,7 +211,7 @@ class EngineRoom:
         await self._stop_behind()
         await asyncio.to_thread(workers.use, loaded.detector)
         self._serve(loaded)
-        self._start_behind(loaded)
+        self._start_behind(loaded.source)
 
     async def _loaded_or_the_one_before(self, active: ActiveModel | None) -> Loaded:
         """A consumer that starts serves what served before, as those do that saw the new one fail."""
@@ -222,20 +235,23 @@ class EngineRoom:
         return await self._load_found(active, found)
 
     async def _load_found(self, active: ActiveModel | None, found: Found) -> Loaded:
+        self._asked = found.source
         with _every_fault_named():
-            detector = await asyncio.to_thread(self._load, found.path)
+            detector = await asyncio.to_thread(self._load, found.source)
         is_copy = found.copied_since is not None
         warnings = (*detector.model.warnings, *([f"the copy here serves: {found.copied_since}"] if is_copy else []))
-        return Loaded(active=active, path=found.path, detector=detector, warnings=warnings, is_copy=is_copy)
+        return Loaded(active=active, source=found.source, detector=detector, warnings=warnings, is_copy=is_copy)
 
     def _serve(self, loaded: Loaded) -> None:
         self._serving, self.model = loaded, loaded.detector.model
         step = Step.LOADED_WITH_WARNING if loaded.warnings else Step.LOADED
         self._board.step(step, "; ".join(loaded.warnings) or None)
 
-    def _start_behind(self, loaded: Loaded) -> None:
+    def _start_behind(self, source: ModelSource) -> None:
         if self._behind is not None:
-            self._running_behind = asyncio.create_task(self._behind(self, loaded.path))
+            if self._running_behind is not None:
+                self._running_behind.cancel()
+            self._running_behind = asyncio.create_task(self._behind(self, source))
             self._running_behind.add_done_callback(_ended)
 
     async def _stop_behind(self) -> None:

@@ -21,7 +21,9 @@ from consumers.settings import ConsumerSettings
 from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
 from contracts.storage import read_record, replace_record
+from engine.models import describe
 from engine.side_files import SIDE_FILE_BYTES_MAX, side_file_of
+from engine.sources import ModelSource, is_address, remote_model
 from engine.trial import TrialLimits, Trials
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "aerial-vehicle.onnx"
@@ -37,9 +39,9 @@ _SUFFIXES = (".onnx", ".json")
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A model file that can be loaded."""
+    """A model that can be loaded."""
 
-    path: Path
+    source: ModelSource
     copied_since: str | None = None
     """Why the Loader did not give it and the copy here is used; None: nothing was wrong."""
 
@@ -50,7 +52,7 @@ class ModelStore:
     def __init__(
         self, folder: Path, *, trials: Trials, default: str | None = None, loader: Loader | None = None
     ) -> None:
-        """default: a file, or a name here or at the Loader, served while nothing is active; None: the shipped model."""
+        """default: a file, a name here or at the Loader, or an address, served while none is active; None: the shipped one."""
         self._folder = folder
         self._trials = trials
         self._default = default
@@ -74,16 +76,26 @@ class ModelStore:
             return await self._chosen(active)
         if self._default is None:
             return await self._tried(SHIPPED_MODEL)
+        if is_address(self._default):
+            return self._remote(self._default)
         given = Path(self._default)
         if given.is_absolute() or await asyncio.to_thread(given.is_file):
             return await self._tried(given)
         return await self._named(self._default, sha256=None)
 
-    def put(self, path: Path) -> ActiveModel:
+    def put(self, source: ModelSource) -> ActiveModel:
         """Copy a model with its side files into a folder of its own; it is tried there, and not active yet.
 
-        Raises `Failure`: `model_corrupt`, `model_not_a_detector`, `model_missing`.
+        A server's model stays where it is. Raises `Failure`: `model_corrupt`, `model_not_a_detector`, `model_missing`, and
+        `engine_unavailable` if its server is away.
         """
+        return self._put_file(source) if isinstance(source, Path) else self._put_address(str(source))
+
+    def _put_address(self, address: str) -> ActiveModel:
+        describe(self._remote(address).source)
+        return ActiveModel(file=address, revision=secrets.token_hex(8), previous=self._current())
+
+    def _put_file(self, path: Path) -> ActiveModel:
         with self._staging() as staging:
             staged = staging / confined(path.name)
             try:
@@ -112,15 +124,25 @@ class ModelStore:
     async def share(self, active: ActiveModel) -> None:
         """Send what was put here to the Loader, if there is one: consumers with a folder of their own get it there."""
         if self.loader is not None:
-            path = self._folder / active.file
-            for file in (*(path.with_name(name) for name in active.beside), path):
+            for file in self._files_of(active):
                 await self.loader.upload(file)
+
+    def _files_of(self, active: ActiveModel) -> list[Path]:
+        """The model and what lies beside it; nothing of a model that a server has."""
+        path = self._folder / active.file
+        return [] if is_address(active.file) else [*(path.with_name(name) for name in active.beside), path]
 
     def close(self) -> None:
         """End a trial that runs."""
         self._trials.close()
 
+    def _remote(self, address: str) -> Found:
+        """A server's model runs there: nothing is tried here before it is loaded."""
+        return Found(source=remote_model(address, folders=[self._folder, SHIPPED_MODEL.parent]))
+
     async def _chosen(self, active: ActiveModel) -> Found:
+        if is_address(active.file):
+            return self._remote(active.file)
         parts = PurePosixPath(active.file).parts
         if not parts or ".." in parts or parts[0].startswith("/"):
             raise Failure(FailureCode.FORBIDDEN_PATH, f"{active.file!r} leaves the models folder")
@@ -157,7 +179,7 @@ class ModelStore:
             if not path.exists():
                 raise
             copy = await self._tried(path, sha256=sha256)
-            return Found(path=copy.path, copied_since=failure.detail)
+            return Found(source=copy.source, copied_since=failure.detail)
         return await self._tried(path)
 
     async def _fetch_named(self, loader: Loader, filename: str, *, into: Path, sha256: str | None) -> None:
@@ -176,9 +198,9 @@ class ModelStore:
         if sha256 is not None and sha256 != (digest := await asyncio.to_thread(_sha256, path)):
             raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, expected {sha256}")
         if path == SHIPPED_MODEL:  # known: its side file states its checksum, which is looked at when it is loaded
-            return Found(path=path)
+            return Found(source=path)
         await asyncio.to_thread(self._trials.check, path)
-        return Found(path=path)
+        return Found(source=path)
 
     @contextlib.contextmanager
     def _staging(self) -> Generator[Path]:

@@ -34,7 +34,8 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[
         str | None,
         Meta(
-            description="model served while none was chosen with `models use`: a file, or a name; default: the shipped one"
+            description="model served while none was chosen with `models use`: a file, a name, or triton+grpc://host:port/model;"
+            " default: the shipped one"
         ),
     ] = None
     provider: Annotated[

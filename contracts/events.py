@@ -153,7 +153,7 @@ class ActiveModel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """Which model serves: `active.json` in the models folder."""
 
     file: str
-    """Its path below the models folder."""
+    """Its path below the models folder, or its address on a server: `triton+grpc://...`."""
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
     """Of the model file; None: whatever the file holds."""
     beside: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -19,6 +19,9 @@ from detections.client import Client
 from detections.processes import Guard, Program
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, is_free
 from detections.supervision import Say, Supervisor
+
+if TYPE_CHECKING:
+    from engine.sources import ModelSource
 
 START_TIMEOUT_S = 90.0
 """For the broker (5 to 8 s alone), the edge and the first heartbeat of every consumer."""
@@ -60,7 +63,7 @@ class LocalStack:
         self,
         storage: Path,
         *,
-        model: Path | None = None,
+        model: "ModelSource | None" = None,
         port: int = 0,
         consumers: int = 1,
         environ: Mapping[str, str] | None = None,
@@ -196,7 +199,7 @@ class LocalStack:
             "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
         }
         if self._model is not None:
-            environ["CONSUMER_MODEL"] = str(self._model.absolute())
+            environ["CONSUMER_MODEL"] = str(self._model.absolute() if isinstance(self._model, Path) else self._model)
         command = (sys.executable, "-P", "-m", module)
         return Program(name=name, command=command, environ=environ, log=self.logs / f"{name}.log")
 

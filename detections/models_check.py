@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.models import ModelCard
     from engine.preprocess import InputRule
     from engine.runtime import TensorSpec
+    from engine.sources import ModelSource
 
 RUNS = 20
 _CLASSES_SHOWN_MAX = 12
@@ -31,7 +32,13 @@ def register(commands: typer.Typer) -> None:
 
 
 def check(
-    file: Annotated[str, typer.Argument(help="An ONNX file, or a name in the models folder.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="An ONNX file, a name in the models folder, or an address such as triton+grpc://host:8001/model.",
+            show_default=False,
+        ),
+    ],
     runs: Annotated[int, typer.Option(min=1, max=1000, help="How often it is run for the timing.")] = RUNS,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of one run.")] = 1,
 ) -> None:
@@ -41,17 +48,17 @@ def check(
     from engine.detector import Detector
     from engine.models import open_model
 
-    path = find_model(file)
+    model = find_model(file)
     try:
-        detector = Detector(open_model(path, threads=threads, checks_batch=True))
+        detector = Detector(open_model(model, threads=threads, checks_batch=True))
     except Failure as failure:
         if failure.code is not FailureCode.MODEL_NOT_A_DETECTOR:
             raise
-        for line in refused(path, failure.detail):
+        for line in refused(model, failure.detail):
             typer.echo(line, err=True)
         raise typer.Exit(1) from None
     try:
-        for line in described(path, detector.model):
+        for line in described(model, detector.model):
             typer.echo(line)
         typer.echo(f"sees      {_seen(detector)}")
         median_ms = statistics.median(looks_ms(detector, runs=runs))
@@ -61,29 +68,34 @@ def check(
     typer.echo(f"timing    {median_ms:.1f} ms a look, median of {runs}, {counted}; pixels in, boxes out")
 
 
-def refused(path: Path, detail: str) -> Iterator[str]:
+def refused(model: "ModelSource", detail: str) -> Iterator[str]:
     """Why a model is no detector, what was seen of it, and what its user can do, a line each."""
     from engine.refusals import SEPARATOR
+    from engine.sources import name_of
 
     why, *parts = detail.split(SEPARATOR)
     yield f"detections: model_not_a_detector: {why}"
     for part in parts:
-        yield f"    {part.replace('<model>.json', path.with_suffix('.json').name)}"
-    yield f"then ask again: detections models check {path.name} (every head and field: docs/models.md)"
+        yield f"    {part.replace('<model>.json', f'{name_of(model)}.json')}"
+    asked = model.name if isinstance(model, Path) else model
+    yield f"then ask again: detections models check {asked} (every head and field: docs/models.md)"
 
 
-def described(path: Path, card: "ModelCard") -> Iterator[str]:
+def described(model: "ModelSource", card: "ModelCard") -> Iterator[str]:
     """What is known of a model, a line each."""
     from engine.recognition import MEANINGS
 
-    yield f"file      {path} ({path.stat().st_size / 1e6:.1f} MB, sha256 {card.sha256[:12]})"
+    if isinstance(model, Path):
+        yield f"file      {model} ({model.stat().st_size / 1e6:.1f} MB, sha256 {(card.sha256 or '')[:12]})"
+    else:
+        yield f"server    {model}"
     yield f"runtime   {card.engine_type}"
     for spec in card.inputs:
         yield f"input     {_tensor(spec)}"
     yield f"shown     {_pixels(card.input)}"
     if card.usual:
         said = f"{', '.join(card.usual)}: as usual for this head, the file does not say it"
-        yield f"assumed   {said} (if it is otherwise: {path.stem}.json, docs/models.md)"
+        yield f"assumed   {said} (if it is otherwise: {card.name}.json, docs/models.md)"
     yield f"batch     {'any number of pictures' if card.batch_max is None else f'{card.batch_max} at most'} in one inference"
     for spec in card.outputs:
         yield f"output    {_tensor(spec)}"

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from contracts.events import ActiveModel
 
 EXIT_FAILED = 1
+OR_ELSE = "a name in the models folder, or triton+grpc://host:port/model"
 
 
 def use(
-    file: Annotated[str, typer.Argument(help="An ONNX file, or a name in the models folder.", show_default=False)],
+    file: Annotated[str, typer.Argument(help=f"An ONNX file, {OR_ELSE}.", show_default=False)],
     storage: Annotated[
         Path,
         typer.Option(help="Folder of the service; the models lie in MODELS_DIR or below it.", envvar="STORAGE_DIR"),
@@ -42,10 +43,10 @@ def use(
 
     settings = from_environment({**os.environ, "STORAGE_DIR": str(storage)})
     inside, store = settings.models / file, store_of(settings)
-    path = inside if inside.is_file() and not Path(file).is_file() else find_model(file)
+    source = inside if inside.is_file() and not Path(file).is_file() else find_model(file)
 
     async def choose() -> "ActiveModel":
-        active = await asyncio.to_thread(store.put, path)
+        active = await asyncio.to_thread(store.put, source)
         await store.share(active)
         store.activate(active)
         return active

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from engine.models import OpenModel
 
 EXIT_INTERRUPTED = 130
+ModelName = Annotated[
+    str,
+    typer.Option("--model", "-m", help="An ONNX file, a name in the models folder, or triton+grpc://host:port/model."),
+]
 
 
 def register(commands: typer.Typer) -> None:
@@ -34,9 +38,7 @@ def register(commands: typer.Typer) -> None:
 def run(
     file: Annotated[Path, typer.Argument(help="An image or a video.", show_default=False)],
     *,
-    model: Annotated[str, typer.Option("--model", "-m", help="An ONNX file, or a name in the models folder.")] = (
-        DEFAULT_MODEL
-    ),
+    model: ModelName = DEFAULT_MODEL,
     config: Annotated[
         str | None,
         typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False),

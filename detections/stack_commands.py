@@ -18,6 +18,7 @@ from contracts.failures import Failure
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
 from detections.answers import DEFAULT_URL, ClientError
+from detections.model_files import find_model
 
 if TYPE_CHECKING:
     from detections.local import LocalStack
@@ -47,7 +48,10 @@ def up(
         "storage"
     ),
     model: Annotated[
-        Path | None, typer.Option(help="Model file; else the shipped one.", show_default=False, exists=True)
+        str | None,
+        typer.Option(
+            help="Model file, or a server: triton+grpc://host:8001/model; else the shipped one.", show_default=False
+        ),
     ] = None,
     port: Annotated[int, typer.Option(help="Of the edge; 0 takes a free one.", min=0, max=65_535)] = 8000,
     consumers: Annotated[int, typer.Option(help="How many look at media.", min=0, max=64)] = 1,
@@ -60,9 +64,10 @@ def up(
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+    source = None if model is None else find_model(model)
     with _said(), _interruptible():
         try:
-            with LocalStack(storage, model=model, port=port, consumers=consumers, say=_say) as stack:
+            with LocalStack(storage, model=source, port=port, consumers=consumers, say=_say) as stack:
                 managed = f", RabbitMQ {stack.management_url} (guest, guest)" if stack.management_url else ""
                 print(f"ready: {stack.url}{managed}", flush=True)
                 failure = _wait_for_the_end(stack)

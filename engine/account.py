@@ -59,7 +59,8 @@ class Account:
     def take(self, looked: Looked) -> Generator[FrameReport | Checkpoint]:
         """Count a frame; report it if the rule says so, and say where to resume if it is time.
 
-        Raises `CancelledError`, before anything is counted, if nobody looked at the frame and nobody will.
+        Raises, before anything is counted: `CancelledError` if nobody looked at the frame and nobody will,
+        `Failure(engine_unavailable)` if somebody may, a little later.
         """
         detections = self._detections(looked.detections) if looked.detections is not None else []
         self._frame_index, self._at_s, self._percent = looked.frame_index, looked.at_s, looked.percent
@@ -104,7 +105,9 @@ class Account:
     def _detections(self, future: Detections) -> list[Detection]:
         try:
             detections = future.result()
-        except Failure:
+        except Failure as failure:
+            if failure.code is FailureCode.ENGINE_UNAVAILABLE:  # no fault of the frame
+                raise
             self._count(sampled=1, failed=1)
             return []
         self._count(sampled=1, inferred=1)

@@ -211,14 +211,18 @@ class Workers:
             batch.unwritten -= 1  # whoever wrote the last row looks next whether the batch can start
 
     def _take_through(self, batch: Batch) -> None:
-        """Look at a whole batch; if that fails, at each of its views alone."""
+        """Look at a whole batch; if that fails of a view, at each of them alone."""
         views = [look.view for look in batch.looks]
         scores_min = [look.showing.options.probability_threshold for look in batch.looks]
         try:
             seen = batch.sight.look_at(batch.tensor, views, scores_min=scores_min)
-        except Exception:  # noqa: BLE001 - told by the view whose fault it is
+        except Exception as error:  # noqa: BLE001 - told by the view whose fault it is
             for look in batch.looks:
-                _look_alone(look)
+                if isinstance(error, Failure) and error.code is FailureCode.ENGINE_UNAVAILABLE:
+                    look.showing.fail(error)  # no fault of any view: alone each would wait for the engine again
+                    look.showing.dropped()
+                else:
+                    _look_alone(look)
         else:
             for look, boxes in zip(batch.looks, seen, strict=True):
                 look.showing.saw(look.at, boxes)

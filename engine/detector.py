@@ -1,7 +1,7 @@
 """A model with all that belongs to it: shown a picture, it says what is in it."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -74,6 +74,12 @@ class Detector:
         boxes = self._of_possible_size(boxes, picture, options)
         boxes = most_confident(boxes, at_most=DETECTIONS_MAX)
         return self._detections(boxes, picture)
+
+    def watch(self, on_lost: Callable[[str], object]) -> None:
+        """Be told once, from a thread, why what infers is lost, if it is a server's; nothing else is ever lost."""
+        watch = getattr(self._runtime, "watch", None)
+        if watch is not None:
+            watch(on_lost)
 
     def close(self) -> None:
         """Free the model; nothing else is called afterwards, except this."""

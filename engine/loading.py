@@ -1,6 +1,4 @@
-"""From a file to a detector."""
-
-from pathlib import Path
+"""From a model to a detector."""
 
 import msgspec
 import numpy as np
@@ -10,14 +8,15 @@ from contracts.settings import Provider
 from engine.detector import Detector
 from engine.models import open_model
 from engine.picture import Crop, Rgb
+from engine.sources import ModelSource
 
 
-def load_detector(path: Path, *, threads: int = 1, provider: Provider = "auto") -> Detector:
-    """The detector in an `.onnx` file, or scripted in a `.json` file, tried once on a grey picture.
+def load_detector(source: ModelSource, *, threads: int = 1, provider: Provider = "auto") -> Detector:
+    """The detector in an `.onnx` file, of a server, or scripted in a `.json` file, tried once on a known picture.
 
     threads: of one inference; with one caller per core 1 is best. Raises `Failure` as `engine.models.open_model`.
     """
-    return Detector(open_model(path, threads=threads, provider=provider))
+    return Detector(open_model(source, threads=threads, provider=provider))
 
 
 class Noise(msgspec.Struct, frozen=True, kw_only=True):

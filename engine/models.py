@@ -20,6 +20,7 @@ from engine.recognition import recognise
 from engine.runtime import Runtime, Tensor, TensorSpec
 from engine.seen import Seen
 from engine.side_files import CLASSES_MAX, HeadName, InputStatement, ObjectClass, SideFile, read_classes, read_side_file
+from engine.sources import ModelSource, beside, name_of
 
 VARIANT_OFFSET = 20
 VARIANT_SUFFIXES = ("", "(Wint)", "(Night)")
@@ -31,8 +32,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a loaded model."""
 
     name: str
-    """The file's name without its extension."""
-    sha256: str
+    """The file's name without its extension, or what its server calls it."""
+    sha256: str | None
+    """Of the file; None: a server has it."""
     engine_type: str
     head: HeadName
     inputs: tuple[TensorSpec, ...]
@@ -77,35 +79,37 @@ class OpenModel(msgspec.Struct, frozen=True, kw_only=True):
     card: ModelCard
 
 
-def describe(path: Path) -> ModelCard:
-    """What the model in a file is. Raises `Failure` as `open_model`."""
-    opened = open_model(path)
+def describe(source: ModelSource) -> ModelCard:
+    """What a model is. Raises `Failure` as `open_model`."""
+    opened = open_model(source)
     opened.runtime.close()
     return opened.card
 
 
 def open_model(
-    path: Path, *, threads: int = 1, provider: Provider = "auto", checks_batch: bool | None = None
+    source: ModelSource, *, threads: int = 1, provider: Provider = "auto", checks_batch: bool | None = None
 ) -> OpenModel:
-    """The model in an `.onnx` file, or the script in a `.json` file, after it was tried on one known picture.
+    """The model in an `.onnx` file, of a server, or the script in a `.json` file, after it was tried on a known picture.
 
     checks_batch: whether it is also shown two pictures at once and alone; None: where its runtime gathers pictures,
     since elsewhere none is ever shown two.
     Raises `Failure`: `model_missing`; `model_corrupt` (unreadable, another checksum than its side file's, does not run,
     a side file that is wrong); `model_not_a_detector` naming the shapes seen; `engine_unavailable` for a provider that is
-    not installed.
+    not installed and a server that is away.
     """
-    if not path.is_file():
-        raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name}")
-    side = SideFile() if is_script(path) else read_side_file(path)
-    digest = _sha256(path)
-    if side.sha256 not in (None, digest):
-        raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, its side file states {side.sha256}")
-    runtime = open_runtime(path, threads=threads, provider=provider)
+    if isinstance(source, Path) and not source.is_file():
+        raise Failure(FailureCode.MODEL_MISSING, f"no file {source.name}")
+    side = SideFile() if is_script(source) else read_side_file(beside(source))
+    digest = _sha256(source) if isinstance(source, Path) else None
+    if digest is not None and side.sha256 not in (None, digest):
+        raise Failure(
+            FailureCode.MODEL_CORRUPT, f"{name_of(source)}: sha256 {digest}, its side file states {side.sha256}"
+        )
+    runtime = open_runtime(source, threads=threads, provider=provider)
     try:
-        card, head = _described(path, runtime, side)
+        card, head = _described(source, runtime, side)
         card = msgspec.structs.replace(card, sha256=digest)
-        if card.batch_max is None and (runtime.gathers if checks_batch is None else checks_batch):
+        if card.batch_max != 1 and (runtime.gathers if checks_batch is None else checks_batch):
             card = _with_checked_batch(card, runtime, head)
     except Failure:
         runtime.close()
@@ -113,7 +117,7 @@ def open_model(
     return OpenModel(runtime=runtime, head=head, card=card)
 
 
-def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard, Head]:
+def _described(source: ModelSource, runtime: Runtime, side: SideFile) -> tuple[ModelCard, Head]:
     image = image_input(runtime.inputs, runtime.outputs, side)
     tried = probe(runtime, image, side.input)
     if not _are_finite(tried.outputs):
@@ -131,21 +135,21 @@ def _described(path: Path, runtime: Runtime, side: SideFile) -> tuple[ModelCard,
         side=side,
     )
     found = recognise(seen)
-    rule, listed = input_rule(image, found.usual, side.input), read_classes(path)
+    rule, listed = input_rule(image, found.usual, side.input), read_classes(beside(source))
     warnings = [
         listed.warning,
         None if image.is_size_stated else f"free sides and no size in a side file: {image.size.width} px is used",
         *(f"{missing} is not available" for missing in getattr(runtime, "missing_providers", ())),
     ]
     card = ModelCard(
-        name=path.stem,
-        sha256="",
+        name=name_of(source),
+        sha256=None,
         engine_type=runtime.engine_type,
         head=found.head.name,
         inputs=runtime.inputs,
         outputs=runtime.outputs,
         input=rule,
-        batch_max=1 if found.reads_one_picture else image.batch,
+        batch_max=1 if found.reads_one_picture else image.batch or getattr(runtime, "batch_max", None),
         usual=_unstated(side.input, rule),
         nms_iou=found.head.nms_iou,
         classes=listed.classes or _named_classes(side, names, found.class_count),

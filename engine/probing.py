@@ -39,7 +39,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def probe(runtime: Runtime, image: ImageInput, stated: InputStatement) -> Probe:
-    """What the model makes of the known picture. Raises `Failure(model_corrupt)` if it does not run.
+    """What the model makes of the known picture. Raises `Failure`: `model_corrupt` if it does not run, `engine_unavailable`.
 
     A model that finds nothing in pixels of 0..1 is shown those of 0..255: its outputs may be without a row.
     """
@@ -56,16 +56,21 @@ def probe(runtime: Runtime, image: ImageInput, stated: InputStatement) -> Probe:
 def mixes_pictures(runtime: Runtime, rule: InputRule, head: Head) -> str | None:
     """Why several pictures can't be shown to the model at once; None if they can.
 
+    Raises `Failure(engine_unavailable)` if the runtime is away.
     Two pictures are shown apart and together: what each gives must not depend on the other.
     """
     pictures = [_view(rule, is_other=is_other) for is_other in (False, True)]
     try:
         alone = [_run(runtime, rule, [view]) for view in pictures]
     except Failure as failure:
+        if failure.code is FailureCode.ENGINE_UNAVAILABLE:
+            raise
         return f"it does not run: {failure.detail}"
     try:
         together = _run(runtime, rule, pictures)
-    except Failure:
+    except Failure as failure:
+        if failure.code is FailureCode.ENGINE_UNAVAILABLE:
+            raise
         return "it takes any number of pictures but does not run with two"
     for at, both in enumerate(together):
         apart = [_numbers(head, outputs[at], 0) for outputs in alone]
@@ -88,6 +93,8 @@ def _tried(runtime: Runtime, rule: InputRule) -> tuple[Tensor, ...]:
     try:
         return _run(runtime, rule, [_view(rule)])
     except Failure as failure:
+        if failure.code is FailureCode.ENGINE_UNAVAILABLE:
+            raise
         raise Failure(FailureCode.MODEL_CORRUPT, f"it does not run: {failure.detail}") from failure
 
 

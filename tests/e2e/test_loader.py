@@ -126,7 +126,7 @@ async def test_a_named_model_comes_with_what_lies_beside_it(service: LoaderServi
     (service.folder / "classes.json").write_text('[{"Id": 0, "Name": "Red"}]')
     found = await store_of(service, tmp_path).find(None)
 
-    assert (found.path, found.copied_since) == (tmp_path / "colours.json", None)
+    assert (found.source, found.copied_since) == (tmp_path / "colours.json", None)
     assert (tmp_path / "classes.json").exists()
 
 
@@ -134,12 +134,12 @@ async def test_a_named_model_comes_with_what_lies_beside_it(service: LoaderServi
 async def test_what_the_loader_does_not_give_is_served_from_the_copy_with_a_warning(
     service: LoaderService, tmp_path: Path, fault: str
 ) -> None:
-    before = (await store_of(service, tmp_path).find(None)).path.read_bytes()
+    before = (await store_of(service, tmp_path).find(None)).source.read_bytes()
     service.fault(fault)
     total_s = IMPATIENT_S if fault == "drip" else PATIENT_S
     found = await store_of(service, tmp_path, total_s=total_s).find(None)
 
-    assert found.path.read_bytes() == before
+    assert found.source.read_bytes() == before
     assert found.copied_since
     service.fault("none")
     assert (await store_of(service, tmp_path).find(None)).copied_since is None
@@ -162,9 +162,9 @@ async def test_a_choice_that_lies_elsewhere_comes_from_the_loader(service: Loade
     here = store_of(service, tmp_path / "here")
     found = await here.find(active)
 
-    assert found.path == tmp_path / "here" / active.file
-    assert found.path.read_bytes() == (tmp_path / "colours.json").read_bytes()
-    assert found.path.with_name("classes.json").read_bytes() == (tmp_path / "classes.json").read_bytes()
+    assert found.source == tmp_path / "here" / active.file
+    assert found.source.read_bytes() == (tmp_path / "colours.json").read_bytes()
+    assert found.source.with_name("classes.json").read_bytes() == (tmp_path / "classes.json").read_bytes()
     assert visible(tmp_path / "here") == {active.file.split("/")[0], "active.json"}
     assert here.active() == active, "the folder here is its own, and so is what is active in it"
 

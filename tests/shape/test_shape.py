@@ -23,6 +23,7 @@ HOMES = {
     "onnxruntime": {"engine/runtimes/onnx.py", "engine/quantising.py"},
     "openvino": {"engine/runtimes/openvino.py"},
     "PIL": {"engine/images.py"},
+    "tritonclient": {"engine/kserve.py", "engine/kserve_grpc.py", "engine/kserve_http.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
 """The one module of the engine (and the maker of the demo clip) that knows each native library."""

@@ -30,7 +30,7 @@ class FakeModels:
         name = active.file if active else self.default
         if name in self.failures:
             raise self.failures[name]
-        return Found(path=self.folder / name, copied_since=self.copied_since)
+        return Found(source=self.folder / name, copied_since=self.copied_since)
 
     def close(self) -> None:
         """Nothing is being tried."""

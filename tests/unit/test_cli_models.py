@@ -12,6 +12,7 @@ from contracts.failures import Failure, FailureCode
 from detections.cli import build
 from detections.model_files import SHIPPED_MODELS, find_model
 from detections.timing import Blank
+from engine.sources import RemoteModel
 from tests.families import BRIGHT, DARK, FAMILIES
 from tests.scripted import write_model
 from tests.tiny_models import write_colour_model, write_constant_model, write_two_faced_model
@@ -103,6 +104,16 @@ def test_a_real_model_sees_what_is_drawn(shared_data: Path) -> None:
 
     assert "head      detr: boxes, scores and classes in three tensors" in said
     assert "in the drawn picture of a stop sign and a clock" in said
+
+
+def test_an_address_is_a_model_and_what_is_wrong_with_it_is_said() -> None:
+    nobody = check("triton+http://127.0.0.1/street")
+
+    assert find_model("triton+grpc://127.0.0.1:8001/aerial-vehicle/1") == RemoteModel(
+        protocol="grpc", host="127.0.0.1", port=8001, name="aerial-vehicle", version="1", folder=SHIPPED_MODELS
+    )
+    assert (nobody.exit_code, nobody.stdout) == (1, "")
+    assert "an address is triton+grpc://host:port/model" in nobody.stderr
 
 
 # What it refuses

@@ -21,7 +21,7 @@ def store_in(folder: Path, *, default: str | None = None, limits: TrialLimits | 
 
 
 async def path_of(store: ModelStore, active: ActiveModel | None = None) -> Path:
-    return (await store.find(active)).path
+    return (await store.find(active)).source
 
 
 async def refusal(store: ModelStore, active: ActiveModel | None) -> Failure:
