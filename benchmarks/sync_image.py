@@ -60,7 +60,8 @@ def _run(stack: LocalStack, client: httpx.Client, photo: Path, model: Path | Non
     def bare() -> None:
         workers.detect_image(read_picture(photo), DetectionOptions())
 
-    whole(), bare()  # warm
+    whole()  # warm, as the next
+    bare()
     turns = [(_took(whole), _took(bare)) for _ in range(requests)]
     beside = statistics.median(turn[0] for turn in turns) - statistics.median(turn[1] for turn in turns)
     print(f"POST /detect: {summary_ms(turn[0] for turn in turns)}")
