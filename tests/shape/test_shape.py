@@ -22,6 +22,10 @@ HOMES = {
     "cv2": {"engine/images.py", "engine/drawing.py", "detections/street.py"},
     "onnxruntime": {"engine/runtimes/onnx.py"},
     "PIL": {"engine/images.py"},
+    "cuda": {"engine/devices/cuda_core.py"},
+    "pycuda": {"engine/devices/pycuda.py"},
+    "tensorrt": {"engine/tensorrt_library.py"},
+    "tensorrt_rtx": {"engine/tensorrt_library.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
 """The one module of the engine (and the maker of the demo clip) that knows each native library."""
