@@ -12,6 +12,7 @@ from contracts.failures import Failure, FailureCode
 from engine.coco import COCO_NAMES
 from engine.heads import AnyHead
 from engine.opening import is_script, open_runtime
+from engine.plans import is_plan, model_of
 from engine.preprocess import InputRule
 from engine.recognition import ImageInput, class_count, head_of, image_input, input_rule, not_a_detector
 from engine.runtime import Runtime, Tensor, TensorSpec
@@ -84,9 +85,9 @@ def open_model(path: Path, *, threads: int = 1) -> OpenModel:
     """
     if not path.is_file():
         raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name}")
-    side = SideFile() if is_script(path) else read_side_file(path)
+    side = SideFile() if is_script(path) else read_side_file(model_of(path))
     digest = _sha256(path)
-    if side.sha256 not in (None, digest):
+    if side.sha256 not in (None, digest) and not is_plan(path):  # a plan has a record of its own, see `read_plan`
         raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, its side file states {side.sha256}")
     runtime = open_runtime(path, threads=threads)
     try:
@@ -112,7 +113,7 @@ def _recognised(path: Path, runtime: Runtime, side: SideFile, digest: str) -> Op
         *(f"{missing} is not available" for missing in getattr(runtime, "missing_providers", ())),
     ]
     card = ModelCard(
-        name=path.stem,
+        name=model_of(path).stem,
         sha256=digest,
         engine_type=runtime.engine_type,
         head=head.name,

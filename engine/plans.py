@@ -23,6 +23,14 @@ _PREFIX_BYTES_MAX = 1_000_000
 """Of the metadata that Ultralytics writes before a plan; a plan itself begins with a number far beyond it."""
 
 
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the comparison with the ONNX file said (`engine/agreement.py`)."""
+
+    is_enough: bool
+    agreement: str
+    """In numbers."""
+
+
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a builder says of its plan."""
 
@@ -39,6 +47,8 @@ class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
     gpu: str
     metadata: dict[str, str] = {}
     """Of the ONNX file: class names and the like."""
+    verdict: Verdict | None = None
+    """None: it has not been compared yet."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +72,12 @@ def plan_path(model: Path, gpu: GpuFacts, precision: Precision) -> Path:
     return model.with_name(f"{model.stem}.cc_{major}.{minor}_sm_{gpu.sm_count}{kind}{PLAN_SUFFIX}")
 
 
-def model_of(plan: Path) -> Path:
-    """The ONNX file that a plan was made of, by its name; its side file is the plan's, too."""
-    named = _NAME.fullmatch(plan.name)
-    return plan.with_name(named["model"] + ".onnx") if named else plan.with_suffix(".onnx")
+def model_of(path: Path) -> Path:
+    """The ONNX file that a plan was made of, by its name: its side file is the plan's, too. Any other path is its own."""
+    if not is_plan(path):
+        return path
+    named = _NAME.fullmatch(path.name)
+    return path.with_name(named["model"] + ".onnx") if named else path.with_suffix(".onnx")
 
 
 def record_path(plan: Path) -> Path:

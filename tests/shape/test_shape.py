@@ -20,7 +20,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "mana
 HOMES = {
     "av": {"engine/decode.py", "engine/video_frame.py", "engine/encode.py"},
     "cv2": {"engine/images.py", "engine/drawing.py", "detections/street.py"},
-    "onnxruntime": {"engine/runtimes/onnx.py"},
+    "onnxruntime": {"engine/runtimes/onnx.py", "engine/precision.py"},
     "PIL": {"engine/images.py"},
     "cuda": {"engine/devices/cuda_core.py"},
     "pycuda": {"engine/devices/pycuda.py"},
