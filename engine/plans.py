@@ -94,10 +94,8 @@ def read_record(plan: Path) -> PlanRecord | None:
         return None
 
 
-def staleness(record: PlanRecord | None, *, model_sha256: str, gpu: GpuFacts, library_version: str) -> str | None:
+def staleness(record: PlanRecord, *, model_sha256: str, gpu: GpuFacts, library_version: str) -> str | None:
     """Why a plan has to be built again; None if it still fits."""
-    if record is None:
-        return "it has no record"
     if record.model_sha256 != model_sha256:
         return "the model is another one"
     if record.library_version != library_version:
@@ -135,10 +133,38 @@ def read_plan(path: Path) -> Plan:
 def write_plan(path: Path, content: bytes, record: PlanRecord) -> None:
     """Put a plan and its record in place, the record last: a plan without one is not used."""
     record_path(path).unlink(missing_ok=True)
-    for target, written in ((path, content), (record_path(path), msgspec.json.encode(record))):
-        part = target.with_name(target.name + ".part")
-        part.write_bytes(written)
-        part.replace(target)
+    _put(path, content)
+    write_record(path, record)
+
+
+def write_record(plan: Path, record: PlanRecord) -> None:
+    """Put the record of a plan in place."""
+    _put(record_path(plan), msgspec.json.encode(record))
+
+
+def move_plan(source: Path, target: Path) -> None:
+    """Put a plan and the record beside it in place, the record last."""
+    record_path(target).unlink(missing_ok=True)
+    source.replace(target)
+    record_path(source).replace(record_path(target))
+
+
+def drop_plan(plan: Path) -> None:
+    """As if it had never been built."""
+    record_path(plan).unlink(missing_ok=True)
+    plan.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _put(path: Path, content: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def _without_prefix(content: bytes) -> tuple[dict[str, str], bytes]:
