@@ -10,6 +10,8 @@ from engine.picture import Crop, Picture
 from engine.preprocess import Preprocessor, View, place
 from engine.runtime import Tensor
 
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+PRODUCTS = ("MatMul", "Gemm")
 OPSET_OF_INT8 = 13
 """Scales per channel exist from there on."""
 PICTURES_MAX = 24
@@ -19,7 +21,7 @@ PICTURES_MAX = 24
 def in_half(path: Path) -> bytes:
     """The model in FP16, with inputs and outputs as they were. Raises `Failure(engine_unavailable)`.
 
-    What follows the last convolutions stays FP32: a coordinate of 640 px is only good for half a pixel in 16 bits. So do
+    What follows the last layer with weights stays FP32: a coordinate of 640 px is only good for half a pixel in 16 bits. So do
     Resize, whose scales are no weights, and the converter's own exceptions (Range, TopK, ...).
     """
     import onnx
@@ -31,7 +33,7 @@ def in_half(path: Path) -> bytes:
             model,
             keep_io_types=True,
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Resize"],
-            node_block_list=after_the_last_convolutions(model.graph),
+            node_block_list=head_of(model.graph, (*CONVOLUTIONS, *PRODUCTS)),
         )
     except (ValueError, RuntimeError, KeyError, AttributeError) as error:
         raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"no FP16 of {path.name}: {error}") from error
@@ -68,7 +70,7 @@ def in_eighth(path: Path, card: ModelCard, pictures: Iterable[Picture], folder: 
         weight_type=QuantType.QInt8,
         per_channel=True,
         calibrate_method=CalibrationMethod.Percentile,
-        nodes_to_exclude=after_the_last_convolutions(model.graph),
+        nodes_to_exclude=head_of(model.graph, CONVOLUTIONS),
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )
     return target.read_bytes()
@@ -121,15 +123,15 @@ def _of_opset(model: Any, least: int) -> Any:
         raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"opset {least} is needed for INT8: {error}") from error
 
 
-def after_the_last_convolutions(graph: Any) -> list[str]:
-    """Names of the nodes that lead to no convolution, the head of a detector."""
+def head_of(graph: Any, last: tuple[str, ...]) -> list[str]:
+    """Names of the nodes that lead to none of those kinds: what a detector does with its last features."""
     users: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             users.setdefault(name, []).append(node)
     leads: dict[str, bool] = {}
     for node in reversed(graph.node):  # a graph is sorted: users come behind
-        leads[node.name] = node.op_type.startswith("Conv") or any(
+        leads[node.name] = node.op_type in last or any(
             leads[user.name] for name in node.output for user in users.get(name, [])
         )
     return [name for name, does in leads.items() if not does]
