@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from PIL import Image
 
+from consumers.acceleration import Acceleration
 from consumers.building import Builder, BuildLimits
 from consumers.convert import Converter, Machine, load_fastest
 from contracts.events import EngineStatus
@@ -319,3 +320,55 @@ def test_an_engine_that_does_not_load_leaves_the_model(model: Path) -> None:
     model.with_name(ENGINE).write_bytes(b"something else")
 
     assert load_fastest(model, MACHINE, load=load).model.name == "street.onnx"
+
+
+class Serving:
+    """Workers, as far as they say who works."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+
+
+class ServingStatusRoom(StatusRoom):
+    """A room with a model in it."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.ready = Serving(detector)
+
+
+def no_tensorrt() -> Machine | None:
+    raise Failure(FailureCode.ENGINE_UNAVAILABLE, "tensorrt: No module named 'tensorrt'")
+
+
+async def test_a_consumer_with_a_gpu_serves_onnx_then_the_engine_and_the_engine_at_once_next_time(model: Path) -> None:
+    def converter(machine: Machine) -> Converter:
+        return Converter(machine, builder=builder("builds", model), load=load)
+
+    accelerated = Acceleration(look=lambda: MACHINE, converter=converter, load=load)
+    room = ServingStatusRoom(accelerated.load(model))
+    assert room.ready.detector.model.name == "street.onnx"
+
+    await accelerated.behind(room, model)
+
+    assert [detector.model.name for detector in room.in_use] == [ENGINE]
+    assert accelerated.load(model).model.name == ENGINE
+
+
+async def test_a_consumer_without_a_gpu_does_nothing_behind_its_model(model: Path) -> None:
+    accelerated = Acceleration(look=lambda: None, load=load)
+    room = ServingStatusRoom(accelerated.load(model))
+
+    await accelerated.behind(room, model)
+
+    assert [state.status for state in room.states] == [EngineStatus.DOWNLOADING, EngineStatus.ENABLED]
+
+
+async def test_a_gpu_without_tensorrt_is_worth_a_warning(model: Path) -> None:
+    accelerated = Acceleration(look=no_tensorrt, load=load)
+    room = ServingStatusRoom(accelerated.load(model))
+
+    await accelerated.behind(room, model)
+
+    assert room.state.status == EngineStatus.WARNING
+    assert room.state.reason == "street.onnx goes on as ONNX: tensorrt: No module named 'tensorrt'"
