@@ -7,7 +7,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -18,20 +17,6 @@ from engine.loading import load_detector
 from engine.status import Step
 
 logger = structlog.get_logger(__name__)
-
-
-class Serves(Protocol):
-    """Workers."""
-
-    @property
-    def detector(self) -> Detector: ...
-
-
-class ServingRoom(Room, Protocol):
-    """A room that says what serves in it."""
-
-    @property
-    def ready(self) -> Serves | None: ...
 
 
 class Acceleration:
@@ -51,20 +36,23 @@ class Acceleration:
         self._has_looked = False
         self._machine: Machine | None = None
         self._missing: str | None = None
+        self._serving: Detector | None = None
+        """What was loaded last: a room goes on with what is behind it right after it has loaded it."""
 
     def load(self, model: Path) -> Detector:
         """The model, as the fastest engine that there is. Raises `Failure`."""
         machine = self._here()
-        return self._load(model) if machine is None else load_fastest(model, machine, load=self._load)
+        self._serving = self._load(model) if machine is None else load_fastest(model, machine, load=self._load)
+        return self._serving
 
-    async def behind(self, room: ServingRoom, model: Path) -> None:
+    async def behind(self, room: Room, model: Path) -> None:
         """Make a faster engine of the model that serves, if there is a GPU; a GPU without TensorRT is worth a warning."""
         machine = await asyncio.to_thread(self._here)
         if self._missing is not None:
             room.step(Step.CONVERSION_STARTED)
             room.step(Step.CONVERSION_FAILED, f"{model.name} goes on as ONNX: {self._missing}")
-        if machine is not None and room.ready is not None:
-            await self._make_converter(machine).run(model, serving=room.ready.detector, room=room)
+        if machine is not None and self._serving is not None:
+            await self._make_converter(machine).run(model, serving=self._serving, room=room)
 
     def _here(self) -> Machine | None:
         with self._looking:

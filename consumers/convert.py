@@ -210,7 +210,8 @@ class Converter:
             return await asyncio.shield(judging)
         except asyncio.CancelledError:
             stop.set()
-            judging.add_done_callback(_close)  # it ends after the picture it looks at
+            await asyncio.wait((judging,))  # it ends after the picture it looks at; `serving` is not closed before
+            _close(judging)
             raise
 
     async def _swap(self, room: Room, detector: Detector) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from PIL import Image
 from consumers.acceleration import Acceleration
 from consumers.building import Builder, BuildLimits
 from consumers.convert import Converter, Machine, load_fastest
+from contracts.detections import Detection
 from contracts.events import EngineStatus
 from contracts.failures import Failure, FailureCode
+from contracts.options import DetectionOptions
 from engine.conversion import BuildOrder
 from engine.detector import Detector
 from engine.loading import load_detector
+from engine.picture import Picture
 from engine.plans import PlanRecord, Verdict, is_plan, plan_path, read_plan, read_record, record_path, write_record
 from engine.status import EngineState, StatusBoard, Step
 from tests import scripted_builder
@@ -322,21 +326,6 @@ def test_an_engine_that_does_not_load_leaves_the_model(model: Path) -> None:
     assert load_fastest(model, MACHINE, load=load).model.name == "street.onnx"
 
 
-class Serving:
-    """Workers, as far as they say who works."""
-
-    def __init__(self, detector: Detector) -> None:
-        self.detector = detector
-
-
-class ServingStatusRoom(StatusRoom):
-    """A room with a model in it."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.ready = Serving(detector)
-
-
 def no_tensorrt() -> Machine | None:
     raise Failure(FailureCode.ENGINE_UNAVAILABLE, "tensorrt: No module named 'tensorrt'")
 
@@ -346,8 +335,8 @@ async def test_a_consumer_with_a_gpu_serves_onnx_then_the_engine_and_the_engine_
         return Converter(machine, builder=builder("builds", model), load=load)
 
     accelerated = Acceleration(look=lambda: MACHINE, converter=converter, load=load)
-    room = ServingStatusRoom(accelerated.load(model))
-    assert room.ready.detector.model.name == "street.onnx"
+    room = StatusRoom()
+    assert accelerated.load(model).model.name == "street.onnx"
 
     await accelerated.behind(room, model)
 
@@ -357,7 +346,8 @@ async def test_a_consumer_with_a_gpu_serves_onnx_then_the_engine_and_the_engine_
 
 async def test_a_consumer_without_a_gpu_does_nothing_behind_its_model(model: Path) -> None:
     accelerated = Acceleration(look=lambda: None, load=load)
-    room = ServingStatusRoom(accelerated.load(model))
+    room = StatusRoom()
+    accelerated.load(model)
 
     await accelerated.behind(room, model)
 
@@ -366,9 +356,42 @@ async def test_a_consumer_without_a_gpu_does_nothing_behind_its_model(model: Pat
 
 async def test_a_gpu_without_tensorrt_is_worth_a_warning(model: Path) -> None:
     accelerated = Acceleration(look=no_tensorrt, load=load)
-    room = ServingStatusRoom(accelerated.load(model))
+    room = StatusRoom()
+    accelerated.load(model)
 
     await accelerated.behind(room, model)
 
     assert room.state.status == EngineStatus.WARNING
     assert room.state.reason == "street.onnx goes on as ONNX: tensorrt: No module named 'tensorrt'"
+
+
+async def test_a_cancelled_comparison_ends_before_the_serving_detector_is_closed(model: Path) -> None:
+    room, slow = StatusRoom(), Slow(load(model))
+    converter = Converter(MACHINE, builder=builder("builds", model), load=load)
+    running = asyncio.create_task(converter.run(model, serving=slow, room=room))  # type: ignore[arg-type]
+    await asyncio.to_thread(slow.has_begun.wait, 20)
+
+    running.cancel()
+    asyncio.get_running_loop().call_later(0.05, slow.may_end.set)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert slow.looks == slow.answers == 1
+    assert room.in_use == []
+
+
+class Slow:
+    """A serving detector that answers when it may."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.model = detector.model
+        self.has_begun, self.may_end = threading.Event(), threading.Event()
+        self.looks = self.answers = 0
+        self._detector = detector
+
+    def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
+        self.looks += 1
+        self.has_begun.set()
+        assert self.may_end.wait(20)
+        self.answers += 1
+        return self._detector.detect(picture, options)
