@@ -7,8 +7,7 @@ it is forced to the disk at most once in `SYNC_PERIOD_S` and at the end, so a po
 import contextlib
 import os
 import time
-from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +16,15 @@ import msgspec
 from consumers.narrator import Narrator
 from contracts.detections import Counts
 from contracts.events import AnyEvent, FrameDetected
-from contracts.results import AnyRecord, Checkpoint, Reported, TakenOver, last_checkpoint, reports
+from contracts.results import (
+    AnyRecord,
+    Checkpoint,
+    Reported,
+    TakenOver,
+    last_checkpoint,
+    last_reports,
+    records_backwards,
+)
 from contracts.storage import Layout
 from engine.account import Finished, FrameReport, Progressed
 
@@ -29,7 +36,6 @@ Watched = FrameReport | Checkpoint | Progressed | Finished
 Told = AnyEvent | Finished
 
 _encoder = msgspec.json.Encoder()
-_decoder: "msgspec.json.Decoder[AnyRecord]" = msgspec.json.Decoder(AnyRecord)
 
 
 class Superseded(Exception):
@@ -55,30 +61,24 @@ def stand_on(layout: Layout, task_id: str, *, epoch: int) -> Standing:
             file.write(_encoder.encode(taken) + b"\n")
     return Standing(
         checkpoint=last_checkpoint(layout, task_id),
-        unconfirmed=tuple(deque(reports(layout, task_id), maxlen=UNCONFIRMED_MAX)),
+        unconfirmed=last_reports(layout, task_id, at_most=UNCONFIRMED_MAX),
     )
 
 
 def has_checkpoint(layout: Layout, task_id: str, *, epoch: int) -> bool:
     """Whether the taker of `epoch` brought the task on."""
     path = layout.results(task_id, epoch=epoch)
-    return path.exists() and any(isinstance(record, Checkpoint) for record in _records(path.read_bytes()))
+    return path.exists() and any(isinstance(record, Checkpoint) for record, _ in records_backwards(path))
 
 
 def _what_counts(layout: Layout, task_id: str, *, before_epoch: int) -> TakenOver | None:
     """The last epoch that said something, up to its last checkpoint: what came after is done again."""
     for epoch in range(before_epoch - 1, 0, -1):
-        content = layout.results(task_id, epoch=epoch).read_bytes()
-        lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
-        while lines and isinstance(_decoder.decode(lines[-1]), Reported):
-            lines.pop()
-        if lines or epoch == 1:
-            return TakenOver(previous_epoch=epoch, previous_bytes=sum(map(len, lines)))
+        newest_first = records_backwards(layout.results(task_id, epoch=epoch))
+        counts = next((end for record, end in newest_first if not isinstance(record, Reported)), 0)
+        if counts or epoch == 1:
+            return TakenOver(previous_epoch=epoch, previous_bytes=counts)
     return None
-
-
-def _records(content: bytes) -> Iterable[AnyRecord]:
-    return (_decoder.decode(line) for line in content[: content.rfind(b"\n") + 1].splitlines())
 
 
 class Journal:

@@ -18,7 +18,7 @@ from consumers.outgoing import Undelivered, dead_letter, event_message
 from consumers.roots import Roots
 from contracts import wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, TaskId
-from contracts.detections import Counts, Detection
+from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
@@ -30,8 +30,6 @@ from engine.images import read_picture
 from engine.watching import watch_video
 
 logger = structlog.get_logger(__name__)
-
-PICTURE_COUNTS = Counts(decoded=1, sampled=1, inferred=1, reported=1)
 
 
 class NotPutAside(Undelivered):
@@ -52,11 +50,17 @@ class Readable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     task_id: TaskId
     is_quiet: bool = False
+    owner: str | None = None
 
     def end(self, failure: FailureRecord) -> TaskEnded:
         """What whoever waits for it is told."""
         return TaskEnded(
-            task_id=self.task_id, media_id=self.task_id, is_quiet=self.is_quiet, sequence=1, failure=failure
+            task_id=self.task_id,
+            media_id=self.task_id,
+            is_quiet=self.is_quiet,
+            owner=self.owner,
+            sequence=1,
+            failure=failure,
         )
 
 

@@ -23,6 +23,7 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
     """The task id while the content hash is not known."""
     epoch: int = 1
     is_quiet: bool = False
+    owner: str | None = None
     is_video: bool = True
 
     def report(self, seen: FrameReport) -> FrameDetected:
@@ -33,6 +34,7 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
             epoch=self.epoch,
             percent=seen.percent,
             is_quiet=self.is_quiet,
+            owner=self.owner,
             at=datetime.now(UTC),
             sequence=seen.sequence,
             frame_index=seen.frame_index,
@@ -53,6 +55,7 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
             epoch=self.epoch,
             percent=seen.percent,
             is_quiet=self.is_quiet,
+            owner=self.owner,
             at=datetime.now(UTC),
             counts=seen.counts,
             waiting_for=seen.waiting_for,
@@ -74,6 +77,7 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
             epoch=self.epoch,
             percent=DONE_PERCENT if failure is None else percent,
             is_quiet=self.is_quiet,
+            owner=self.owner,
             at=datetime.now(UTC),
             sequence=sequence,
             counts=counts,
@@ -89,5 +93,6 @@ def narrator_of(command: AnyCommand, *, epoch: int = 1) -> Narrator:
         media_id=command.medium.media_id or command.task_id,
         epoch=epoch,
         is_quiet=command.is_quiet,
+        owner=command.owner,
         is_video=isinstance(command, DetectVideo),
     )

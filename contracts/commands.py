@@ -20,6 +20,16 @@ TaskId = Annotated[
 ]
 
 
+Owner = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=256,
+        description="the user whose medium it is; the Annotations service is told what becomes of owned media",
+    ),
+]
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
     """What every command says."""
 
@@ -29,6 +39,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
     options: DetectionOptions = DetectionOptions()
     is_quiet: bool = False
     """True: its events reach only listeners that ask for this task (a synchronous answer)."""
+    owner: Owner | None = None
     created_at: datetime | None = None
     continuation: int = 0
     """How often a stopping consumer handed the task on."""

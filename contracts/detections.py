@@ -38,6 +38,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
 
 
+PICTURE_COUNTS = Counts(decoded=1, sampled=1, inferred=1, reported=1)
+"""Of a picture that was looked at: always reported, also without detections."""
+
+
 def video_time(seconds: float) -> str:
     """`HH:MM:SS.mmm`; hours take as many digits as they need."""
     milliseconds = round(seconds * 1000)

@@ -29,6 +29,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
     percent: int = 0
     """Bytes read of the total, never falling, <= 99 before the end, 0 while the total is unknown."""
     is_quiet: bool = False
+    owner: str | None = None
+    """The user whose medium it is; never shown to listeners."""
     at: datetime | None = None
     version: Literal[1] = 1
 

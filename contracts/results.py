@@ -4,7 +4,10 @@ One POSIX file cannot be fenced, hence a file per epoch: a taker says how many b
 a stale holder still appends there is never read.
 """
 
+import itertools
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,9 @@ import msgspec
 from contracts.detections import Counts, Detection
 from contracts.events import FrameDetected
 from contracts.storage import Layout
+
+BLOCK_BYTES = 64 * 1024
+"""Read at once of a file whose end is looked at."""
 
 _FILE = re.compile(r"results\.(\d+)\.jsonl")
 
@@ -45,7 +51,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="record", tag="reported"):
-    """A report, as it was or will be published."""
+    """A report, as it was or will be published; it counts once its checkpoint follows (a full disk may tear the two apart)."""
 
     event: FrameDetected
 
@@ -55,41 +61,37 @@ AnyRecord = TakenOver | Checkpoint | Reported
 _decoder: "msgspec.json.Decoder[AnyRecord]" = msgspec.json.Decoder(AnyRecord)
 
 
-class Records(msgspec.Struct, frozen=True, kw_only=True):
-    """The records of one epoch's file, and how many of its bytes are whole lines."""
-
-    records: tuple[AnyRecord, ...]
-    whole_bytes: int
-
-
 def latest_epoch(layout: Layout, task_id: str) -> int:
     """The highest epoch that has a results file, 0 if none has."""
     names = (entry.name for entry in _entries(layout.task(task_id)))
     return max((int(match[1]) for name in names if (match := _FILE.fullmatch(name))), default=0)
 
 
-def read_epoch(path: Path, *, bytes_max: int | None = None) -> Records:
-    """The whole lines of a results file; a line torn by a crash does not count."""
-    content = path.read_bytes()[:bytes_max]
-    whole_bytes = content.rfind(b"\n") + 1
-    lines = content[:whole_bytes].splitlines()
-    return Records(records=tuple(_decoder.decode(line) for line in lines), whole_bytes=whole_bytes)
-
-
 def reports(layout: Layout, task_id: str) -> Iterator[FrameDetected]:
     """Every report of the task in order, across all takers."""
+    reported: Reported | None = None
     for record in _history(layout, task_id, epoch=latest_epoch(layout, task_id), bytes_max=None):
-        if isinstance(record, Reported):
-            yield record.event
+        if reported is not None and isinstance(record, Checkpoint):
+            yield reported.event
+        reported = record if isinstance(record, Reported) else None
 
 
 def last_checkpoint(layout: Layout, task_id: str) -> Checkpoint | None:
     """How far the task has come, None before its first checkpoint."""
-    checkpoint = None
-    for record in _history(layout, task_id, epoch=latest_epoch(layout, task_id), bytes_max=None):
-        if isinstance(record, Checkpoint):
-            checkpoint = record
-    return checkpoint
+    newest_first = _history_backwards(layout, task_id)
+    return next((record for record in newest_first if isinstance(record, Checkpoint)), None)
+
+
+def last_reports(layout: Layout, task_id: str, *, at_most: int) -> tuple[FrameDetected, ...]:
+    """The latest reports of the task in order, across all takers."""
+    newest_first = (record.event for record in _history_backwards(layout, task_id) if isinstance(record, Reported))
+    return tuple(reversed(tuple(itertools.islice(newest_first, at_most))))
+
+
+def records_backwards(path: Path, *, bytes_max: int | None = None) -> Iterator[tuple[AnyRecord, int]]:
+    """The records of one file, the newest first, each with the place of its end; only what is asked for is read."""
+    for line, end in _whole_lines_backwards(path, bytes_max=bytes_max):
+        yield _decoder.decode(line), end
 
 
 def _history(layout: Layout, task_id: str, *, epoch: int, bytes_max: int | None) -> Iterator[AnyRecord]:
@@ -105,6 +107,41 @@ def _history(layout: Layout, task_id: str, *, epoch: int, bytes_max: int | None)
         yield record
     if is_empty and epoch > 1:  # its taker has not yet said (or never could say) where it goes on from
         yield from _history(layout, task_id, epoch=epoch - 1, bytes_max=None)
+
+
+def _history_backwards(layout: Layout, task_id: str) -> Iterator[AnyRecord]:
+    """The records of all takers, the newest first: where a long task stands is in the last lines of its last file."""
+    epoch, bytes_max = latest_epoch(layout, task_id), None
+    while epoch > 0:
+        following, following_bytes_max = epoch - 1, None
+        newest_first = (
+            record for record, _ in records_backwards(layout.results(task_id, epoch=epoch), bytes_max=bytes_max)
+        )
+        for record in itertools.dropwhile(lambda record: isinstance(record, Reported), newest_first):
+            yield record
+            is_first = isinstance(record, TakenOver)
+            following, following_bytes_max = (record.previous_epoch, record.previous_bytes) if is_first else (0, None)
+        epoch, bytes_max = following, following_bytes_max
+
+
+def _whole_lines_backwards(path: Path, *, bytes_max: int | None) -> Iterator[tuple[bytes, int]]:
+    """The lines with the place of their end, the last one first; a line torn by a crash does not count."""
+    with path.open("rb") as file:
+        start = min(file.seek(0, os.SEEK_END), sys.maxsize if bytes_max is None else bytes_max)
+        rest, is_torn = b"", True
+        while start > 0:
+            end, start = start, max(0, start - BLOCK_BYTES)
+            file.seek(start)
+            rest = file.read(end - start) + rest
+            if is_torn:
+                rest = rest[: rest.rfind(b"\n") + 1]
+                is_torn = not rest
+            lines = rest.splitlines(keepends=True)
+            place = start + len(rest)
+            rest = lines.pop(0) if start > 0 and lines else b""
+            for line in reversed(lines):
+                yield line, place
+                place -= len(line)
 
 
 def _whole_lines(path: Path, *, bytes_max: int | None) -> Iterator[bytes]:

@@ -101,14 +101,15 @@ def command_key(command: AnyCommand) -> str:
 
 
 def event_key(event: AnyEvent) -> str:
-    """The routing key on `EVENTS`, `<event>.free`; never a task id, which would flood the metrics' labels."""
+    """The routing key on `EVENTS`, `<event>.<owned or free>`; never a task id, which would flood the metrics' labels."""
+    whose = "free" if event.owner is None else "owned"
     match event:
         case FrameDetected():
-            return "frame.free"
+            return f"frame.{whose}"
         case TaskEnded():
-            return "end.free"
+            return f"end.{whose}"
         case _:
-            return "progress.free"
+            return f"progress.{whose}"
 
 
 class _Queue(Protocol):

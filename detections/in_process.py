@@ -3,14 +3,15 @@
 import os
 import threading
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
-from contracts.detections import Counts, Detection, video_time
-from contracts.events import AnyEvent, FrameDetected, TaskEnded, TaskProgressed
+from consumers.narrator import Narrator
+from contracts.detections import PICTURE_COUNTS, Detection
+from contracts.events import AnyEvent
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import DetectionOptions
@@ -26,8 +27,6 @@ from engine.loading import load_detector
 from engine.picture import Picture
 from engine.video_frame import DecodedFrame
 from engine.watching import Seen, watch_video
-
-PERCENT_BEFORE_END = 99
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,11 +88,9 @@ def _image_events(task: Task, model: Path, options: DetectionOptions, stop: thre
             if failure.code is not FailureCode.CANCELLED:
                 raise
             return
-    yield FrameDetected(
-        task_id=task.task_id, media_id=task.media_id, sequence=1, percent=PERCENT_BEFORE_END, annotations=detections
-    )
-    counts = Counts(decoded=1, sampled=1, inferred=1, reported=1)
-    yield TaskEnded(task_id=task.task_id, media_id=task.media_id, sequence=2, percent=100, counts=counts)
+    narrator = _narrator(task)
+    yield narrator.picture(detections)
+    yield narrator.end(sequence=2, counts=PICTURE_COUNTS)
 
 
 def _video_events(
@@ -105,49 +102,33 @@ def _video_events(
             closing(Workers(eye, count=_cores())) as workers,
             closing(watch_video(MediumFile(path=task.file), workers=workers, options=options, stop=stop)) as steps,
         ):
-            reported = 0
-            for step in steps:
-                if isinstance(step, FrameReport):
-                    reported = step.sequence
-                event = _event(task, step, reported)
-                if event is not None:
-                    yield event
+            yield from _told(steps, _narrator(task))
 
 
-def _event(task: Task, step: Seen, reported: int) -> AnyEvent | None:
-    """A step of the engine as it is published; None for a checkpoint, since nobody resumes a run."""
-    task_id, media_id = task.task_id, task.media_id
-    match step:
-        case Checkpoint():
-            return None
-        case Progressed():
-            return TaskProgressed(
-                task_id=task_id,
-                media_id=media_id,
-                percent=step.percent,
-                counts=step.counts,
-                waiting_for=step.waiting_for,
-            )
-        case FrameReport():
-            return FrameDetected(
-                task_id=task_id,
-                media_id=media_id,
-                percent=step.percent,
-                sequence=step.sequence,
-                frame_index=step.frame_index,
-                video_time=video_time(step.at_s),
-                annotations=step.detections,
-            )
-        case Finished():
-            return TaskEnded(
-                task_id=task_id,
-                media_id=media_id,
-                percent=step.percent,
-                sequence=reported + 1,
-                counts=step.counts,
-                is_partial=step.is_partial,
-                failure=step.failure,
-            )
+def _told(steps: Iterable[Seen], narrator: Narrator) -> Generator[AnyEvent]:
+    """What the engine says, as it is published; checkpoints are left out, since nobody resumes a run."""
+    reported = 0
+    for step in steps:
+        match step:
+            case FrameReport():
+                reported = step.sequence
+                yield narrator.report(step)
+            case Progressed():
+                yield narrator.progress(step)
+            case Finished():
+                yield narrator.end(
+                    sequence=reported + 1,
+                    counts=step.counts,
+                    percent=step.percent,
+                    is_partial=step.is_partial,
+                    failure=step.failure,
+                )
+            case Checkpoint():
+                pass
+
+
+def _narrator(task: Task) -> Narrator:
+    return Narrator(task_id=task.task_id, media_id=task.media_id, is_video=task.kind is MediumKind.VIDEO)
 
 
 def _kind_by_content(file: Path) -> MediumKind:

@@ -134,6 +134,7 @@ def _end_of(notice: Notice, layout: Layout) -> TaskEnded:
         epoch=max(1, latest_epoch(layout, notice.task_id)),
         percent=checkpoint.percent if checkpoint else 0,
         is_quiet=notice.command is not None and notice.command.is_quiet,
+        owner=notice.command and notice.command.owner,
         sequence=(checkpoint.sequence if checkpoint else 0) + 1,
         counts=checkpoint.counts if checkpoint else Counts(),
         failure=notice.failure,

@@ -14,7 +14,7 @@ from contracts.detections import Counts
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.media import MediumKind
-from contracts.results import last_checkpoint, latest_epoch, reports
+from contracts.results import last_checkpoint, last_reports, latest_epoch, reports
 from contracts.storage import Layout, Lease, Seal, TaskRecord, create_record, read_record
 from edge.clock import Clock, system_clock
 from edge.disk import storage_failures
@@ -122,8 +122,9 @@ class TaskStore:
             epoch=max(1, latest_epoch(self.layout, task_id)),
             percent=checkpoint.percent if checkpoint else 0,
             is_quiet=record.command.is_quiet,
+            owner=record.command.owner,
             at=self._clock(),
-            sequence=1 + max((report.sequence for report in reports(self.layout, task_id)), default=0),
+            sequence=1 + max((report.sequence for report in last_reports(self.layout, task_id, at_most=1)), default=0),
             counts=checkpoint.counts if checkpoint else Counts(),
             failure=failure,
         )

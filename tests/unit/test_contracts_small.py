@@ -99,6 +99,8 @@ def test_no_routing_key_holds_a_task_id() -> None:
     )
 
     assert [topology.event_key(event) for event in events] == ["frame.free", "progress.free", "end.free"]
+    owned = [msgspec.structs.replace(event, owner="anna") for event in events]
+    assert [topology.event_key(event) for event in owned] == ["frame.owned", "progress.owned", "end.owned"]
 
 
 def test_engine_statuses_are_numbers_in_messages_and_names_in_answers() -> None:

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from contracts.commands import DetectImage, DetectVideo
-from contracts.detections import Detection
+from contracts.detections import Counts, Detection
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import FailureCode, FailureRecord
 from contracts.media import MediumKind
-from contracts.results import Reported
+from contracts.results import Checkpoint, Reported
 from contracts.storage import create_record
 from tests.edge_app import Answer, Edge, files_below, names_in, running_edge, until
 from tests.forms import CONTENT_TYPE, MP4, PNG, Field, config, form, picture
@@ -239,7 +239,8 @@ def _report(edge: Edge, task_id: str, sequence: int, video_time: str, *seen: Det
         task_id=task_id, media_id="m", sequence=sequence, video_time=video_time, annotations=list(seen)
     )
     with edge.layout.results(task_id, epoch=1).open("ab") as file:
-        file.write(msgspec.json.encode(Reported(event=event)) + b"\n")
+        for record in (Reported(event=event), Checkpoint(frame_index=0, at_s=0.0, counts=Counts(), sequence=sequence)):
+            file.write(msgspec.json.encode(record) + b"\n")
 
 
 @pytest.mark.parametrize(("field", "kind"), [(picture(), MediumKind.IMAGE), (picture(MP4, "b.mp4"), MediumKind.VIDEO)])

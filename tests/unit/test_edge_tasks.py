@@ -17,6 +17,7 @@ from contracts.storage import Lease, create_record, read_record, replace_record,
 from edge.task_store import TaskStore
 from tests.edge_app import Edge, running_edge
 
+ABSENT = "b73c28a7-f1d3-4887-80ff-4723caf3b306"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SEEN = Detection(center_x=0.5, center_y=0.5, width=0.1, height=0.2, class_num=3, label="=car", confidence=0.75)
 COUNTS = Counts(decoded=40, sampled=10, inferred=9, reported=2, failed=1)
@@ -113,7 +114,7 @@ async def test_an_end_says_how_the_task_ended(tmp_path: Path, failure: FailureCo
 
 
 @pytest.mark.parametrize("path", ["", "/results"])
-@pytest.mark.parametrize("task_id", [str(uuid4()), "x", "0" * 36, "..", str(uuid4()).upper()])
+@pytest.mark.parametrize("task_id", [ABSENT, "x", "0" * 36, "..", ABSENT.upper()])
 async def test_a_task_that_does_not_exist_is_not_found(tmp_path: Path, task_id: str, path: str) -> None:
     async with running_edge(tmp_path) as edge:
         answer = await edge.send("GET", f"/tasks/{task_id}{path}")

@@ -142,16 +142,18 @@ def test_what_a_stale_holder_appends_after_it_was_taken_over_is_never_read(tmp_p
     layout = Layout(tmp_path)
     counted = write_epoch(layout, 1, report(1), checkpoint(4))
     write_epoch(layout, 1, report(1), checkpoint(4), report(99), checkpoint(99))
-    write_epoch(layout, 2, TakenOver(previous_epoch=1, previous_bytes=counted), report(2, epoch=2))
+    write_epoch(layout, 2, TakenOver(previous_epoch=1, previous_bytes=counted), report(2, epoch=2), checkpoint(8))
 
     assert [event.sequence for event in reports(layout, TASK_ID)] == [1, 2]
-    assert last_checkpoint(layout, TASK_ID) == checkpoint(4)
+    assert last_checkpoint(layout, TASK_ID) == checkpoint(8)
 
 
 def test_a_chain_of_takers_reads_as_one_sequence(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    first = write_epoch(layout, 1, report(1))
-    second = write_epoch(layout, 2, TakenOver(previous_epoch=1, previous_bytes=first), report(2, epoch=2))
+    first = write_epoch(layout, 1, report(1), checkpoint(4))
+    second = write_epoch(
+        layout, 2, TakenOver(previous_epoch=1, previous_bytes=first), report(2, epoch=2), checkpoint(8)
+    )
     write_epoch(layout, 10, TakenOver(previous_epoch=2, previous_bytes=second), report(3, epoch=10), checkpoint(12))
 
     assert latest_epoch(layout, TASK_ID) == 10
