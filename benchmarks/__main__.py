@@ -17,6 +17,7 @@ SCRIPTS = {
     "sse": [],
     "accuracy": [],
     "postprocess": [],
+    "gpu": [],
 }
 
 

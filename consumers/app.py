@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -22,13 +21,12 @@ from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, Ra
 
 from consumers.attempt import Desk
 from consumers.detect import Delivery, Detecting, NotPutAside
-from consumers.engine_room import EngineRoom
 from consumers.follower import Follower
 from consumers.leases import Leases
 from consumers.log import log_as_json
 from consumers.model_store import store_of
 from consumers.outgoing import RabbitSender, Undelivered, presence_message
-from consumers.remote import look_after
+from consumers.rooms import room_of
 from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from contracts import topology, wire
@@ -36,7 +34,6 @@ from contracts.commands import CancelTask
 from contracts.events import ConsumerSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
-from engine.loading import load_detector
 
 if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
@@ -68,13 +65,7 @@ class ConsumerApp:
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         models = store_of(settings)
-        self.room = EngineRoom(
-            models=models,
-            workers_count=settings.workers,
-            load=partial(load_detector, provider=settings.provider),
-            announce=self._news.set,
-            behind=look_after,
-        )
+        self.room = room_of(settings, models, announce=self._news.set)
         self._follower = Follower(self.room, models)
         layout = Layout(settings.storage)
         desk = Desk(

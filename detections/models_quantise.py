@@ -30,6 +30,8 @@ def quantise(
     from engine.quantising import quantise as write_quantised
 
     model = find_model(file)
+    if not isinstance(model, Path):
+        raise typer.BadParameter(f"{model} is on a server; only a file can be rewritten")
     if output.suffix != ".onnx" or not output.absolute().parent.is_dir() or output.absolute() == model.absolute():
         raise typer.BadParameter(f"--output: {output} is to be another .onnx in a folder that exists")
     agreement = write_quantised(model, output.absolute(), pictures_of(calibration), is_forced=force)

@@ -22,6 +22,7 @@ from detections.progress import Progress
 if TYPE_CHECKING:
     from detections.in_process import Load, Task
     from engine.models import OpenModel
+    from engine.sources import ModelSource
 
 EXIT_INTERRUPTED = 130
 ModelName = Annotated[
@@ -78,18 +79,23 @@ def run(
         progress.say(progress.summary())
         if save_video is not None and looks is not None and not stop.is_set():
             _save_video(task, save_video, looks, stop, progress)
+    _conclude(stop, progress)
+
+
+def _conclude(stop: threading.Event, progress: Progress) -> None:
+    """End with the exit code that says how it went."""
     if stop.is_set():
         raise typer.Exit(EXIT_INTERRUPTED)
     if progress.failure is not None:
         raise Failure(progress.failure.code, progress.failure.detail)
 
 
-def _loader(path: Path, provider: Provider, progress: Progress) -> "Load":
+def _loader(source: "ModelSource", provider: Provider, progress: Progress) -> "Load":
     """Loads the model and says what is odd about it: a GPU that was asked for and is not there, for one."""
     from engine.models import open_model
 
     def load(*, threads: int) -> "OpenModel":
-        opened = open_model(path, threads=threads, provider=provider)
+        opened = open_model(source, threads=threads, provider=provider)
         for warning in opened.card.warnings:
             progress.say(f"warning: {warning}")
         return opened

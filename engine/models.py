@@ -13,9 +13,10 @@ from contracts.settings import Provider
 from engine.coco import COCO_NAMES
 from engine.heads import Head
 from engine.opening import is_script, open_runtime
-from engine.picture_input import image_input, input_rule
+from engine.picture_input import ImageInput, image_input, input_rule
+from engine.plans import is_plan
 from engine.preprocess import InputRule
-from engine.probing import mixes_pictures, probe
+from engine.probing import Probe, mixes_pictures, probe
 from engine.recognition import recognise
 from engine.runtime import Runtime, Tensor, TensorSpec
 from engine.seen import Seen
@@ -101,7 +102,8 @@ def open_model(
         raise Failure(FailureCode.MODEL_MISSING, f"no file {source.name}")
     side = SideFile() if is_script(source) else read_side_file(beside(source))
     digest = _sha256(source) if isinstance(source, Path) else None
-    if digest is not None and side.sha256 not in (None, digest):
+    is_vouched_for = isinstance(source, Path) and is_plan(source)  # it has a record of its own, see `read_plan`
+    if digest is not None and side.sha256 not in (None, digest) and not is_vouched_for:
         raise Failure(
             FailureCode.MODEL_CORRUPT, f"{name_of(source)}: sha256 {digest}, its side file states {side.sha256}"
         )
@@ -123,18 +125,7 @@ def _described(source: ModelSource, runtime: Runtime, side: SideFile) -> tuple[M
     if not _are_finite(tried.outputs):
         raise Failure(FailureCode.MODEL_CORRUPT, "its outputs are not finite")
     names = _metadata_names(runtime.metadata.get("names", ""))
-    stated_names = dict(enumerate(side.classes)) if isinstance(side.classes, list) else names
-    seen = Seen(
-        inputs=runtime.inputs,
-        outputs=tried.specs(runtime.outputs),
-        values=tried.outputs,
-        size=image.size,
-        scale=tried.scale,
-        names=len(COCO_NAMES) if side.classes == "coco" else len(stated_names) or None,
-        metadata=runtime.metadata,
-        side=side,
-    )
-    found = recognise(seen)
+    found = recognise(_seen(runtime, tried, image, side, names))
     rule, listed = input_rule(image, found.usual, side.input), read_classes(beside(source))
     warnings = [
         listed.warning,
@@ -158,6 +149,21 @@ def _described(source: ModelSource, runtime: Runtime, side: SideFile) -> tuple[M
         warnings=tuple(warning for warning in warnings if warning),
     )
     return card, found.head
+
+
+def _seen(runtime: Runtime, tried: Probe, image: ImageInput, side: SideFile, names: Mapping[int, str]) -> Seen:
+    """What the head is told from."""
+    stated_names = dict(enumerate(side.classes)) if isinstance(side.classes, list) else names
+    return Seen(
+        inputs=runtime.inputs,
+        outputs=tried.specs(runtime.outputs),
+        values=tried.outputs,
+        size=image.size,
+        scale=tried.scale,
+        names=len(COCO_NAMES) if side.classes == "coco" else len(stated_names) or None,
+        metadata=runtime.metadata,
+        side=side,
+    )
 
 
 def _are_finite(outputs: Sequence[Tensor]) -> bool:

@@ -4,15 +4,16 @@ from pathlib import Path
 
 from contracts.failures import Failure, FailureCode
 from contracts.settings import Provider
+from engine.plans import is_plan, read_plan
 from engine.runtime import Runtime
 from engine.sources import ModelSource, RemoteModel
 
 
 def open_runtime(source: ModelSource, *, threads: int = 1, provider: Provider = "auto") -> Runtime:
-    """The model in an `.onnx` file, the script in a `.json` file, or the model of a server, ready to infer.
+    """The model in an `.onnx` file, the plan in an `.engine` file, a script in a `.json` file, or the model of a server.
 
     threads: of one inference on a CPU. Raises `Failure`: `model_missing`, `model_corrupt`, and `engine_unavailable` for a
-    provider that is not installed and a server that is away.
+    provider that is not installed, a plan without its GPU, and a server that is away.
     """
     if isinstance(source, RemoteModel):
         return _open_remote(source)
@@ -22,6 +23,10 @@ def open_runtime(source: ModelSource, *, threads: int = 1, provider: Provider = 
         from engine.runtimes.scripted import ScriptedRuntime
 
         return ScriptedRuntime(source)
+    if is_plan(source):
+        from engine.runtimes.tensorrt import TensorRtRuntime
+
+        return TensorRtRuntime(read_plan(source))
     if provider == "openvino":
         return _openvino(source, threads)
     from engine.runtimes.onnx import OnnxRuntime  # loaded when a model needs it: it takes 0.3 s

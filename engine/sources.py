@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from contracts.failures import Failure, FailureCode
+from engine.plans import model_of
 
 SCHEMES = ("triton+grpc", "triton+grpcs", "triton+http", "triton+https")
 """Of a model's address; the `s` is TLS."""
@@ -85,9 +86,9 @@ def remote_model(address: str, *, folders: Sequence[Path]) -> RemoteModel:
 
 def name_of(source: ModelSource) -> str:
     """What the model is called: the file's name without its extension, or its name on the server."""
-    return source.stem if isinstance(source, Path) else source.name
+    return model_of(source).stem if isinstance(source, Path) else source.name
 
 
 def beside(source: ModelSource) -> Path:
     """The path whose side file and class list are the model's; for a model on a server no file has it."""
-    return source if isinstance(source, Path) else source.folder / f"{source.name}.remote"
+    return model_of(source) if isinstance(source, Path) else source.folder / f"{source.name}.remote"

@@ -17,6 +17,7 @@ class Step(Enum):
     LOADED_WITH_WARNING = "loaded with a warning"
     LOAD_FAILED = "load failed"
     CONVERSION_STARTED = "conversion started"
+    CONVERSION_GOES_ON = "conversion goes on"
     CONVERTED = "converted"
     CONVERSION_FAILED = "conversion failed"
     UPLOADED = "uploaded"
@@ -39,6 +40,7 @@ TRANSITIONS: Mapping[tuple[EngineStatus, Step], EngineStatus] = {
     # A faster engine is built behind the one that serves; whatever becomes of it, that one goes on.
     (EngineStatus.ENABLED, Step.CONVERSION_STARTED): EngineStatus.CONVERTING,
     (EngineStatus.WARNING, Step.CONVERSION_STARTED): EngineStatus.CONVERTING,
+    (EngineStatus.CONVERTING, Step.CONVERSION_GOES_ON): EngineStatus.CONVERTING,
     (EngineStatus.CONVERTING, Step.CONVERTED): EngineStatus.UPLOADING,
     (EngineStatus.CONVERTING, Step.CONVERSION_FAILED): EngineStatus.WARNING,
     (EngineStatus.UPLOADING, Step.UPLOADED): EngineStatus.ENABLED,

@@ -9,11 +9,11 @@ from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from engine.detector import Detector
-from engine.heads import EndToEndHead
 from engine.models import ModelCard, OpenModel
 from engine.picture import Crop, Picture, Rgb
 from engine.postprocess import Boxes, no_boxes
 from engine.preprocess import InputRule, Placement, View
+from engine.row_heads import RowsHead
 from engine.runtime import Tensor, TensorSpec
 from engine.tiling import TileBoxes
 
@@ -170,11 +170,12 @@ def gathering_detector(runtime: GatheringRuntime, *, batch: int | None = None, i
         inputs=runtime.inputs,
         outputs=runtime.outputs,
         input=rule,
+        batch_max=batch,
         nms_iou=None,
         classes={},
         class_count=None,
     )
-    return Detector(OpenModel(runtime=runtime, head=EndToEndHead(), card=card))
+    return Detector(OpenModel(runtime=runtime, head=RowsHead(), card=card))
 
 
 def in_thread(call: Callable[[], object]) -> threading.Thread:

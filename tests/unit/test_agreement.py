@@ -43,7 +43,7 @@ def test_boxes_that_the_reference_does_not_have_are_counted_against_precision() 
 
 
 def test_two_boxes_on_one_object_find_it_once() -> None:
-    agreement = judged([box(0.5)], [box(0.5), box(0.501)])
+    agreement = judged([box(0.5), box(0.9)], [box(0.5), box(0.501)])
 
     assert (agreement.recalled, agreement.found, agreement.confirmed) == (1, 2, 1)
 
