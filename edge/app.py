@@ -12,8 +12,12 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
+from contracts.storage import Layout
 from edge import detect, health, stream, tasks
+from edge.admission import auth_of
+from edge.auth import Auth
 from edge.broker import keep_connected
 from edge.dead_letters import DeadLetters
 from edge.failures import EXCEPTION_HANDLERS
@@ -24,10 +28,13 @@ from edge.parts import IntakeLimits, IntakeParts
 from edge.replay import Replay
 from edge.request_log import request_log
 from edge.settings import EdgeSettings
+from edge.tickets import Tickets
+from edge.vault import Sealer
 
 VERSION = "1"
 ROUTES = [*health.routes, *stream.routes, *detect.routes, *tasks.routes]
-_PROVIDED = ("settings", "outbox", "feed", "replay", "presence")
+_PROVIDED = ("settings", "outbox", "feed", "replay", "presence", "auth", "tickets")
+_BEARER = SecurityScheme(type="http", scheme="bearer", description="asked for with `EDGE_AUTH=jwt`, but for /health")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -39,13 +46,16 @@ class Parts(msgspec.Struct, frozen=True):
     feed: Feed
     replay: Replay
     presence: Presence
+    auth: Auth
+    tickets: Tickets
     dead_letters: DeadLetters
     intake: IntakeParts
 
     @property
     def dependencies(self) -> dict[str, Provide]:
         """What routes may ask for, by name."""
-        return {name: _provide(getattr(self, name)) for name in _PROVIDED} | self.intake.dependencies
+        shared = {name: _provide(getattr(self, name)) for name in _PROVIDED}
+        return shared | self.intake.dependencies | {"caller": Provide(self.auth.caller_of)}
 
 
 def build(settings: EdgeSettings) -> Litestar:
@@ -62,6 +72,8 @@ def build(settings: EdgeSettings) -> Litestar:
             version=VERSION,
             path="/schema",
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+            components=Components(security_schemes={"bearer": _BEARER}),
+            security=[{"bearer": []}],
         ),
         logging_config=None,
     )
@@ -71,6 +83,8 @@ def _parts(settings: EdgeSettings) -> Parts:
     outbox = Outbox(settings)
     feed = Feed(settings, outbox.mark_log)
     presence = Presence(settings)
+    layout = Layout(settings.storage)
+    tickets = Tickets(Sealer(settings.seal_keys, layout), layout)
     limits = msgspec.convert(settings, IntakeLimits, from_attributes=True)
     return Parts(
         settings=settings,
@@ -78,8 +92,12 @@ def _parts(settings: EdgeSettings) -> Parts:
         feed=feed,
         replay=Replay(settings),
         presence=presence,
+        auth=auth_of(settings),
+        tickets=tickets,
         dead_letters=DeadLetters(settings, outbox),
-        intake=IntakeParts(settings.storage, limits=limits, outbox=outbox, feed=feed, presence=presence),
+        intake=IntakeParts(
+            settings.storage, limits=limits, outbox=outbox, feed=feed, presence=presence, expiring=(tickets,)
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import ReadOptions, read_options
 from contracts.storage import ExtentState
+from edge.auth import Caller
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.multipart import ConfigRead, FileBegan, FileEnded, FilePart, FormParser
 from edge.ports import ConsumersSeen
@@ -23,6 +24,7 @@ class FormUpload(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str
     content_type: str | None
     content_length: int | None
+    caller: Caller = Caller()
     is_answered_later: bool = False
     """True: nobody waits for the detections, so no consumer need be there yet."""
 
@@ -34,6 +36,7 @@ class ReceivedForm(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: MediumKind
     read: ReadOptions
+    owner: str | None
     body: GrowingBody
 
 
@@ -112,6 +115,7 @@ class _Reading:
             name=self._name or self._kind.value,
             kind=self._kind,
             read=self._read,
+            owner=self._form.caller.user_id,
             body=body,
         )
 

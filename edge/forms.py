@@ -128,6 +128,7 @@ class Forms:
             medium=_medium(received, seal),
             options=received.read.options,
             is_quiet=is_quiet,
+            owner=received.owner,
             created_at=self._parts.announcer.now(),
         )
 
@@ -137,6 +138,7 @@ class Forms:
             medium=_medium(received, seal),
             options=received.read.options,
             is_quiet=is_quiet,
+            owner=received.owner,
             created_at=self._parts.announcer.now(),
         )
 

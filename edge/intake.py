@@ -13,6 +13,7 @@ from contracts.media import MediumKind
 from contracts.options import DetectionOptions
 from contracts.storage import ExtentState, Seal, upload_medium
 from edge.announce import Announcer
+from edge.auth import Caller
 from edge.background import Background
 from edge.failures import RequestFailed
 from edge.growing_body import GrowingBody, UploadPlan
@@ -33,6 +34,7 @@ class VideoUpload(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     options: DetectionOptions
     plan: UploadPlan
+    caller: Caller = Caller()
 
 
 class VideoIntake:
@@ -88,7 +90,11 @@ class VideoIntake:
         await inflow.first_stored.wait()
         medium = upload_medium(upload.task_id, kind=MediumKind.VIDEO, name=upload.name, is_growing=True)
         command = DetectVideo(
-            task_id=upload.task_id, medium=medium, options=upload.options, created_at=self._announcer.now()
+            task_id=upload.task_id,
+            medium=medium,
+            options=upload.options,
+            owner=upload.caller.user_id,
+            created_at=self._announcer.now(),
         )
         await self._announcer.announce(command)
 
