@@ -163,14 +163,14 @@ class LocalStack:
 
     def _program(self, name: str, module: str) -> Program:
         environ = {
-            **self._environ,
+            **_without_others_settings(self._environ, module),
             "AMQP_URL": self.amqp_url,
             "STORAGE_DIR": str(self.storage),
-            "EDGE_HOST": self._host,
-            "EDGE_PORT": str(self._port),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
         }
+        if module == "edge":
+            environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port)}
         if self._model is not None:
             environ["CONSUMER_MODEL"] = str(self._model.absolute())
         command = (sys.executable, "-P", "-m", module)
@@ -195,6 +195,11 @@ class LocalStack:
         except ClientError as error:
             return str(error)
         return None if seen >= self.consumers else f"{seen} of {self.consumers} consumers were seen"
+
+
+def _without_others_settings(environ: Mapping[str, str], module: str) -> dict[str, str]:
+    """The environment without the edge's own settings for what is no edge: a consumer opens untrusted media, and no tokens."""
+    return {name: value for name, value in environ.items() if module == "edge" or not name.startswith("EDGE_")}
 
 
 def _raise_for_death(supervisor: Supervisor) -> None:
