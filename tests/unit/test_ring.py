@@ -128,3 +128,17 @@ def test_listeners_at_the_same_place_do_not_get_each_other_s_events() -> None:
 def test_a_filter_that_matches_nothing_moves_on() -> None:
     taken = ring_of(1, 2, 3).take(0, Wanted(task_id="u"), bytes_max=100)
     assert (taken.text, taken.next_offset) == (b"", 3)
+
+
+def test_an_offset_that_the_broker_took_for_itself_is_no_loss() -> None:
+    ring = ring_of(1, 2)
+    ring.append(3, encode_event(3, report("t", 3)))
+    assert (ring.first, ring.next) == (0, 4)
+    assert sequences_in(ring.take(0, EVERYTHING, bytes_max=10_000).text) == [1, 2, 3]
+    assert sequences_in(ring.take(2, EVERYTHING, bytes_max=10_000).text) == [3]
+
+
+def test_after_a_loss_the_ring_starts_anew() -> None:
+    ring = ring_of(1, 2)
+    ring.append(4, encode_event(4, report("t", 5)))
+    assert (ring.first, ring.next) == (4, 5)
