@@ -114,7 +114,7 @@ class Detecting:
 
     async def _do(self, delivery: Delivery) -> FailureRecord | None:
         command = wire.decode_command(delivery.body)
-        if isinstance(command, DetectImage) and command.is_quiet:
+        if isinstance(command, DetectImage) and command.is_fleeting:
             return await self._answer(command)
         return await self._work_on(command, delivery)
 
