@@ -22,6 +22,9 @@ class FailureCode(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     LENGTH_REQUIRED = "length_required"
     TOO_LARGE = "too_large"
+    # Who sent it
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
     # What was in it
     EMPTY_MEDIA = "empty_media"
     UNSUPPORTED_MEDIA = "unsupported_media"
@@ -52,6 +55,7 @@ class FailureCode(StrEnum):
     BROKER_UNAVAILABLE = "broker_unavailable"
     STORAGE_FULL = "storage_full"
     STORAGE_UNAVAILABLE = "storage_unavailable"
+    IDENTITY_UNAVAILABLE = "identity_unavailable"
     NO_ANSWER = "no_answer"
     ANNOTATIONS_UNAVAILABLE = "annotations_unavailable"
     ANNOTATIONS_TIMEOUT = "annotations_timeout"

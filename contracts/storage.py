@@ -214,6 +214,25 @@ class Layout:
         """A folder per medium of which the Annotations service is told: who does so, and which tasks wait for it."""
         return self.root / "posting"
 
+    def credentials(self, task_id: str) -> Path:
+        """The sealed tokens of whoever started the task, mode 0600; only edges can open them."""
+        return self.tasks / task_id / "credentials"
+
+    @property
+    def sessions(self) -> Path:
+        """Sealed tokens that came of a refresh, by the hash of the refresh token that a client gave."""
+        return self.root / "sessions"
+
+    @property
+    def tickets(self) -> Path:
+        """Tickets that were used: each is created once."""
+        return self.root / "tickets"
+
+    @property
+    def seal_key(self) -> Path:
+        """The key that edges seal with if none is configured, mode 0600."""
+        return self.root / "seal.key"
+
 
 def upload_medium(
     task_id: str, *, kind: MediumKind, name: str, is_growing: bool, media_id: str | None = None
