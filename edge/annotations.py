@@ -36,7 +36,7 @@ class _MediaPath(msgspec.Struct, frozen=True):
     path: str
 
 
-_REFUSALS = {
+_REFUSALS: dict[int, FailureCode] = {
     HTTPStatus.UNAUTHORIZED: FailureCode.UNAUTHENTICATED,
     HTTPStatus.FORBIDDEN: FailureCode.FORBIDDEN,
     HTTPStatus.NOT_FOUND: FailureCode.MEDIA_NOT_FOUND,
@@ -135,14 +135,12 @@ class Annotations:
             raise Failure(FailureCode.ANNOTATIONS_TIMEOUT, detail) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, f"{shown}: {type(error).__name__}: {error}") from error
-        if HTTPStatus(status).is_success:
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return answer
-        code = _REFUSALS.get(HTTPStatus(status), FailureCode.ANNOTATIONS_UNAVAILABLE)
+        code = _REFUSALS.get(status, FailureCode.ANNOTATIONS_UNAVAILABLE)
         raise Failure(code, f"{shown}: the Annotations service answers {status}")
 
-    async def _answer(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None
-    ) -> tuple[HTTPStatus, bytes]:
+    async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> tuple[int, bytes]:
         if self._client is None or not self.is_configured:
             raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, "no Annotations service is configured (ANNOTATIONS_URL)")
         content = bytearray()
@@ -153,15 +151,7 @@ class Annotations:
                     raise Failure(
                         FailureCode.ANNOTATIONS_UNAVAILABLE, f"{method} {path}: more than {ANSWER_BYTES_MAX} bytes"
                     )
-        return _status(response.status_code), bytes(content)
-
-
-def _status(number: int) -> HTTPStatus:
-    """Numbers that mean nothing are the service's trouble."""
-    try:
-        return HTTPStatus(number)
-    except ValueError:
-        return HTTPStatus.BAD_GATEWAY
+        return response.status_code, bytes(content)
 
 
 def _read(answer: bytes, kind: type[_Answer]) -> _Answer:

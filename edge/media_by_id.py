@@ -15,8 +15,8 @@ from contracts.failures import Failure, FailureCode
 from contracts.media import Medium, MediumKind
 from contracts.options import ReadOptions, read_options
 from edge import headers
-from edge.announce import Announcer
 from edge.annotations import Annotations
+from edge.announce import Announcer
 from edge.auth import Caller
 from edge.describing import problems
 from edge.failures import RequestFailed

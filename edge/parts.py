@@ -20,6 +20,7 @@ from edge.forms import FormParts, Forms
 from edge.idempotency import IdempotencyKeys
 from edge.intake import VideoIntake
 from edge.janitor import Janitor, Retention
+from edge.owners import Owners
 from edge.ports import CommandsOut, ConsumersSeen, TaskFeed
 from edge.storage import UploadStore
 from edge.task_store import TaskStore
@@ -66,6 +67,7 @@ class IntakeParts:
         outbox: CommandsOut,
         feed: TaskFeed,
         presence: ConsumersSeen,
+        owners: Owners,
         clock: Clock = system_clock,
     ) -> None:
         layout = Layout(root)
@@ -80,7 +82,12 @@ class IntakeParts:
             layout, free_bytes_min=limits.free_bytes_min, keep_for=timedelta(seconds=limits.media_kept_s), clock=clock
         )
         self.video_intake = VideoIntake(
-            uploads=self.uploads, announcer=self.announcer, feed=feed, background=self.background, limits=bounds
+            uploads=self.uploads,
+            announcer=self.announcer,
+            feed=feed,
+            background=self.background,
+            owners=owners,
+            limits=bounds,
         )
         self.forms = Forms(
             FormParts(
@@ -89,6 +96,7 @@ class IntakeParts:
                 announcer=self.announcer,
                 answers=Answers(outbox=outbox, feed=feed, announcer=self.announcer, wait_s=limits.answer_wait_s),
                 keys=self.keys,
+                owners=owners,
                 background=self.background,
                 limits=bounds,
             )

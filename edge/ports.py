@@ -19,6 +19,10 @@ class CommandsOut(Protocol):
         """Tell all consumers. Raises `Failure(broker_unavailable)`."""
         ...
 
+    async def wake(self, task_id: str) -> None:
+        """Have the Annotations service told of what there is to tell of a task. Raises `Failure(broker_unavailable)`."""
+        ...
+
     async def publish_end(self, event: TaskEnded) -> None:
         """The last event of a task that an edge ended. Raises `Failure(broker_unavailable)`."""
         ...

@@ -1,4 +1,4 @@
-"""The tasks of one medium that wait until the Annotations service has been told of them, and which edge tells. All of it blocks.
+"""The tasks of one medium that the Annotations service is still to be told of, and which edge tells. All of it blocks.
 
 One edge at a time, one task after the other: the posts of a medium keep their order. Who tells says so with a heartbeat; one
 that falls silent is taken over from.

@@ -6,7 +6,7 @@ says what was confirmed; it moves after each post, so that an edge that takes ov
 
 import base64
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -205,7 +205,7 @@ def _came_in_here(task: TaskRecord) -> bool:
     return medium.root == "storage" and medium.path.startswith("uploads/")
 
 
-def _post(method: str, path: str, said: dict[str, object], *, key: str) -> Post:
+def _post(method: str, path: str, said: Mapping[str, object], *, key: str) -> Post:
     return msgspec.convert(
         {"method": method, "path": path, "body": msgspec.Raw(msgspec.json.encode(said)), "key": key}, Post
     )

@@ -31,9 +31,11 @@ class Turns(Generic[_Record]):
 
     def last(self) -> "Turn[_Record] | None":
         """The turn that was taken last, None if none ever was."""
-        while (numbers := self._numbers()) and (record := self._read(numbers[-1])) is None:
-            continue  # it was removed between our two looks: a later one is there
-        return Turn(numbers[-1], record) if numbers and record is not None else None
+        while numbers := self._numbers():
+            record = read_record(self._path(numbers[-1]), self._record)
+            if record is not None:  # else it was removed between our two looks: a later one is there
+                return Turn(numbers[-1], record)
+        return None
 
     def take(self, record: _Record, *, after: "Turn[_Record] | None") -> "Turn[_Record] | None":
         """The turn after one that is over; None if somebody else was faster."""
@@ -61,9 +63,6 @@ class Turns(Generic[_Record]):
         with contextlib.suppress(FileNotFoundError):
             return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
         return []
-
-    def _read(self, number: int) -> _Record | None:
-        return read_record(self._path(number), self._record)
 
     def _path(self, number: int) -> Path:
         return self._folder / str(number)

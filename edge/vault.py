@@ -4,6 +4,8 @@ Fernet (AES-128-CBC with HMAC-SHA256). The first key seals, all of them open: to
 old one when nothing that it sealed is needed any more.
 """
 
+from functools import cached_property
+
 import msgspec
 import structlog
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -36,39 +38,61 @@ class _Sealed(msgspec.Struct, frozen=True, array_like=True):
     credentials: Credentials
 
 
-class Vault:
-    """Seals and opens."""
+class Sealer:
+    """Encrypts with the newest key, decrypts with any. Its first use reads, or makes, the key in the storage, and blocks."""
 
-    def __init__(self, fernet: MultiFernet) -> None:
-        self._fernet = fernet
+    def __init__(self, configured: str, layout: Layout) -> None:
+        """configured: Fernet keys separated by commas, the newest first; empty: one that all edges of the storage share."""
+        self._configured = configured
+        self._layout = layout
+
+    @cached_property
+    def _fernet(self) -> MultiFernet:
+        return fernet_of(self._configured or _shared_key(self._layout))
+
+    def encrypt(self, clear: bytes) -> bytes:
+        return self._fernet.encrypt(clear)
+
+    def decrypt(self, sealed: bytes) -> bytes | None:
+        """What was encrypted, None if it was not with one of our keys."""
+        try:
+            return self._fernet.decrypt(sealed)
+        except InvalidToken:
+            return None
+
+
+class Vault:
+    """Seals credentials and opens them."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
 
     def seal(self, credentials: Credentials, *, place: str) -> bytes:
         """The credentials, for this place alone: a name that no two tasks or sessions share."""
-        return self._fernet.encrypt(msgspec.json.encode(_Sealed(place, credentials)))
+        return self._sealer.encrypt(msgspec.json.encode(_Sealed(place, credentials)))
 
     def open(self, sealed: bytes, *, place: str) -> Credentials:
         """What was sealed. Raises `Failure(unauthenticated)`: with another key, for another place, or not by us."""
+        clear = self._sealer.decrypt(sealed)
+        if clear is None:
+            raise Failure(FailureCode.UNAUTHENTICATED, "the kept tokens cannot be opened with these keys")
         try:
-            opened = msgspec.json.decode(self._fernet.decrypt(sealed), type=_Sealed)
-        except (InvalidToken, msgspec.DecodeError) as error:
-            raise Failure(FailureCode.UNAUTHENTICATED, "the kept tokens cannot be opened with these keys") from error
+            opened = msgspec.json.decode(clear, type=_Sealed)
+        except msgspec.DecodeError as error:
+            raise Failure(FailureCode.UNAUTHENTICATED, "the kept tokens are something else") from error
         if opened.place != place:
             raise Failure(FailureCode.UNAUTHENTICATED, "the kept tokens belong to something else")
         return opened.credentials
 
 
 def fernet_of(keys: str) -> MultiFernet:
-    """What seals and opens with these keys: Fernet's, separated by commas, the newest first. Raises `ValueError`."""
+    """Fernet keys, separated by commas. Raises `ValueError` if one of them is none."""
     return MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
 
 
-def keys_of(configured: str, layout: Layout) -> str:
-    """The configured keys, else the one in the storage, made if there is none: all edges of a storage share it. Blocks."""
-    if configured:
-        return configured
+def _shared_key(layout: Layout) -> str:
     if create_private(layout.seal_key, Fernet.generate_key()):
         _log.warning(
-            "tokens are sealed with a key that was made now and lies beside them; set EDGE_SEAL_KEYS",
-            path=str(layout.seal_key),
+            "tokens are sealed with a key that lies beside them: set EDGE_SEAL_KEYS", path=str(layout.seal_key)
         )
     return layout.seal_key.read_text()
