@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,7 @@ def build(double: Double) -> Litestar:
             "double": Provide(lambda: double, sync_to_thread=False),
             "user": Provide(user_of, sync_to_thread=False),
         },
-        middleware=[lambda app: with_faults(app, double.fault_of)],
+        middleware=[partial(with_faults, fault_of=double.fault_of)],
         openapi_config=None,
     )
 

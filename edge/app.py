@@ -12,9 +12,11 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from contracts.storage import Layout
 from edge import detect, health, media_by_id, stream, tasks
+from edge.admission import auth_of
 from edge.annotations import Annotations
 from edge.annotations_parts import AnnotationsParts
 from edge.auth import Auth
@@ -26,16 +28,19 @@ from edge.health import Presence
 from edge.media_by_id import MediaById
 from edge.outbox import Outbox
 from edge.parts import IntakeLimits, IntakeParts
+from edge.ports import Neighbours
 from edge.posting import Poster
 from edge.replay import Replay
 from edge.request_log import request_log
 from edge.settings import EdgeSettings
+from edge.tickets import Tickets
 from edge.tokens import Tokens
 from edge.vault import Sealer, Vault
 
 VERSION = "1"
 ROUTES = [*health.routes, *stream.routes, *detect.routes, *media_by_id.routes, *tasks.routes]
-_PROVIDED = ("settings", "outbox", "feed", "replay", "presence", "media_by_id")
+_PROVIDED = ("settings", "outbox", "feed", "replay", "presence", "auth", "tickets", "media_by_id")
+_BEARER = SecurityScheme(type="http", scheme="bearer", description="asked for with `EDGE_AUTH=jwt`, but for /health")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -47,6 +52,8 @@ class Parts(msgspec.Struct, frozen=True):
     feed: Feed
     replay: Replay
     presence: Presence
+    auth: Auth
+    tickets: Tickets
     dead_letters: DeadLetters
     intake: IntakeParts
     annotations: Annotations
@@ -56,11 +63,8 @@ class Parts(msgspec.Struct, frozen=True):
     @property
     def dependencies(self) -> dict[str, Provide]:
         """What routes may ask for, by name."""
-        return (
-            {name: _provide(getattr(self, name)) for name in _PROVIDED}
-            | self.intake.dependencies
-            | {"caller": Provide(Auth(None).caller_of)}
-        )
+        shared = {name: _provide(getattr(self, name)) for name in _PROVIDED}
+        return shared | self.intake.dependencies | {"caller": Provide(self.auth.caller_of)}
 
 
 def build(settings: EdgeSettings) -> Litestar:
@@ -77,6 +81,8 @@ def build(settings: EdgeSettings) -> Litestar:
             version=VERSION,
             path="/schema",
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+            components=Components(security_schemes={"bearer": _BEARER}),
+            security=[{"bearer": []}],
         ),
         logging_config=None,
     )
@@ -87,12 +93,18 @@ def _parts(settings: EdgeSettings) -> Parts:
     feed = Feed(settings, outbox.mark_log)
     presence = Presence(settings)
     layout = Layout(settings.storage)
+    sealer = Sealer(settings.seal_keys, layout)
+    tickets = Tickets(sealer, layout)
     annotations = Annotations(settings)
-    tokens = Tokens(layout, Vault(Sealer("", layout)), annotations.refresh)
+    tokens = Tokens(layout, Vault(sealer), annotations.refresh)
     told = AnnotationsParts(settings, annotations=annotations, tokens=tokens)
     limits = msgspec.convert(settings, IntakeLimits, from_attributes=True)
     intake = IntakeParts(
-        settings.storage, limits=limits, outbox=outbox, feed=feed, presence=presence, owners=told.owners
+        settings.storage,
+        limits=limits,
+        neighbours=Neighbours(outbox=outbox, feed=feed, presence=presence),
+        owners=told.owners,
+        expiring=(tickets, tokens),
     )
     return Parts(
         settings=settings,
@@ -100,6 +112,8 @@ def _parts(settings: EdgeSettings) -> Parts:
         feed=feed,
         replay=Replay(settings),
         presence=presence,
+        auth=auth_of(settings),
+        tickets=tickets,
         dead_letters=DeadLetters(settings, outbox),
         intake=intake,
         annotations=annotations,

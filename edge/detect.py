@@ -28,6 +28,8 @@ from edge.upload import body_chunks, client_gone
 _Request = Request[Any, Any, Any]
 
 _REFUSALS = (
+    FailureCode.UNAUTHENTICATED,
+    FailureCode.FORBIDDEN,
     FailureCode.MALFORMED_REQUEST,
     FailureCode.MALFORMED_OPTIONS,
     FailureCode.EMPTY_MEDIA,
@@ -113,7 +115,7 @@ async def detect(
         caller=caller,
         is_answered_later=headers.prefers_async(request.headers.getall("prefer", [])),
     )
-    key = checked_key(request.headers.get("idempotency-key"))
+    key = checked_key(request.headers.get("idempotency-key"), user_id=caller.user_id)
     outcome = await forms.answer(form, body_chunks(request.receive), partial(client_gone, request.receive), key)
     return _answer(outcome, announcer)
 

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import msgspec
+
 from contracts.commands import AnyCommand
 from contracts.events import AnyEvent, TaskEnded
 
@@ -40,3 +42,11 @@ class ConsumersSeen(Protocol):
     """The presence table."""
 
     def has_live_consumer(self) -> bool: ...
+
+
+class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it together."""
+
+    outbox: CommandsOut
+    feed: TaskFeed
+    presence: ConsumersSeen

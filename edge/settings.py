@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contracts.settings import read_settings
+from contracts.settings import SECRET, read_settings
 
 PREFIX = "EDGE_"
 SHARED = frozenset({"amqp_url", "storage_dir", "annotations_url", "videos_dir", "images_dir"})
@@ -31,6 +31,28 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="least level that is logged")
     ] = "info"
+
+    auth: Annotated[
+        str,
+        Meta(pattern="^(off|jwt)$", description="who is let in; `off`: everybody, only on a loopback address"),
+    ] = "off"
+    jwt_key: Annotated[
+        str, Meta(extra=SECRET, description="the key that tokens are signed with (HS256), 32 bytes or longer")
+    ] = ""
+    jwt_jwks_url: Annotated[
+        str, Meta(description="where the public keys are that tokens are signed with (RS256, ES256), in place of a key")
+    ] = ""
+    jwt_issuer: Annotated[str, Meta(description="the `iss` that a token must have; unset: any")] = ""
+    jwt_audience: Annotated[str, Meta(description="the `aud` that a token must have; unset: any")] = ""
+    jwt_scope: Annotated[str, Meta(description="the scope that a token must have; unset: none, else 403")] = ""
+    seal_keys: Annotated[
+        str,
+        Meta(
+            extra=SECRET,
+            description="Fernet keys that tokens are sealed with, the newest first, by commas; "
+            "unset: one is made in the storage",
+        ),
+    ] = ""
 
     broker_heartbeat_s: Annotated[int, Meta(ge=1, le=600, description="s between AMQP heartbeats")] = 10
     broker_connect_timeout_s: Annotated[float, Meta(gt=0, le=60, description="s to open one broker connection")] = 5.0

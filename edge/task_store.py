@@ -100,7 +100,7 @@ class TaskStore:
         """Raises `Failure(task_not_found)`."""
         record = read_record(self.layout.task_record(task_id), TaskRecord)
         if record is None:
-            raise Failure(FailureCode.TASK_NOT_FOUND, f"there is no task {task_id}")
+            raise no_task(task_id)
         return record
 
     def last_event(self, task_id: str) -> TaskEnded | None:
@@ -164,6 +164,11 @@ class TaskStore:
 
     def _status_before_end(self, task_id: str) -> Literal[TaskStatus.RUNNING, TaskStatus.QUEUED]:
         return TaskStatus.RUNNING if self.is_held(task_id) else TaskStatus.QUEUED
+
+
+def no_task(task_id: str) -> Failure:
+    """What is said of a task that does not exist, or does not for whoever asks."""
+    return Failure(FailureCode.TASK_NOT_FOUND, f"there is no task {task_id}")
 
 
 def _ended_as(end: TaskEnded) -> TaskStatus:

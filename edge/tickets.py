@@ -6,7 +6,6 @@ the file system: its number is created exclusively. An unused one leaves nothing
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import secrets
 import time
@@ -14,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-from cryptography.fernet import InvalidToken, MultiFernet
 
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Layout
 from edge.auth import Caller
+from edge.vault import Sealer
 
 LIVES_S = 30
 TICKET_CHARS_MAX = 2_048
@@ -45,12 +44,12 @@ class _Ticket(msgspec.Struct, frozen=True, kw_only=True, tag="ticket"):
 class Tickets:
     """Issues tickets and takes them in."""
 
-    def __init__(self, fernet: MultiFernet, layout: Layout, *, clock_s: Callable[[], float] = time.time) -> None:
-        self._fernet = fernet
+    def __init__(self, sealer: Sealer, layout: Layout, *, clock_s: Callable[[], float] = time.time) -> None:
+        self._sealer = sealer
         self._layout = layout
         self._clock_s = clock_s
 
-    def issue(self, caller: Caller) -> TicketIssued:
+    async def issue(self, caller: Caller) -> TicketIssued:
         """A ticket that stands for this caller."""
         ticket = _Ticket(
             number=secrets.token_hex(16),
@@ -58,13 +57,13 @@ class Tickets:
             sees_only=caller.sees_only,
             expires_at_s=self._clock_s() + LIVES_S,
         )
-        sealed = self._fernet.encrypt(msgspec.json.encode(ticket))
+        sealed = await asyncio.to_thread(self._sealer.encrypt, msgspec.json.encode(ticket))
         return TicketIssued(ticket=sealed.rstrip(b"=").decode())
 
     async def take(self, text: str) -> Caller:
         """Whom the ticket stands for; from now on it is used. Raises `Failure(unauthenticated)`."""
-        ticket = self._read(text)
-        if ticket is None or not await asyncio.to_thread(self._use, ticket):
+        ticket = await asyncio.to_thread(self._take, text)
+        if ticket is None:
             raise Failure(FailureCode.UNAUTHENTICATED, f"the ticket is none, is older than {LIVES_S} s, or was used")
         return Caller(user_id=ticket.user_id, sees_only=ticket.sees_only)
 
@@ -75,15 +74,14 @@ class Tickets:
                 if self._clock_s() - path.stat().st_mtime > USED_KEPT_S:
                     yield path
 
-    def _read(self, text: str) -> _Ticket | None:
-        """The ticket in the text, None if it is none of ours or too old."""
+    def _take(self, text: str) -> _Ticket | None:
+        """The ticket in the text; None if it is none of ours, too old, or was used."""
         try:
-            sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            opened = self._fernet.decrypt(base64.urlsafe_b64encode(sealed))
-            ticket = msgspec.json.decode(opened, type=_Ticket)
-        except (InvalidToken, binascii.Error, ValueError):
+            sealed = base64.urlsafe_b64encode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            ticket = msgspec.json.decode(self._sealer.decrypt(sealed) or b"", type=_Ticket)
+        except (ValueError, msgspec.DecodeError):
             return None
-        return ticket if self._clock_s() < ticket.expires_at_s else None
+        return ticket if self._clock_s() < ticket.expires_at_s and self._use(ticket) else None
 
     def _use(self, ticket: _Ticket) -> bool:
         """True for the first who uses it, on whatever edge."""

@@ -37,7 +37,7 @@ class Place:
         return self.now
 
     def another_janitor(self) -> Janitor:
-        return Janitor(self.layout, self.keys, retention=Retention(), clock=self.clock)
+        return Janitor(self.layout, [self.keys], retention=Retention(), clock=self.clock)
 
     def pass_time(self, age: timedelta) -> None:
         self.now += age
@@ -130,7 +130,7 @@ def test_keys_go_after_a_day(place: Place) -> None:
     assert place.janitor.sweep() == Swept()
     assert place.keys.claim("k", "f") == PictureSeen(detections=[])
     place.pass_time(timedelta(hours=2))
-    assert place.janitor.sweep() == Swept(keys=1)
+    assert place.janitor.sweep() == Swept(records=1)
     assert place.keys.claim("k", "other") is None
 
 
