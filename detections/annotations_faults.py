@@ -16,7 +16,7 @@ HANG_S = 3600.0
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with the service."""
 
-    mode: Literal["none", "500", "401", "slow", "drip", "garbage", "hang", "redirect"] = "none"
+    mode: Literal["none", "500", "400", "401", "slow", "drip", "garbage", "hang", "redirect"] = "none"
     slow_s: float = 1.0
     """Before an answer, while `slow`."""
     only: str = "/"
