@@ -15,16 +15,17 @@ from consumers.engine_room import EngineRoom
 from consumers.leases import AlreadyEnded, Busy, Held
 from consumers.narrator import READ_PERCENT, narrator_of
 from consumers.outgoing import Undelivered, dead_letter, event_message
+from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
 from contracts import wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, TaskId
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
-from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.account import Finished, FrameReport
 from engine.batching import Workers
+from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.images import read_picture
 from engine.watching import watch_video
@@ -114,7 +115,7 @@ class Detecting:
 
     async def _do(self, delivery: Delivery) -> FailureRecord | None:
         command = wire.decode_command(delivery.body)
-        if isinstance(command, DetectImage) and command.is_quiet:
+        if isinstance(command, DetectImage) and command.is_fleeting:
             return await self._answer(command)
         return await self._work_on(command, delivery)
 
@@ -164,7 +165,8 @@ class Detecting:
     ) -> FailureRecord | None:
         async def open_medium(resume: Checkpoint | None) -> Generator[Watched, None, None]:
             workers = self._room.ready or await self._room.workers()
-            return self._look(command, workers, resume=resume, stop=running.stop)
+            watched = self._look(command, workers, resume=resume, stop=running.stop)
+            return ReportFrames(self._desk.layout, command).kept(watched) if command.is_posted else watched
 
         return await Attempt(self._desk, command, held, running).run(open_medium, hang_up=delivery.hang_up)
 
@@ -193,17 +195,28 @@ class Detecting:
         match command:
             case DetectVideo():
                 medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
-                yield from watch_video(medium, workers=workers, options=command.options, resume=resume, stop=stop)
+                terms = Terms(keeps_frames=command.is_posted)
+                yield from watch_video(
+                    medium, workers=workers, options=command.options, resume=resume, stop=stop, terms=terms
+                )
             case DetectImage():
-                yield from look_at_picture(path, workers, command.options, resume=resume)
+                yield from look_at_picture(path, workers, command, resume=resume)
 
 
 def look_at_picture(
-    path: Path, workers: Workers, options: DetectionOptions, *, resume: Checkpoint | None
+    path: Path, workers: Workers, command: DetectImage, *, resume: Checkpoint | None
 ) -> Generator[Watched, None, None]:
     """The one report of a picture and its end, as if it were a video of one frame."""
     if resume is None:
-        detections = workers.detect_image(read_picture(path), options)
-        yield FrameReport(sequence=1, frame_index=0, at_s=0.0, detections=detections, percent=READ_PERCENT)
+        picture = read_picture(path)
+        detections = workers.detect_image(picture, command.options)
+        yield FrameReport(
+            sequence=1,
+            frame_index=0,
+            at_s=0.0,
+            detections=detections,
+            percent=READ_PERCENT,
+            picture=picture if command.is_posted else None,
+        )
         yield Checkpoint(frame_index=0, at_s=0.0, counts=PICTURE_COUNTS, sequence=1, percent=READ_PERCENT)
     yield Finished(counts=PICTURE_COUNTS, percent=100, is_partial=False, failure=None)

@@ -41,6 +41,8 @@ class FailureCode(StrEnum):
     CANCELLED = "cancelled"
     TASK_NOT_FOUND = "task_not_found"
     TASK_ENDED = "task_ended"
+    MEDIA_NOT_FOUND = "media_not_found"
+    MEDIA_BUSY = "media_busy"
     INFERENCE_FAILED = "inference_failed"
     DURATION_LIMIT = "duration_limit"
     POISON = "poison"
@@ -55,6 +57,9 @@ class FailureCode(StrEnum):
     STORAGE_UNAVAILABLE = "storage_unavailable"
     IDENTITY_UNAVAILABLE = "identity_unavailable"
     NO_ANSWER = "no_answer"
+    ANNOTATIONS_UNAVAILABLE = "annotations_unavailable"
+    ANNOTATIONS_TIMEOUT = "annotations_timeout"
+    ANNOTATIONS_REFUSED = "annotations_refused"
     TOO_MANY_REQUESTS = "too_many_requests"
     INTERNAL = "internal"
 

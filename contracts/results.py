@@ -88,6 +88,18 @@ def last_reports(layout: Layout, task_id: str, *, at_most: int) -> tuple[FrameDe
     return tuple(reversed(tuple(itertools.islice(newest_first, at_most))))
 
 
+def reports_after(layout: Layout, task_id: str, sequence: int, *, at_most: int) -> tuple[FrameDetected, ...]:
+    """The next reports behind `sequence`, in order; from the end of the file when they are the last ones."""
+    newest = last_reports(layout, task_id, at_most=1)
+    behind = newest[0].sequence - sequence if newest else 0
+    if behind <= 0:
+        return ()
+    if behind <= at_most:
+        return tuple(report for report in last_reports(layout, task_id, at_most=behind) if report.sequence > sequence)
+    following = (report for report in reports(layout, task_id) if report.sequence > sequence)
+    return tuple(itertools.islice(following, at_most))
+
+
 def records_backwards(path: Path, *, bytes_max: int | None = None) -> Iterator[tuple[AnyRecord, int]]:
     """The records of one file, the newest first, each with the place of its end; only what is asked for is read."""
     for line, end in _whole_lines_backwards(path, bytes_max=bytes_max):

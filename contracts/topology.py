@@ -25,6 +25,10 @@ CONTROL = "detections.control"
 DEAD = "detections.dead"
 DEAD_LETTERS = "detections.dead-letters"
 DEAD_LETTER_NOTICES = "detections.dead-letters.notices"
+OUTBOX = "detections.outbox"
+OUTBOX_LATER = tuple(f"{OUTBOX}.later.{step}" for step in (1, 2, 3, 4))
+"""Where a wake-up waits its time, shorter ones in the first; it then goes back to `OUTBOX`. A queue for each length, since a
+message with a long wait would hold up those behind it."""
 IMAGE_COMMANDS = f"{COMMANDS}.image"
 VIDEO_COMMANDS = f"{COMMANDS}.video"
 
@@ -70,6 +74,13 @@ def topology() -> Topology:
         "x-stream-max-segment-size-bytes": LOG_SEGMENT_BYTES,
     }
     quorum = {"x-queue-type": "quorum"}
+    later = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": OUTBOX,
+        "x-dead-letter-strategy": "at-least-once",  # the default loses what dies while the target is away
+        "x-overflow": "reject-publish",  # without which the broker falls back to that default
+    }
     return Topology(
         exchanges=(
             Exchange(COMMANDS, "direct"),
@@ -82,6 +93,8 @@ def topology() -> Topology:
             Queue(IMAGE_COMMANDS, command),
             Queue(VIDEO_COMMANDS, command),
             Queue(EVENTS_LOG, log),
+            Queue(OUTBOX, quorum),
+            *(Queue(name, later) for name in OUTBOX_LATER),
             Queue(DEAD_LETTERS, quorum),
             Queue(DEAD_LETTER_NOTICES, quorum),
         ),
@@ -89,6 +102,8 @@ def topology() -> Topology:
             Binding(IMAGE_COMMANDS, COMMANDS, "image"),
             Binding(VIDEO_COMMANDS, COMMANDS, "video"),
             Binding(EVENTS_LOG, EVENTS, "#"),
+            Binding(OUTBOX, EVENTS, "frame.owned"),
+            Binding(OUTBOX, EVENTS, "end.owned"),
             Binding(DEAD_LETTERS, DEAD),
             Binding(DEAD_LETTER_NOTICES, DEAD),
         ),

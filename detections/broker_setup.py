@@ -11,6 +11,7 @@ import msgspec
 from contracts import topology
 from contracts.failures import Failure, FailureCode
 
+AMQP_URL_DEFAULT = "amqp://guest:guest@127.0.0.1:5672/"
 TIMEOUT_S = 15.0
 COMMANDS_MAX = 100_000
 """Waiting commands of a kind; one more is refused to its publisher (503 at the edge), none is dropped."""

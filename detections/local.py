@@ -47,9 +47,11 @@ class LocalStack:
         port: int = 0,
         consumers: int = 1,
         environ: Mapping[str, str] | None = None,
+        annotations_port: int | None = None,
         say: Say | None = None,
     ) -> None:
         """model: None leaves the choice to the consumer. port: 0 takes a free one. environ: over the process's own.
+        annotations_port: starts a double of the Annotations service there (0: a free one) and has the edge use it.
 
         Raises `ValueError` for a number of consumers outside 0..`CONSUMERS_MAX`.
         """
@@ -61,6 +63,7 @@ class LocalStack:
         self._environ = {**os.environ, **(environ or {})}
         self._model = model
         self._port = port
+        self._annotations_port = annotations_port
         self._say = say or _say_on_stderr
         self._rabbit: PrivateRabbit | None = None
         self._supervisor: Supervisor | None = None
@@ -82,6 +85,11 @@ class LocalStack:
     def management_url(self) -> str | None:
         """Of the private broker's management UI, None if the broker is not ours."""
         return self._rabbit.management_url if self._rabbit else None
+
+    @property
+    def annotations_url(self) -> str | None:
+        """Of the double of the Annotations service, None without one."""
+        return None if self._annotations_port is None else f"http://127.0.0.1:{self._annotations_port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -147,6 +155,8 @@ class LocalStack:
             self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
         for program in self._rabbit.programs() if self._rabbit else ():
             supervisor.start(program)  # the others wait for it by themselves
+        if self._annotations_port is not None:
+            supervisor.start(self._annotations_double(self._annotations_port))
         for name, module in self._services():
             supervisor.start(self._program(name, module))
         self._wait_until_ready(supervisor, deadline_s)
@@ -157,9 +167,18 @@ class LocalStack:
             self._port = free_port()
         elif not is_free(self._port, self._host):
             raise StackError(f"port {self._port} is in use; name another one with --port")
+        if self._annotations_port == 0:
+            self._annotations_port = free_port()
 
     def _services(self) -> list[tuple[str, str]]:
         return [("edge", "edge"), *((f"consumer-{number}", "consumers") for number in range(1, self.consumers + 1))]
+
+    def _annotations_double(self, port: int) -> Program:
+        folder = self.storage / "annotations-double"
+        module = "detections.annotations_double"
+        command = (sys.executable, "-P", "-m", module, "--port", str(port), "--folder", str(folder))
+        environ = {**self._environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_SOURCE)}
+        return Program(name="annotations", command=command, environ=environ, log=self.logs / "annotations.log")
 
     def _program(self, name: str, module: str) -> Program:
         environ = {
@@ -171,6 +190,8 @@ class LocalStack:
         }
         if module == "edge":
             environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port)}
+        if self.annotations_url is not None:
+            environ["ANNOTATIONS_URL"] = self.annotations_url
         if self._model is not None:
             environ["CONSUMER_MODEL"] = str(self._model.absolute())
         command = (sys.executable, "-P", "-m", module)

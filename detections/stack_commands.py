@@ -18,6 +18,7 @@ from contracts.failures import Failure
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
 from detections.answers import DEFAULT_URL, ClientError
+from detections.broker_setup import AMQP_URL_DEFAULT
 
 if TYPE_CHECKING:
     from detections.local import LocalStack
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
-AMQP_URL_DEFAULT = "amqp://guest:guest@127.0.0.1:5672/"
 _LOOK_EVERY_S = 0.2
 
 Url = Annotated[str, typer.Option(help="Where the edge is.", envvar="DETECTIONS_URL")]
@@ -59,6 +59,13 @@ def up(
     ] = None,
     port: Annotated[int, typer.Option(help="Of the edge; 0 takes a free one.", min=0, max=65_535)] = 8000,
     consumers: Annotated[int, typer.Option(help="How many look at media.", min=0, max=64)] = 1,
+    annotations: Annotated[
+        str | None,
+        typer.Option(
+            help="`fake` starts a double of the Annotations service beside it, to try what it is told.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Start the whole service on this machine: RabbitMQ (unless AMQP_URL names one), an edge and consumers.
 
@@ -66,12 +73,23 @@ def up(
     """
     from detections.local import LocalStack, StackError
 
+    if annotations not in (None, "fake"):
+        raise typer.BadParameter("only `fake` can be started; a real service is named by ANNOTATIONS_URL")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C
     with _said(), _interruptible():
         try:
-            with LocalStack(storage, model=model, port=port, consumers=consumers, say=_say) as stack:
+            with LocalStack(
+                storage,
+                model=model,
+                port=port,
+                consumers=consumers,
+                annotations_port=0 if annotations else None,
+                say=_say,
+            ) as stack:
                 managed = f", RabbitMQ {stack.management_url} (guest, guest)" if stack.management_url else ""
+                managed += f", AMQP_URL={stack.amqp_url}" if stack.management_url else ""
+                managed += f", Annotations double {stack.annotations_url}" if stack.annotations_url else ""
                 print(f"ready: {stack.url}{managed}", flush=True)
                 failure = _wait_for_the_end(stack)
                 _say("ending; an interrupt ends it at once")

@@ -15,25 +15,31 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from contracts.storage import Layout
-from edge import detect, health, stream, tasks
+from edge import detect, health, media_by_id, stream, tasks
 from edge.admission import auth_of
+from edge.annotations import Annotations
+from edge.annotations_parts import AnnotationsParts
 from edge.auth import Auth
 from edge.broker import keep_connected
 from edge.dead_letters import DeadLetters
 from edge.failures import EXCEPTION_HANDLERS
 from edge.feed import Feed
 from edge.health import Presence
+from edge.media_by_id import MediaById
 from edge.outbox import Outbox
 from edge.parts import IntakeLimits, IntakeParts
+from edge.ports import Neighbours
+from edge.posting import Poster
 from edge.replay import Replay
 from edge.request_log import request_log
 from edge.settings import EdgeSettings
 from edge.tickets import Tickets
-from edge.vault import Sealer
+from edge.tokens import Tokens
+from edge.vault import Sealer, Vault
 
 VERSION = "1"
-ROUTES = [*health.routes, *stream.routes, *detect.routes, *tasks.routes]
-_PROVIDED = ("settings", "outbox", "feed", "replay", "presence", "auth", "tickets")
+ROUTES = [*health.routes, *stream.routes, *detect.routes, *media_by_id.routes, *tasks.routes]
+_PROVIDED = ("settings", "outbox", "feed", "replay", "presence", "auth", "tickets", "media_by_id")
 _BEARER = SecurityScheme(type="http", scheme="bearer", description="asked for with `EDGE_AUTH=jwt`, but for /health")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -50,6 +56,9 @@ class Parts(msgspec.Struct, frozen=True):
     tickets: Tickets
     dead_letters: DeadLetters
     intake: IntakeParts
+    annotations: Annotations
+    poster: Poster
+    media_by_id: MediaById
 
     @property
     def dependencies(self) -> dict[str, Provide]:
@@ -84,8 +93,19 @@ def _parts(settings: EdgeSettings) -> Parts:
     feed = Feed(settings, outbox.mark_log)
     presence = Presence(settings)
     layout = Layout(settings.storage)
-    tickets = Tickets(Sealer(settings.seal_keys, layout), layout)
+    sealer = Sealer(settings.seal_keys, layout)
+    tickets = Tickets(sealer, layout)
+    annotations = Annotations(settings)
+    tokens = Tokens(layout, Vault(sealer), annotations.refresh)
+    told = AnnotationsParts(settings, annotations=annotations, tokens=tokens)
     limits = msgspec.convert(settings, IntakeLimits, from_attributes=True)
+    intake = IntakeParts(
+        settings.storage,
+        limits=limits,
+        neighbours=Neighbours(outbox=outbox, feed=feed, presence=presence),
+        owners=told.owners,
+        expiring=(tickets, tokens),
+    )
     return Parts(
         settings=settings,
         outbox=outbox,
@@ -95,9 +115,10 @@ def _parts(settings: EdgeSettings) -> Parts:
         auth=auth_of(settings),
         tickets=tickets,
         dead_letters=DeadLetters(settings, outbox),
-        intake=IntakeParts(
-            settings.storage, limits=limits, outbox=outbox, feed=feed, presence=presence, expiring=(tickets,)
-        ),
+        intake=intake,
+        annotations=annotations,
+        poster=told.poster(outbox),
+        media_by_id=told.media_by_id(intake),
     )
 
 
@@ -111,15 +132,17 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         "replay": parts.replay.serve,
         "presence": parts.presence.serve,
         "dead-letters": parts.dead_letters.serve,
+        "outbox": parts.poster.serve,
     }
     kept: list[asyncio.Task[None]] = [
         asyncio.create_task(keep_connected(parts.settings, purpose, work), name=purpose)
         for purpose, work in connected.items()
     ]
     kept.append(asyncio.create_task(parts.feed.tick(), name="tick"))
+    kept.append(asyncio.create_task(parts.poster.run(), name="posts"))
     try:
         with _told_of_signals(parts.feed.close):
-            async with parts.intake.running():
+            async with parts.annotations.running(), parts.intake.running():
                 yield
     finally:
         parts.feed.close()

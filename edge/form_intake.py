@@ -36,7 +36,6 @@ class ReceivedForm(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: MediumKind
     read: ReadOptions
-    owner: str | None
     body: GrowingBody
 
 
@@ -115,7 +114,6 @@ class _Reading:
             name=self._name or self._kind.value,
             kind=self._kind,
             read=self._read,
-            owner=self._form.caller.user_id,
             body=body,
         )
 

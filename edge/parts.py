@@ -19,7 +19,8 @@ from edge.forms import FormParts, Forms
 from edge.idempotency import IdempotencyKeys
 from edge.intake import VideoIntake
 from edge.janitor import Expiring, Janitor, Retention
-from edge.ports import CommandsOut, ConsumersSeen, TaskFeed
+from edge.owners import Owners
+from edge.ports import Neighbours
 from edge.storage import UploadStore
 from edge.task_store import TaskStore
 from edge.upload import UploadLimits
@@ -62,9 +63,8 @@ class IntakeParts:
         root: Path,
         *,
         limits: IntakeLimits,
-        outbox: CommandsOut,
-        feed: TaskFeed,
-        presence: ConsumersSeen,
+        neighbours: Neighbours,
+        owners: Owners,
         expiring: Sequence[Expiring] = (),
     ) -> None:
         """expiring: what the janitor looks through beside the records of this half."""
@@ -73,22 +73,33 @@ class IntakeParts:
         self._limits = limits
         self.background = Background()
         self.tasks = TaskStore(layout)
-        self.announcer = Announcer(self.tasks, outbox)
+        self.announcer = Announcer(self.tasks, neighbours.outbox)
         self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2))
         self.janitor = Janitor(layout, (self.keys, *expiring), retention=limits.retention())
         self.uploads = UploadStore(
             layout, free_bytes_min=limits.free_bytes_min, keep_for=timedelta(seconds=limits.media_kept_s)
         )
         self.video_intake = VideoIntake(
-            uploads=self.uploads, announcer=self.announcer, feed=feed, background=self.background, limits=bounds
+            uploads=self.uploads,
+            announcer=self.announcer,
+            feed=neighbours.feed,
+            background=self.background,
+            owners=owners,
+            limits=bounds,
         )
         self.forms = Forms(
             FormParts(
-                intake=FormIntake(uploads=self.uploads, presence=presence, limits=bounds),
+                intake=FormIntake(uploads=self.uploads, presence=neighbours.presence, limits=bounds),
                 uploads=self.uploads,
                 announcer=self.announcer,
-                answers=Answers(outbox=outbox, feed=feed, announcer=self.announcer, wait_s=limits.answer_wait_s),
+                answers=Answers(
+                    outbox=neighbours.outbox,
+                    feed=neighbours.feed,
+                    announcer=self.announcer,
+                    wait_s=limits.answer_wait_s,
+                ),
                 keys=self.keys,
+                owners=owners,
                 background=self.background,
                 limits=bounds,
             )

@@ -11,6 +11,7 @@ from contracts.options import DetectionOptions
 from contracts.results import Checkpoint, LastReport
 from engine.batching import Detections
 from engine.decode_thread import Looked, Over
+from engine.picture import Picture
 from engine.reporting import report
 
 CHECKPOINT_MEDIA_S = 5.0
@@ -25,6 +26,8 @@ class FrameReport(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     detections: list[Detection]
     percent: int
+    picture: Picture | None = None
+    """What was looked at, if it was asked for."""
 
 
 class Progressed(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +78,7 @@ class Account:
                 at_s=looked.at_s,
                 detections=detections,
                 percent=looked.percent,
+                picture=looked.frame,
             )
         if remembered is not None or looked.at_s - self._checkpoint_s >= CHECKPOINT_MEDIA_S:
             yield self._checkpoint()

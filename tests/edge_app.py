@@ -10,10 +10,17 @@ import msgspec
 from litestar import Litestar
 from litestar.di import Provide
 
+from contracts.storage import Layout
 from edge import detect, tasks
+from edge.annotations import Annotations
 from edge.auth import Auth
 from edge.failures import EXCEPTION_HANDLERS
+from edge.owners import Owners
 from edge.parts import IntakeLimits, IntakeParts
+from edge.ports import Neighbours
+from edge.settings import EdgeSettings
+from edge.tokens import Tokens
+from edge.vault import Sealer, Vault
 from tests.fakes import FakeFeed, FakeOutbox, FakePresence
 
 WAIT_S = 10.0
@@ -36,7 +43,11 @@ class Edge:
         self.outbox = FakeOutbox()
         self.feed = FakeFeed()
         self.presence = presence
-        self.parts = IntakeParts(root, limits=limits, outbox=self.outbox, feed=self.feed, presence=presence)
+        layout = Layout(root)
+        annotations = Annotations(EdgeSettings(storage_dir=str(root)))
+        owners = Owners(annotations, Tokens(layout, Vault(Sealer("", layout)), annotations.refresh))
+        neighbours = Neighbours(outbox=self.outbox, feed=self.feed, presence=presence)
+        self.parts = IntakeParts(root, limits=limits, neighbours=neighbours, owners=owners)
         self.layout = self.parts.tasks.layout
         self.app = Litestar(
             route_handlers=[*detect.routes, *tasks.routes],
