@@ -177,7 +177,8 @@ class LocalStack:
         folder = self.storage / "annotations-double"
         module = "detections.annotations_double"
         command = (sys.executable, "-P", "-m", module, "--port", str(port), "--folder", str(folder))
-        environ = {**self._environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_SOURCE)}
+        own = _without_others_settings(self._environ, module)
+        environ = {**own, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_SOURCE)}
         return Program(name="annotations", command=command, environ=environ, log=self.logs / "annotations.log")
 
     def _program(self, name: str, module: str) -> Program:
