@@ -14,6 +14,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
+TEST_PROCESSES ?= 3
 FILE ?=
 MODEL ?=
 ANNOTATIONS ?=
@@ -55,8 +56,9 @@ up: setup
 run: $(VENV)/.product
 	@$(BIN)/python -m detections run $(ARGUMENTS)
 
+# a file of tests stays in one process; the long ones come first
 test: $(VENV)/.dev rabbitmq
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ SCRIPTS = {
     "upload": [],
     "sse": [],
     "posts": [],
+    "auth": [],
 }
 
 

@@ -1,15 +1,11 @@
 """How a process is configured: a struct of settings, read from the environment."""
 
 from collections.abc import Mapping
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import msgspec
 
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
-
-
-SECRET = {"secret": True}
-"""As `extra` of a setting's `Meta`: its value is shown nowhere."""
 
 
 class ConfigurationError(Exception):
@@ -33,17 +29,12 @@ def read_settings(
         try:
             msgspec.convert(text, fields[name].type, strict=False)
         except msgspec.ValidationError as error:
-            shown = "" if _is_secret(fields[name]) else f"={text!r}"
-            variable = variable_name(name, prefix=prefix, shared=shared)
-            raise ConfigurationError(f"{variable}{shown}: {error}") from error
+            raise ConfigurationError(
+                f"{variable_name(name, prefix=prefix, shared=shared)}={text!r}: {error}"
+            ) from error
     return msgspec.convert(stated, settings, strict=False)
 
 
 def variable_name(field: str, *, prefix: str, shared: frozenset[str]) -> str:
     """The environment variable of a setting."""
     return field.upper() if field in shared else prefix + field.upper()
-
-
-def _is_secret(field: msgspec.structs.FieldInfo) -> bool:
-    metas = (part for part in get_args(field.type) if isinstance(part, msgspec.Meta))
-    return any(meta.extra == SECRET for meta in metas)

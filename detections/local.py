@@ -177,19 +177,20 @@ class LocalStack:
         folder = self.storage / "annotations-double"
         module = "detections.annotations_double"
         command = (sys.executable, "-P", "-m", module, "--port", str(port), "--folder", str(folder))
-        environ = {**self._environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_SOURCE)}
+        own = _without_others_settings(self._environ, module)
+        environ = {**own, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_SOURCE)}
         return Program(name="annotations", command=command, environ=environ, log=self.logs / "annotations.log")
 
     def _program(self, name: str, module: str) -> Program:
         environ = {
-            **self._environ,
+            **_without_others_settings(self._environ, module),
             "AMQP_URL": self.amqp_url,
             "STORAGE_DIR": str(self.storage),
-            "EDGE_HOST": self._host,
-            "EDGE_PORT": str(self._port),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
         }
+        if module == "edge":
+            environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port)}
         if self.annotations_url is not None:
             environ["ANNOTATIONS_URL"] = self.annotations_url
         if self._model is not None:
@@ -216,6 +217,11 @@ class LocalStack:
         except ClientError as error:
             return str(error)
         return None if seen >= self.consumers else f"{seen} of {self.consumers} consumers were seen"
+
+
+def _without_others_settings(environ: Mapping[str, str], module: str) -> dict[str, str]:
+    """The environment without the edge's own settings for what is no edge: a consumer opens untrusted media, and no tokens."""
+    return {name: value for name, value in environ.items() if module == "edge" or not name.startswith("EDGE_")}
 
 
 def _raise_for_death(supervisor: Supervisor) -> None:

@@ -30,6 +30,14 @@ EXIT_INTERRUPTED = 130
 _LOOK_EVERY_S = 0.2
 
 Url = Annotated[str, typer.Option(help="Where the edge is.", envvar="DETECTIONS_URL")]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        help="Bearer token for an edge that asks who calls; better in the environment, where nobody sees it.",
+        envvar="DETECTIONS_TOKEN",
+        show_default=False,
+    ),
+]
 
 
 def register(commands: typer.Typer) -> None:
@@ -106,6 +114,7 @@ def submit(
     file: Annotated[Path, typer.Argument(help="A video or an image.", exists=True, dir_okay=False)],
     *,
     url: Url = DEFAULT_URL,
+    token: Token = None,
     follow: Annotated[bool, typer.Option(help="Print every event as JSON lines, until the last.")] = False,
     config: Annotated[
         str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
@@ -124,13 +133,16 @@ def submit(
     read_options(config)  # what the edge would refuse is said before anything is sent
     with _said(), _interruptible():
         if kind_by_extension(file.name) is MediumKind.IMAGE:
-            _detect(file, url=url, config=config)
+            _detect(file, url=url, token=token, config=config)
             return
-        _stream(Submission(file=file, url=url, config=config, follow=follow, bytes_per_s_max=bytes_per_s_max))
+        _stream(
+            Submission(file=file, url=url, token=token, config=config, follow=follow, bytes_per_s_max=bytes_per_s_max)
+        )
 
 
 def watch(
     url: Url = DEFAULT_URL,
+    token: Token = None,
     task: Annotated[str | None, typer.Option(help="Only this task, all of it, up to its end.", show_default=False)] = (
         None
     ),
@@ -138,7 +150,7 @@ def watch(
     """Print events as they come, as JSON lines."""
     from detections.client import Client
 
-    with _said(), _interruptible(), Client(url) as client:
+    with _said(), _interruptible(), Client(url, token=token) as client:
         for event in client.events(task, on_gap=lambda: _say("some events are lost: the edge no longer has them")):
             sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
             sys.stdout.buffer.flush()
@@ -176,10 +188,10 @@ def _wait_for_the_end(stack: "LocalStack") -> str | None:
     return None
 
 
-def _detect(file: Path, *, url: str, config: str | None) -> None:
+def _detect(file: Path, *, url: str, token: str | None, config: str | None) -> None:
     from detections.client import Client
 
-    with Client(url) as client:
+    with Client(url, token=token) as client:
         print(msgspec.json.encode(client.detect(file, config=config)).decode(), flush=True)
 
 

@@ -18,6 +18,7 @@ MAIN = (
     "MODELS_DIR",
     "EDGE_HOST",
     "EDGE_PORT",
+    "EDGE_AUTH",
     "EDGE_UPLOAD_BYTES_MAX",
     "CONSUMER_MODEL",
     "CONSUMER_WORKERS",

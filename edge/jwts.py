@@ -128,7 +128,7 @@ class Verifier:
                     "verify_jti": False,
                 },
             )
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        except jwt.PyJWTError as error:
             raise _refusal(error) from error
 
 

@@ -9,7 +9,7 @@ from aio_pika.abc import AbstractConnection
 
 from edge import log
 from edge.broker import BrokerLostError, until_closed
-from edge.ring import Wanted, encode_event
+from edge.ring import BROKER_RECORDS, Wanted, encode_event
 from edge.settings import EdgeSettings
 from edge.shown import Shown
 
@@ -123,7 +123,7 @@ class LogReader:
                 room -= len(text)
             following = message.offset + 1
             if following >= until or room <= 0 or following - offset >= self._settings.log_turn_events_max:
-                return Turn(b"".join(texts), following, first if first > offset else None)
+                return Turn(b"".join(texts), following, first if first > offset + BROKER_RECORDS else None)
         raise BrokerLostError("the log ended")
 
     def _text(self, message: log.Logged) -> bytes:

@@ -47,6 +47,10 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     owner: str | None = None
 
 
+BROKER_RECORDS = 1
+"""Offsets that the broker takes for a record of its own where a segment of the log begins; a wider jump is a loss."""
+
+
 class Taken(msgspec.Struct, frozen=True, gc=False):
     """What a listener gets in one send, and the offset it goes on from."""
 
@@ -85,16 +89,21 @@ class Ring:
         self.first = self.next = offset
 
     def append(self, offset: int, event: Encoded | None) -> None:
-        """Add the event at `next`; None for one that nobody is shown. A hole in the log makes the ring start anew."""
-        if offset != self.next:
+        """Add the event at `next`; None for one that nobody is shown. A loss in the log makes the ring start anew."""
+        if not 0 <= offset - self.next <= BROKER_RECORDS:
             self.restart(offset)
+        for skipped in range(self.next, offset):
+            self._add(skipped, None)
+        self._add(offset, event)
+        while len(self._events) > self._events_max or self._bytes > self._bytes_max:
+            self._bytes -= _size(self._events.pop(self.first))
+            self.first += 1
+
+    def _add(self, offset: int, event: Encoded | None) -> None:
         self._events[offset] = event
         self._joined.clear()
         self._bytes += _size(event)
         self.next = offset + 1
-        while len(self._events) > self._events_max or self._bytes > self._bytes_max:
-            self._bytes -= _size(self._events.pop(self.first))
-            self.first += 1
 
     def take(self, offset: int, wanted: Wanted, *, bytes_max: int) -> Taken:
         """The waiting events from `offset` on (which lies in the ring) joined into about `bytes_max`, at least one."""

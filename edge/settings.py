@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contracts.settings import SECRET, read_settings
+from contracts.settings import read_settings
 
 PREFIX = "EDGE_"
 SHARED = frozenset({"amqp_url", "storage_dir", "annotations_url", "videos_dir", "images_dir"})
@@ -36,9 +36,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(pattern="^(off|jwt)$", description="who is let in; `off`: everybody, only on a loopback address"),
     ] = "off"
-    jwt_key: Annotated[
-        str, Meta(extra=SECRET, description="the key that tokens are signed with (HS256), 32 bytes or longer")
-    ] = ""
+    jwt_key: Annotated[str, Meta(description="the key that tokens are signed with (HS256), 32 bytes or longer")] = ""
     jwt_jwks_url: Annotated[
         str, Meta(description="where the public keys are that tokens are signed with (RS256, ES256), in place of a key")
     ] = ""
@@ -48,7 +46,6 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     seal_keys: Annotated[
         str,
         Meta(
-            extra=SECRET,
             description="Fernet keys that tokens are sealed with, the newest first, by commas; "
             "unset: one is made in the storage",
         ),

@@ -37,7 +37,7 @@ class TicketIssued(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class _Ticket(msgspec.Struct, frozen=True, kw_only=True, tag="ticket"):
     number: str
     user_id: str | None
-    sees_only: str | None
+    sees_all: bool
     expires_at_s: float
 
 
@@ -54,7 +54,7 @@ class Tickets:
         ticket = _Ticket(
             number=secrets.token_hex(16),
             user_id=caller.user_id,
-            sees_only=caller.sees_only,
+            sees_all=caller.sees_only is None,
             expires_at_s=self._clock_s() + LIVES_S,
         )
         sealed = await asyncio.to_thread(self._sealer.encrypt, msgspec.json.encode(ticket))
@@ -65,7 +65,7 @@ class Tickets:
         ticket = await asyncio.to_thread(self._take, text)
         if ticket is None:
             raise Failure(FailureCode.UNAUTHENTICATED, f"the ticket is none, is older than {LIVES_S} s, or was used")
-        return Caller(user_id=ticket.user_id, sees_only=ticket.sees_only)
+        return Caller(user_id=ticket.user_id, sees_only=None if ticket.sees_all else ticket.user_id)
 
     def stale(self) -> Iterator[Path]:
         """The used numbers that nobody asks for any more."""

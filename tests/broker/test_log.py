@@ -108,6 +108,23 @@ async def test_an_id_older_than_the_log_gives_a_gap_and_the_rest(rabbit: Private
         await asyncio.to_thread(rabbit.ctl, "clear_policy", "short")
 
 
+async def test_where_a_segment_of_the_log_begins_nothing_is_missed_and_no_loss_is_claimed(
+    rabbit: PrivateRabbit, tmp_path: Path
+) -> None:
+    """The broker takes an offset there for itself; a listener that resumes at it goes on with the next event."""
+    async with an_empty_log(rabbit) as (publisher, connection):
+        await publisher.events(*(large_report(sequence) for sequence in range(1, 131)))
+        async with log.reading(connection, 0, prefetch=10) as messages:
+            offsets = [(await anext(messages)).offset for _ in range(130)]
+        missing = sorted(set(range(offsets[-1])) - set(offsets))
+        assert missing, "no segment has begun"
+        async with serving(rabbit.url, tmp_path, ring_events_max=5, log_window_events=0) as edge:
+            for offset in missing:
+                async with listening(edge, last_event_id=offset - 1) as (stream, _):
+                    following = await stream.event()
+                assert (following.name, following.id) == (None, offset + 1)
+
+
 def large_report(sequence: int) -> FrameDetected:
     """300 kB: a segment of the log is full after 50 of them."""
     seen = Detection(center_x=0, center_y=0, width=0, height=0, class_num=0, label="x" * 300_000, confidence=1)

@@ -22,6 +22,8 @@ HOMES = {
     "cv2": {"engine/images.py", "engine/drawing.py", "detections/street.py"},
     "onnxruntime": {"engine/runtimes/onnx.py"},
     "PIL": {"engine/images.py"},
+    "jwt": {"edge/jwts.py", "edge/jwks.py", "detections/annotations_double.py"},
+    "cryptography": {"edge/vault.py", "edge/jwks.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
 """The one module of the engine (and the maker of the demo clip) that knows each native library."""
