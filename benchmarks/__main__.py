@@ -11,6 +11,7 @@ SCRIPTS = {
     "sync_image": [],
     "upload": [],
     "sse": [],
+    "posts": [],
     "auth": [],
 }
 

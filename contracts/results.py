@@ -90,12 +90,11 @@ def last_reports(layout: Layout, task_id: str, *, at_most: int) -> tuple[FrameDe
 
 def reports_after(layout: Layout, task_id: str, sequence: int, *, at_most: int) -> tuple[FrameDetected, ...]:
     """The next reports behind `sequence`, in order; from the end of the file when they are the last ones."""
-    newest = last_reports(layout, task_id, at_most=1)
-    behind = newest[0].sequence - sequence if newest else 0
-    if behind <= 0:
-        return ()
-    if behind <= at_most:
-        return tuple(report for report in last_reports(layout, task_id, at_most=behind) if report.sequence > sequence)
+    newest_first = (record.event for record in _history_backwards(layout, task_id) if isinstance(record, Reported))
+    behind = itertools.takewhile(lambda report: report.sequence > sequence, newest_first)
+    last = tuple(itertools.islice(behind, at_most + 1))
+    if len(last) <= at_most:
+        return last[::-1]
     following = (report for report in reports(layout, task_id) if report.sequence > sequence)
     return tuple(itertools.islice(following, at_most))
 

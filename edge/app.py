@@ -35,6 +35,7 @@ from edge.request_log import request_log
 from edge.settings import EdgeSettings
 from edge.tickets import Tickets
 from edge.tokens import Tokens
+from edge.turns import OldTurns
 from edge.vault import Sealer, Vault
 
 VERSION = "1"
@@ -104,7 +105,7 @@ def _parts(settings: EdgeSettings) -> Parts:
         limits=limits,
         neighbours=Neighbours(outbox=outbox, feed=feed, presence=presence),
         owners=told.owners,
-        expiring=(tickets, tokens),
+        expiring=(tickets, tokens, OldTurns(layout.running, layout.posting, kept=limits.retention().tasks)),
     )
     return Parts(
         settings=settings,

@@ -7,7 +7,7 @@ acknowledged the wake-up for which it told. What fails is tried again after a de
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -38,6 +38,10 @@ JITTER = 0.2
 HEARTBEATS_PER_LEASE = 3
 
 _log = structlog.get_logger()
+
+
+class TurnLostError(Exception):
+    """Another edge tells of the medium now."""
 
 
 class PosterParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,9 +155,13 @@ class Poster:
         """False if another edge tells of the medium: it looks once more when it is done, so nothing is missed."""
         while (turn := await asyncio.to_thread(line.claim)) is not None:
             self._woken_again.discard(line.media_id)
-            async with self._kept_alive(line, turn):
-                is_put_off = await self._tell_all(line, turn)
-            await asyncio.to_thread(line.release, turn)
+            try:
+                async with self._kept_alive(line, turn):
+                    is_put_off = await self._tell_all(line, turn)
+            except TurnLostError:  # we were silent for too long, and another edge goes on
+                return True
+            finally:  # whoever tries again, we or another edge, need not wait until we seem dead
+                await asyncio.to_thread(line.release, turn)
             if is_put_off:
                 return True
             if not await asyncio.to_thread(self._has_due, line) and line.media_id not in self._woken_again:
@@ -161,7 +169,7 @@ class Poster:
         return False
 
     async def _tell_all(self, line: Line, turn: Turn[Telling]) -> bool:
-        """Tell of each task in turn; True if one has to wait, and with it those behind it."""
+        """Tell of each task in turn; True if one has to wait, and with it those behind it. Raises `TurnLostError`."""
         for place in await asyncio.to_thread(line.places):
             subject = await asyncio.to_thread(self._parts.posts.subject, _task_id(place))
             if subject is not None and not await self._tell_of(subject, line, turn):
@@ -171,20 +179,18 @@ class Poster:
         return False
 
     async def _tell_of(self, subject: Subject, line: Line, turn: Turn[Telling]) -> bool:
-        """Make every post that is due; False if one has to wait or the turn is lost."""
+        """Make every post that is due; False if one has to wait. Raises `TurnLostError`."""
         while True:
             due_posts = self._parts.posts.due(subject)
-            due = await asyncio.to_thread(next, due_posts, None)
+            due = await asyncio.to_thread(_next, due_posts, line, turn)
             if due is None:
                 return True
             while due is not None:
-                if not await asyncio.to_thread(line.is_ours, turn):
-                    return False
                 told = await self._tell(subject, due, line)
                 if told is None:
                     return False
                 subject = told
-                due = await asyncio.to_thread(next, due_posts, None)
+                due = await asyncio.to_thread(_next, due_posts, line, turn)
             if subject.cursor.is_done:
                 if subject.cursor.dead == 0:
                     await self._parts.tokens.forget(subject.task_id)
@@ -193,12 +199,9 @@ class Poster:
     async def _tell(self, subject: Subject, due: Due, line: Line) -> Subject | None:
         """Make one post; None if it has to wait."""
         failure = await self._try(subject.task_id, due.post)
-        delay = await asyncio.to_thread(line.delay)
         if failure is None:
-            if delay is not None:
-                await asyncio.to_thread(line.go_on)
-            return await asyncio.to_thread(self._parts.posts.move, subject, due)
-        now = self._parts.clock()
+            return await asyncio.to_thread(self._confirm, subject, due, line)
+        now, delay = self._parts.clock(), await asyncio.to_thread(line.delay)
         first_failed_at = delay.first_failed_at if delay else now
         is_exhausted = now - first_failed_at > timedelta(seconds=self._settings.post_retry_for_s)
         if is_exhausted or _is_permanent(failure, subject):
@@ -207,6 +210,10 @@ class Poster:
         tries = delay.tries + 1 if delay else 1
         await self._put_off(subject, line, failure, Delay(tries=tries, first_failed_at=first_failed_at, due_at=now))
         return None
+
+    def _confirm(self, subject: Subject, due: Due, line: Line) -> Subject:
+        line.go_on()
+        return self._parts.posts.move(subject, due)
 
     async def _put_off(self, subject: Subject, line: Line, failure: Failure, delay: Delay) -> None:
         """Try again later; the wake-up for it waits in the broker."""
@@ -278,6 +285,13 @@ class Poster:
     def _kept(self) -> list[str]:
         """Tasks with tokens, which are kept for as long as there is something to tell."""
         return [path.parent.name for path in self._layout.tasks.glob("*/credentials")]
+
+
+def _next(due_posts: Iterator[Due], line: Line, turn: Turn[Telling]) -> Due | None:
+    """The next post, None if nothing is due. Raises `TurnLostError`."""
+    if not line.is_ours(turn):
+        raise TurnLostError(line.media_id)
+    return next(due_posts, None)
 
 
 def _is_permanent(failure: Failure, subject: Subject) -> bool:

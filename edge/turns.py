@@ -5,12 +5,15 @@ what that means its record says. The highest number always stays, so the numbers
 """
 
 import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
 
 from contracts.storage import create_record, read_record, replace_record
+from edge.clock import Clock, system_clock
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
@@ -66,3 +69,26 @@ class Turns(Generic[_Record]):
 
     def _path(self, number: int) -> Path:
         return self._folder / str(number)
+
+
+class OldTurns:
+    """Folders of turns that nobody has taken for a long time; for the janitor."""
+
+    def __init__(self, *folders: Path, kept: timedelta, clock: Clock = system_clock) -> None:
+        """folders: each holds a folder of turns per medium. kept: how long after its last change."""
+        self._folders = folders
+        self._kept = kept
+        self._clock = clock
+
+    def stale(self) -> Iterator[Path]:
+        """The files to remove. A turn that is taken meanwhile has a higher number and stays."""
+        before_s = (self._clock() - self._kept).timestamp()
+        for folder in (medium for media in self._folders if media.is_dir() for medium in media.iterdir()):
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            with contextlib.suppress(FileNotFoundError):
+                if all(path.stat().st_mtime < before_s for path in (folder, *files)):
+                    yield from files
+            with contextlib.suppress(OSError):  # somebody came back to it
+                if not files and folder.stat().st_mtime < before_s:
+                    for empty in (*(path for path in folder.iterdir() if path.is_dir()), folder):
+                        empty.rmdir()
