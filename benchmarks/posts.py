@@ -30,7 +30,7 @@ from contracts.results import Checkpoint, Reported
 from contracts.storage import Layout, TaskRecord, create_record
 from contracts.wire import encode
 from detections.annotations_double import KEY
-from detections.local import LocalStack
+from detections.local import FAKE, LocalStack
 from edge.auth import Caller
 from edge.tokens import Tokens
 from edge.vault import Sealer, Vault
@@ -46,7 +46,10 @@ def main() -> None:
     parser.add_argument("--frame-bytes", type=int, default=100_000)
     arguments = parser.parse_args()
     print_head(f"Posts, each with a frame of {arguments.frame_bytes // 1000} kB")
-    with tempfile.TemporaryDirectory() as folder, LocalStack(Path(folder), consumers=0, annotations_port=0) as stack:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalStack(Path(folder), consumers=0, environ={"ANNOTATIONS_URL": FAKE}) as stack,
+    ):
         asyncio.run(_wait_for_broker(stack.amqp_url))
         for media in (1, 16, 1, 16):
             asyncio.run(

@@ -40,6 +40,23 @@ FAILURE_CODE_HEADER = "x-failure-code"
 FAILURE_DETAIL_HEADER = "x-failure-detail"
 
 
+_QUORUM: Mapping[str, str | int] = {"x-queue-type": "quorum"}
+_COMMAND = {**_QUORUM, "x-dead-letter-exchange": DEAD, "x-delivery-limit": DELIVERY_LIMIT}
+_LATER = {
+    **_QUORUM,
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": OUTBOX,
+    "x-dead-letter-strategy": "at-least-once",  # the default loses what dies while the target is away
+    "x-overflow": "reject-publish",  # without which the broker falls back to that default
+}
+_LOG: Mapping[str, str | int] = {
+    "x-queue-type": "stream",
+    "x-max-age": "7D",
+    "x-max-length-bytes": 1_000_000_000,
+    "x-stream-max-segment-size-bytes": LOG_SEGMENT_BYTES,
+}
+
+
 class Exchange(msgspec.Struct, frozen=True):
     name: str
     type: str
@@ -66,21 +83,6 @@ class Topology(msgspec.Struct, frozen=True):
 
 def topology() -> Topology:
     """The whole topology. Queue arguments hold what must be; lengths and ages an operator tunes are policies."""
-    command = {"x-queue-type": "quorum", "x-dead-letter-exchange": DEAD, "x-delivery-limit": DELIVERY_LIMIT}
-    log = {
-        "x-queue-type": "stream",
-        "x-max-age": "7D",
-        "x-max-length-bytes": 1_000_000_000,
-        "x-stream-max-segment-size-bytes": LOG_SEGMENT_BYTES,
-    }
-    quorum = {"x-queue-type": "quorum"}
-    later = {
-        "x-queue-type": "quorum",
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": OUTBOX,
-        "x-dead-letter-strategy": "at-least-once",  # the default loses what dies while the target is away
-        "x-overflow": "reject-publish",  # without which the broker falls back to that default
-    }
     return Topology(
         exchanges=(
             Exchange(COMMANDS, "direct"),
@@ -90,13 +92,13 @@ def topology() -> Topology:
             Exchange(DEAD, "fanout"),
         ),
         queues=(
-            Queue(IMAGE_COMMANDS, command),
-            Queue(VIDEO_COMMANDS, command),
-            Queue(EVENTS_LOG, log),
-            Queue(OUTBOX, quorum),
-            *(Queue(name, later) for name in OUTBOX_LATER),
-            Queue(DEAD_LETTERS, quorum),
-            Queue(DEAD_LETTER_NOTICES, quorum),
+            Queue(IMAGE_COMMANDS, _COMMAND),
+            Queue(VIDEO_COMMANDS, _COMMAND),
+            Queue(EVENTS_LOG, _LOG),
+            Queue(OUTBOX, _QUORUM),
+            *(Queue(name, _LATER) for name in OUTBOX_LATER),
+            Queue(DEAD_LETTERS, _QUORUM),
+            Queue(DEAD_LETTER_NOTICES, _QUORUM),
         ),
         bindings=(
             Binding(IMAGE_COMMANDS, COMMANDS, "image"),

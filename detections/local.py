@@ -24,6 +24,8 @@ STOP_TIMEOUT_S = 30.0
 LOCK_TIMEOUT_S = 40.0
 """A stack that was killed needs until its guard has ended the last of its processes."""
 CONSUMERS_MAX = 64
+FAKE = "fake"
+"""As `ANNOTATIONS_URL`: the double."""
 _POLL_S = 0.05
 _SOURCE = Path(__file__).resolve().parent.parent
 
@@ -47,11 +49,10 @@ class LocalStack:
         port: int = 0,
         consumers: int = 1,
         environ: Mapping[str, str] | None = None,
-        annotations_port: int | None = None,
         say: Say | None = None,
     ) -> None:
-        """model: None leaves the choice to the consumer. port: 0 takes a free one. environ: over the process's own.
-        annotations_port: starts a double of the Annotations service there (0: a free one) and has the edge use it.
+        """model: None leaves the choice to the consumer. port: 0 takes a free one. environ: over the process's own;
+        with `ANNOTATIONS_URL` = `fake` a double of the Annotations service is started too.
 
         Raises `ValueError` for a number of consumers outside 0..`CONSUMERS_MAX`.
         """
@@ -63,7 +64,7 @@ class LocalStack:
         self._environ = {**os.environ, **(environ or {})}
         self._model = model
         self._port = port
-        self._annotations_port = annotations_port
+        self._annotations_port = 0 if self._environ.get("ANNOTATIONS_URL") == FAKE else None
         self._say = say or _say_on_stderr
         self._rabbit: PrivateRabbit | None = None
         self._supervisor: Supervisor | None = None

@@ -71,26 +71,17 @@ def up(
 
     One line on stdout when it is ready. Ctrl-C ends everything in good order, a second one at once.
     """
-    from detections.local import LocalStack, StackError
+    from detections.local import FAKE, LocalStack, StackError
 
-    if annotations not in (None, "fake"):
+    if annotations not in (None, FAKE):
         raise typer.BadParameter("only `fake` can be started; a real service is named by ANNOTATIONS_URL")
+    environ = {"ANNOTATIONS_URL": FAKE} if annotations else {}
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C
     with _said(), _interruptible():
         try:
-            with LocalStack(
-                storage,
-                model=model,
-                port=port,
-                consumers=consumers,
-                annotations_port=0 if annotations else None,
-                say=_say,
-            ) as stack:
-                managed = f", RabbitMQ {stack.management_url} (guest, guest)" if stack.management_url else ""
-                managed += f", AMQP_URL={stack.amqp_url}" if stack.management_url else ""
-                managed += f", Annotations double {stack.annotations_url}" if stack.annotations_url else ""
-                print(f"ready: {stack.url}{managed}", flush=True)
+            with LocalStack(storage, model=model, port=port, consumers=consumers, environ=environ, say=_say) as stack:
+                print(_ready(stack), flush=True)
                 failure = _wait_for_the_end(stack)
                 _say("ending; an interrupt ends it at once")
         except StackError as error:
@@ -177,6 +168,15 @@ def setup(
             virtual_host = broker_setup.virtual_host(amqp_url)
             version = broker_setup.set_policies(management_url, virtual_host=virtual_host)
             print(f"policies set (RabbitMQ {version})")
+
+
+def _ready(stack: "LocalStack") -> str:
+    """Where everything is that it started."""
+    managed = (
+        f", RabbitMQ {stack.management_url} (guest, guest), AMQP_URL={stack.amqp_url}" if stack.management_url else ""
+    )
+    doubled = f", Annotations double {stack.annotations_url}" if stack.annotations_url else ""
+    return f"ready: {stack.url}{managed}{doubled}"
 
 
 def _wait_for_the_end(stack: "LocalStack") -> str | None:

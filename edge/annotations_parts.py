@@ -12,6 +12,7 @@ from edge.media_roots import MediaRoots
 from edge.outbox import Outbox
 from edge.owners import Owners
 from edge.parts import IntakeParts
+from edge.post_sending import PostSender
 from edge.posting import Poster, PosterParts
 from edge.posts import MediaTypes, Posts
 from edge.settings import EdgeSettings
@@ -36,9 +37,7 @@ class AnnotationsParts:
             PosterParts(
                 settings=self._settings,
                 posts=posts,
-                annotations=self.annotations,
-                tokens=self._tokens,
-                outbox=outbox,
+                sender=PostSender(annotations=self.annotations, tokens=self._tokens, outbox=outbox),
                 edge=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
             )
         )

@@ -87,23 +87,7 @@ class IntakeParts:
             owners=owners,
             limits=bounds,
         )
-        self.forms = Forms(
-            FormParts(
-                intake=FormIntake(uploads=self.uploads, presence=neighbours.presence, limits=bounds),
-                uploads=self.uploads,
-                announcer=self.announcer,
-                answers=Answers(
-                    outbox=neighbours.outbox,
-                    feed=neighbours.feed,
-                    announcer=self.announcer,
-                    wait_s=limits.answer_wait_s,
-                ),
-                keys=self.keys,
-                owners=owners,
-                background=self.background,
-                limits=bounds,
-            )
-        )
+        self.forms = Forms(self._form_parts(neighbours, owners))
 
     @property
     def dependencies(self) -> dict[str, Provide]:
@@ -113,6 +97,24 @@ class IntakeParts:
             "forms": Provide(lambda: self.forms, sync_to_thread=False),
             "announcer": Provide(lambda: self.announcer, sync_to_thread=False),
         }
+
+    def _form_parts(self, neighbours: Neighbours, owners: Owners) -> FormParts:
+        bounds = self._limits.of_one_upload()
+        return FormParts(
+            intake=FormIntake(uploads=self.uploads, presence=neighbours.presence, limits=bounds),
+            uploads=self.uploads,
+            announcer=self.announcer,
+            answers=Answers(
+                outbox=neighbours.outbox,
+                feed=neighbours.feed,
+                announcer=self.announcer,
+                wait_s=self._limits.answer_wait_s,
+            ),
+            keys=self.keys,
+            owners=owners,
+            background=self.background,
+            limits=bounds,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:

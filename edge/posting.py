@@ -16,19 +16,17 @@ import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from contracts import topology
-from contracts.failures import Failure, FailureCode, FailureRecord
-from contracts.posts import DeadPost, Post, WakeUp
+from contracts.failures import Failure, FailureCode
+from contracts.posts import DeadPost, WakeUp
 from contracts.storage import Layout
 from contracts.wire import decode_outgoing
-from edge.annotations import Annotations
 from edge.broker import BROKER_ERRORS, declare_topology
 from edge.clock import Clock, system_clock
 from edge.deliveries import consuming
-from edge.outbox import Outbox
+from edge.post_sending import PostSender
 from edge.posting_line import Delay, Line, Telling
 from edge.posts import Due, Posts, Subject
 from edge.settings import EdgeSettings
-from edge.tokens import Tokens
 from edge.turns import Turn
 
 PERMANENT = frozenset((FailureCode.ANNOTATIONS_REFUSED, FailureCode.FORBIDDEN))
@@ -49,9 +47,7 @@ class PosterParts(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: EdgeSettings
     posts: Posts
-    annotations: Annotations
-    tokens: Tokens
-    outbox: Outbox
+    sender: PostSender
     edge: str
     """Our name towards other edges."""
     clock: Clock = system_clock
@@ -63,6 +59,7 @@ class Poster:
     def __init__(self, parts: PosterParts) -> None:
         self._parts = parts
         self._settings = parts.settings
+        self._sender = parts.sender
         self._layout = Layout(parts.settings.storage)
         self._telling: set[str] = set()
         """Media that this edge tells of right now."""
@@ -116,7 +113,7 @@ class Poster:
             return
         match said:
             case DeadPost():
-                await self._replay(said)
+                await self._sender.replay(said)
             case WakeUp():
                 await self.wake(said, is_again=is_again)
             case event:
@@ -130,7 +127,7 @@ class Poster:
         subject = await asyncio.to_thread(self._parts.posts.subject, wake.task_id)
         if subject is None:
             if await asyncio.to_thread(self._parts.posts.is_without_medium, wake.task_id):
-                await self._parts.tokens.forget(wake.task_id)
+                await self._sender.tokens.forget(wake.task_id)
             return
         line = self._line(subject.media_id)
         await asyncio.to_thread(line.enlist, subject.place)
@@ -149,7 +146,7 @@ class Poster:
         if not is_taken and is_again:  # whoever seems to tell may be the edge that died
             tries = delay.tries if delay else 0
             later = WakeUp(task_id=wake.task_id, attempt=tries)
-            await self._parts.outbox.wake_later(later, step=0, delay_s=self._settings.post_lease_s * (1 + JITTER))
+            await self._sender.outbox.wake_later(later, step=0, delay_s=self._settings.post_lease_s * (1 + JITTER))
 
     async def _tell_until_done(self, line: Line) -> bool:
         """False if another edge tells of the medium: it looks once more when it is done, so nothing is missed."""
@@ -193,19 +190,19 @@ class Poster:
                 due = await asyncio.to_thread(_next, due_posts, line, turn)
             if subject.cursor.is_done:
                 if subject.cursor.dead == 0:
-                    await self._parts.tokens.forget(subject.task_id)
+                    await self._sender.tokens.forget(subject.task_id)
                 return True
 
     async def _tell(self, subject: Subject, due: Due, line: Line) -> Subject | None:
         """Make one post; None if it has to wait."""
-        failure = await self._try(subject.task_id, due.post)
+        failure = await self._sender.make(subject.task_id, due.post)
         if failure is None:
             return await asyncio.to_thread(self._confirm, subject, due, line)
         now, delay = self._parts.clock(), await asyncio.to_thread(line.delay)
         first_failed_at = delay.first_failed_at if delay else now
         is_exhausted = now - first_failed_at > timedelta(seconds=self._settings.post_retry_for_s)
         if is_exhausted or _is_permanent(failure, subject):
-            await self._bury(subject.task_id, subject.media_id, due.post, failure)
+            await self._sender.bury(subject.task_id, subject.media_id, due.post, failure)
             return await asyncio.to_thread(self._parts.posts.give_up, subject, due)
         tries = delay.tries + 1 if delay else 1
         await self._put_off(subject, line, failure, Delay(tries=tries, first_failed_at=first_failed_at, due_at=now))
@@ -227,33 +224,7 @@ class Poster:
         await asyncio.to_thread(line.put_off, msgspec.structs.replace(delay, due_at=due_at))
         await asyncio.to_thread(self._parts.posts.note_trouble, subject, failure.record())
         wake = WakeUp(task_id=subject.task_id, attempt=delay.tries)
-        await self._parts.outbox.wake_later(wake, step=step, delay_s=delay_s)
-
-    async def _try(self, task_id: str, post: Post) -> Failure | None:
-        """Make a post with a token that is good now; after a 401 once more with another one."""
-        try:
-            bearer = await self._parts.tokens.bearer(task_id)
-            try:
-                await self._parts.annotations.send(post, bearer)
-            except Failure as failure:
-                if failure.code is not FailureCode.UNAUTHENTICATED:
-                    raise
-                await self._parts.annotations.send(post, await self._parts.tokens.renew(task_id, rejected=bearer))
-        except Failure as failure:
-            return failure
-        return None
-
-    async def _bury(self, task_id: str, media_id: str, post: Post, failure: Failure) -> None:
-        _log.error("a post is given up", task_id=task_id, key=post.key, code=failure.code, detail=failure.detail)
-        reason = FailureRecord(code=failure.code, detail=failure.detail)
-        dead = DeadPost(task_id=task_id, media_id=media_id, post=post, reason=reason, at=self._parts.clock())
-        await self._parts.outbox.bury(dead)
-
-    async def _replay(self, dead: DeadPost) -> None:
-        """Try a post once more that an operator has taken out of the dead letters; it goes back there if that fails."""
-        failure = await self._try(dead.task_id, dead.post)
-        if failure is not None:
-            await self._bury(dead.task_id, dead.media_id, dead.post, failure)
+        await self._sender.outbox.wake_later(wake, step=step, delay_s=delay_s)
 
     @asynccontextmanager
     async def _kept_alive(self, line: Line, turn: Turn[Telling]) -> AsyncGenerator[None]:

@@ -19,6 +19,7 @@ from contracts.posts import DeadPost, Post, WakeUp
 from contracts.results import Checkpoint, Reported
 from contracts.storage import Layout, Seal, create_record, upload_medium
 from edge.media_roots import MediaRoots
+from edge.post_sending import PostSender
 from edge.posting import Poster, PosterParts
 from edge.posts import BATCH_REPORTS, MediaTypes, Posts
 from edge.settings import EdgeSettings
@@ -110,9 +111,12 @@ class Edge:
             PosterParts(
                 settings=self.settings,
                 posts=posts,
-                annotations=self.annotations,  # type: ignore[arg-type]
-                tokens=self.tokens,  # type: ignore[arg-type]
-                outbox=self.outbox,  # type: ignore[arg-type]
+                sender=PostSender(
+                    annotations=self.annotations,  # type: ignore[arg-type]
+                    tokens=self.tokens,  # type: ignore[arg-type]
+                    outbox=self.outbox,  # type: ignore[arg-type]
+                    clock=lambda: self.now,
+                ),
                 edge=name,
                 clock=lambda: self.now,
             )
