@@ -1,6 +1,6 @@
 # make setup   everything that `detections up` needs: .venv, the product, RabbitMQ
 # make demo    a clip streamed through the whole system; FILE=… MODEL=… for another one
-# make up      the service on this machine, until Ctrl-C
+# make up      the service on this machine, until Ctrl-C; ANNOTATIONS=fake with a double of the Annotations service
 # make run FILE=…   one file, here and now, without a broker
 # make test    all tests
 # make check   format, lint, types, import rules, shape
@@ -18,6 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --qui
 TEST_PROCESSES ?= 3
 FILE ?=
 MODEL ?=
+ANNOTATIONS ?=
 ARGUMENTS = $(if $(FILE),"$(FILE)") $(if $(MODEL),--model "$(MODEL)")
 
 help:
@@ -51,7 +52,7 @@ demo: setup
 	@$(BIN)/python -m detections.demo $(ARGUMENTS)
 
 up: setup
-	@$(BIN)/python -m detections up $(if $(MODEL),--model "$(MODEL)")
+	@$(BIN)/python -m detections up $(if $(MODEL),--model "$(MODEL)") $(if $(ANNOTATIONS),--annotations "$(ANNOTATIONS)")
 
 run: $(VENV)/.product
 	@$(BIN)/python -m detections run $(ARGUMENTS)

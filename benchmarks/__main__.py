@@ -18,6 +18,8 @@ SCRIPTS = {
     "accuracy": [],
     "postprocess": [],
     "gpu": [],
+    "posts": [],
+    "auth": [],
 }
 
 

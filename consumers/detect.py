@@ -15,16 +15,17 @@ from consumers.engine_room import EngineRoom
 from consumers.leases import AlreadyEnded, Busy, Held
 from consumers.narrator import READ_PERCENT, narrator_of
 from consumers.outgoing import Undelivered, dead_letter, event_message
+from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
 from contracts import wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, TaskId
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
-from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.account import Finished, FrameReport
 from engine.batching import Workers
+from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.images import read_picture
 from engine.watching import watch_video
@@ -116,7 +117,7 @@ class Detecting:
 
     async def _do(self, delivery: Delivery) -> FailureRecord | None:
         command = wire.decode_command(delivery.body)
-        if isinstance(command, DetectImage) and command.is_quiet:
+        if isinstance(command, DetectImage) and command.is_fleeting:
             return await self._answer(command)
         return await self._work_on(command, delivery)
 
@@ -170,7 +171,8 @@ class Detecting:
     ) -> FailureRecord | None:
         async def open_medium(resume: Checkpoint | None) -> Generator[Watched, None, None]:
             workers = self._room.ready or await self._room.workers()
-            return self._look(command, workers, resume=resume, stop=running.stop)
+            watched = self._look(command, workers, resume=resume, stop=running.stop)
+            return ReportFrames(self._desk.layout, command).kept(watched) if command.is_posted else watched
 
         return await Attempt(self._desk, command, held, running).run(open_medium, hang_up=delivery.hang_up)
 
@@ -201,22 +203,33 @@ class Detecting:
         match command:
             case DetectVideo():
                 medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
-                yield from watch_video(medium, workers=workers, options=command.options, resume=resume, stop=stop)
+                terms = Terms(keeps_frames=command.is_posted)
+                yield from watch_video(
+                    medium, workers=workers, options=command.options, resume=resume, stop=stop, terms=terms
+                )
             case DetectImage():
-                yield from look_at_picture(path, workers, command.options, resume=resume, stop=stop)
+                yield from look_at_picture(path, workers, command, resume=resume, stop=stop)
 
 
 def look_at_picture(
-    path: Path, workers: Workers, options: DetectionOptions, *, resume: Checkpoint | None, stop: threading.Event
+    path: Path, workers: Workers, command: DetectImage, *, resume: Checkpoint | None, stop: threading.Event
 ) -> Generator[Watched, None, None]:
     """The one report of a picture and its end, as if it were a video of one frame; nothing if it is stopped before."""
     if resume is None:
+        picture = read_picture(path)
         try:
-            detections = workers.detect_image(read_picture(path), options, stop=stop)
+            detections = workers.detect_image(picture, command.options, stop=stop)
         except Failure as failure:
             if failure.code is FailureCode.CANCELLED:
                 return
             raise
-        yield FrameReport(sequence=1, frame_index=0, at_s=0.0, detections=detections, percent=READ_PERCENT)
+        yield FrameReport(
+            sequence=1,
+            frame_index=0,
+            at_s=0.0,
+            detections=detections,
+            percent=READ_PERCENT,
+            picture=picture if command.is_posted else None,
+        )
         yield Checkpoint(frame_index=0, at_s=0.0, counts=PICTURE_COUNTS, sequence=1, percent=READ_PERCENT)
     yield Finished(counts=PICTURE_COUNTS, percent=100, is_partial=False, failure=None)

@@ -7,12 +7,15 @@ import msgspec
 from contracts.commands import AnyCommand, CancelTask
 from contracts.events import AnyEvent, ConsumerSeen, ModelChanged
 from contracts.failures import Failure, FailureCode
+from contracts.posts import DeadPost, WakeUp
 
 CONTENT_TYPE = "application/json"
 VERSION = 1
 
 AnyControl = CancelTask | ModelChanged
-AnyMessage = AnyCommand | AnyControl | AnyEvent | ConsumerSeen
+AnyMessage = AnyCommand | AnyControl | AnyEvent | ConsumerSeen | WakeUp | DeadPost
+OutboxMessage = AnyEvent | WakeUp | DeadPost
+"""What lies in the outbox."""
 
 _Message = TypeVar("_Message")
 
@@ -27,6 +30,7 @@ _envelopes = msgspec.json.Decoder(_Envelope)
 _commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _events: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _controls: msgspec.json.Decoder[AnyControl] = msgspec.json.Decoder(AnyControl)
+_outgoing: msgspec.json.Decoder[OutboxMessage] = msgspec.json.Decoder(OutboxMessage)
 _presences = msgspec.json.Decoder(ConsumerSeen)
 
 
@@ -46,6 +50,11 @@ def decode_command(body: bytes) -> AnyCommand:
 def decode_event(body: bytes) -> AnyEvent:
     """The event in `body`. Raises `Failure` as `decode_command`."""
     return _decode(body, _events, types=("FrameDetected", "TaskProgressed", "TaskEnded"))
+
+
+def decode_outgoing(body: bytes) -> OutboxMessage:
+    """What lies in the outbox in `body`. Raises `Failure` as `decode_command`."""
+    return _decode(body, _outgoing, types=("FrameDetected", "TaskProgressed", "TaskEnded", "WakeUp", "DeadPost"))
 
 
 def decode_control(body: bytes) -> AnyControl:

@@ -10,6 +10,7 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint, LastReport
 from engine.decode_thread import Looked, Over
+from engine.picture import Picture
 from engine.reporting import report
 from engine.showing import Detections
 
@@ -25,6 +26,8 @@ class FrameReport(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     detections: list[Detection]
     percent: int
+    picture: Picture | None = None
+    """What was looked at, if it was asked for."""
 
 
 class Progressed(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +79,7 @@ class Account:
                 at_s=looked.at_s,
                 detections=detections,
                 percent=looked.percent,
+                picture=looked.frame,
             )
         if remembered is not None or looked.at_s - self._checkpoint_s >= CHECKPOINT_MEDIA_S:
             yield self._checkpoint()

@@ -28,6 +28,8 @@ HOMES = {
     "tensorrt": {"engine/tensorrt_library.py"},
     "tensorrt_rtx": {"engine/tensorrt_library.py"},
     "tritonclient": {"engine/kserve.py", "engine/kserve_grpc.py", "engine/kserve_http.py"},
+    "jwt": {"edge/jwts.py", "edge/jwks.py", "detections/annotations_double.py"},
+    "cryptography": {"edge/vault.py", "edge/jwks.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
 """The one module of the engine (and the maker of the demo clip) that knows each native library."""
