@@ -81,11 +81,11 @@ class Poster:
         try:
             while True:
                 await asyncio.sleep(self._settings.post_scan_s)
-                try:
-                    for task_id in await asyncio.to_thread(self._kept):
+                for task_id in await asyncio.to_thread(self._kept):
+                    try:
                         await self.wake(WakeUp(task_id=task_id))
-                except (OSError, Failure) as error:
-                    _log.warning("not all that was forgotten could be told", reason=str(error))
+                    except (OSError, Failure, msgspec.DecodeError) as error:
+                        _log.warning("a post has to wait", task_id=task_id, reason=str(error))
         finally:
             for taken in self._taken:
                 taken.cancel()

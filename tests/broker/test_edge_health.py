@@ -123,7 +123,7 @@ async def test_the_openapi_document_describes_the_stream(tmp_path: Path) -> None
     async with serving(NOWHERE.format(free_port()), tmp_path) as edge:
         document = (await get(edge, "/schema/openapi.json")).json()
     parameters = {parameter["name"] for parameter in document["paths"]["/detect/stream"]["get"]["parameters"]}
-    assert parameters == {"taskId", "mediaId", "Last-Event-ID"}
+    assert parameters == {"taskId", "mediaId", "Last-Event-ID", "lastEventId", "ticket"}
     assert "/health/ready" in document["paths"]
 
 
