@@ -1,6 +1,6 @@
 """The acceptance scenarios of the original system, each named by its id, on real processes and a real RabbitMQ.
 
-Those of the Loader (FT-N-03, 06, NFT-RES-01, 03) are in `test_models.py`.
+Those of the Loader (FT-N-03, 06, NFT-RES-01, 03) are in `test_model_lifecycle.py`.
 """
 
 import itertools
