@@ -76,7 +76,15 @@ async def test_a_consumer_that_was_seen_makes_the_edge_ready_until_it_is_silent(
         "engineType": "onnx",
         "errorMessage": None,
         "consumers": [
-            {"id": "c1", "host": "h", "engineType": "onnx", "aiAvailability": "Enabled", "model": "m", "busy": True}
+            {
+                "id": "c1",
+                "host": "h",
+                "engineType": "onnx",
+                "aiAvailability": "Enabled",
+                "errorMessage": None,
+                "model": "m",
+                "busy": True,
+            }
         ],
     }
 
