@@ -7,7 +7,7 @@ see is compared with what the model itself sees. Goals: 1.05 of ultralytics at l
 INT8, 1.5 of Roboflow's local inference.
 
 The environments these figures were taken with: `ultralytics` without its dependencies' extras, and `inference-models[onnx-cpu]`,
-both on a CPU build of torch.
+both on a CPU build of torch, with a stand-in for torchvision (non-maximum suppression by OpenCV), whose wheel did not fit it.
 """
 
 import argparse
