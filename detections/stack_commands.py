@@ -86,8 +86,7 @@ def up(
     with _said(), _interruptible():
         try:
             with LocalStack(storage, model=source, port=port, consumers=consumers, environ=environ, say=_say) as stack:
-                print(_ready(stack), flush=True)
-                failure = _wait_for_the_end(stack)
+                failure = _serve(stack)
                 _say("ending; an interrupt ends it at once")
         except StackError as error:
             _say(str(error))
@@ -184,9 +183,10 @@ def _ready(stack: "LocalStack") -> str:
     return f"ready: {stack.url}{managed}{doubled}"
 
 
-def _wait_for_the_end(stack: "LocalStack") -> str | None:
-    """Return None at the first interrupt, or why the stack cannot go on (which has been said)."""
+def _serve(stack: "LocalStack") -> str | None:
+    """Say that it is ready; return None at the first interrupt, or why the stack cannot go on (which has been said)."""
     with suppress(KeyboardInterrupt):
+        print(_ready(stack), flush=True)
         while (failure := stack.failure()) is None:
             time.sleep(_LOOK_EVERY_S)
         return failure

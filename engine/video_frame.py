@@ -13,6 +13,8 @@ from engine.orientation import UPRIGHT, Size, Turn, turn_by_display_matrix
 from engine.picture import Crop, Rgb
 
 _COMMON_FORMATS = ("yuv420p", "yuvj420p")
+_PLANES_WIDTH_MULTIPLE = 16
+"""Of widths like 40 swscale leaves the last 8 columns of planes as they were in memory (seen with libswscale 9.5)."""
 
 
 class DecodedFrame:
@@ -101,6 +103,8 @@ def _scaled(frame: VideoFrame, size: Size) -> Rgb:
     if not _can_be_shrunk_as_stored(frame, size):
         return _pixels(_reformatted(_scalers.converting, frame, size, "rgb24"))
     small = _reformatted(_scalers.shrinking, frame, size, frame.format.name)
+    if size.width % _PLANES_WIDTH_MULTIPLE:
+        return _pixels(_reformatted(_scalers.converting, small, size, "rgb24"))
     return _planes(_reformatted(_scalers.converting, small, size, "gbrp")).transpose(1, 2, 0)
 
 

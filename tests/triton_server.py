@@ -70,7 +70,7 @@ class TritonServer:
     def add_shipped(self) -> None:
         """The model of compose/triton, run by onnxruntime in the python backend."""
         config = REPOSITORY / "compose" / "triton" / "aerial-vehicle" / "config.pbtxt"
-        version = self._add("aerial-vehicle", config.read_text().replace('"onnxruntime"', '"python"'), "onnx_model.py")
+        version = self._add("aerial-vehicle", config.read_text().replace('"onnxruntime"', '"python"'), "served_onnx.py")
         shutil.copy(REPOSITORY / "models" / "aerial-vehicle.onnx", version / "model.onnx")
 
     def add_colours(self, name: str, config: str) -> None:

@@ -82,7 +82,8 @@ def test_the_command_line_checks_a_model_on_a_server(triton: TritonServer) -> No
 
     assert result.exit_code == 0, result.stderr
     said = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
-    assert (said["server"], said["runtime"], said["head"]) == (address, "triton", "end_to_end")
+    assert (said["server"], said["runtime"]) == (address, "triton")
+    assert said["head"].startswith("end_to_end: ")
 
 
 def test_a_server_that_dies_under_a_video_costs_a_pause_and_nobody_a_frame(
@@ -171,7 +172,6 @@ async def test_a_model_of_a_server_is_chosen_by_its_address_after_it_was_tried(
         await asyncio.to_thread(store.put, other)
 
     assert store.active() == active
-    assert store.files_of(active) == []
     found = (await store.find(active)).source
     assert isinstance(found, RemoteModel)
     assert (str(found), found.folder) == (str(detector), tmp_path)

@@ -405,7 +405,7 @@ def test_a_provider_that_is_missing_is_told_and_the_cpu_used(tmp_path: Path) -> 
 def test_openvino_sees_what_the_default_sees(tmp_path: Path) -> None:
     picture = write_image(tmp_path / "a.png")
     model = write_colour_model(tmp_path / "model.onnx")
-    options = ("-m", model, "--config", SURE_OF_NOTHING)
+    options = ("-m", model, "--config", '{"probability_threshold": 0.1, "tiling": "off"}')
 
     [exact], [fast] = (events_of(run(picture, *options, *more)) for more in ((), ("--provider", "openvino")))
 

@@ -13,7 +13,7 @@ from contracts.options import CameraConfig, DetectionOptions
 from engine.loading import load_detector
 from engine.picture import Crop
 from tests.pictures import BLUE, GREEN, RED, ArrayPicture, corners, drawn, iou
-from tests.tiny_models import write_colour_model, write_constant_model, write_script
+from tests.tiny_models import write_colour_model, write_constant_model, write_script, write_two_faced_model
 
 
 def rows(*boxes: tuple[float, ...]) -> dict[str, np.ndarray]:
@@ -104,9 +104,19 @@ def test_hostile_numbers_never_leave_the_engine(tmp_path: Path) -> None:
         (-1e30, 10, 30, 40, 0.8, 1),
         (10, 10, 20, 20, 7.0, 2),
     ]
-    detector = load_detector(write_constant_model(tmp_path / "model.onnx", rows(*boxes), metadata={"end2end": "True"}))
+    hostile = rows(*boxes)["output"][0]
+    harmless = np.zeros_like(hostile)
+    model = write_two_faced_model(
+        tmp_path / "model.onnx",
+        {"output": harmless},
+        {"output": hostile},
+        shape=("N", 3, 64, 64),
+        level=0.9,
+        metadata={"end2end": "True"},
+    )
+    detector = load_detector(model)  # shows its other face only to a white picture
 
-    found = detector.detect(drawn(64, 64), DetectionOptions())
+    found = detector.detect(drawn(64, 64, ((0, 0, 64, 64), (255, 255, 255))), DetectionOptions())
 
     assert [(entry.class_num, entry.confidence) for entry in found] == [(2, 1.0), (1, 0.8)]
     for entry in found:

@@ -78,3 +78,13 @@ def test_what_was_shown_stays_when_the_next_frame_is_shown() -> None:
     decoded(av.VideoFrame.from_ndarray(other, format="rgb24").reformat(format="yuv420p")).scaled(width=96, height=64)
 
     assert (first == before).all()
+
+
+def test_every_pixel_is_written_whatever_the_width() -> None:
+    """A frame of one colour is of one colour at any width below its own."""
+    colour = np.full((HEIGHT, WIDTH, 3), (200, 60, 30), np.uint8)
+    frame = decoded(av.VideoFrame.from_ndarray(colour, format="rgb24").reformat(format="yuv420p"))
+
+    for width in range(2, WIDTH):
+        shown = frame.scaled(width=width, height=max(1, width * HEIGHT // WIDTH)).astype(int)
+        assert np.abs(shown - shown[0, 0]).max() <= 4, width
