@@ -1,6 +1,6 @@
 # make setup   everything that `detections up` needs: .venv, the product, RabbitMQ
 # make demo    a clip streamed through the whole system; FILE=… MODEL=… for another one
-# make up      the service on this machine, until Ctrl-C
+# make up      the service on this machine, until Ctrl-C; ANNOTATIONS=fake with a double of the Annotations service
 # make run FILE=…   one file, here and now, without a broker
 # make test    all tests
 # make check   format, lint, types, import rules, shape
@@ -12,11 +12,13 @@
 .SUFFIXES:
 
 VENV := .venv
+TRITON := .venv-triton
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 TEST_PROCESSES ?= 3
 FILE ?=
 MODEL ?=
+ANNOTATIONS ?=
 ARGUMENTS = $(if $(FILE),"$(FILE)") $(if $(MODEL),--model "$(MODEL)")
 
 help:
@@ -50,13 +52,20 @@ demo: setup
 	@$(BIN)/python -m detections.demo $(ARGUMENTS)
 
 up: setup
-	@$(BIN)/python -m detections up $(if $(MODEL),--model "$(MODEL)")
+	@$(BIN)/python -m detections up $(if $(MODEL),--model "$(MODEL)") $(if $(ANNOTATIONS),--annotations "$(ANNOTATIONS)")
 
 run: $(VENV)/.product
 	@$(BIN)/python -m detections run $(ARGUMENTS)
 
+# in an environment of its own, since it needs numpy 1; where it can't be had, the tests that need it are skipped
+$(TRITON)/.built: requirements-triton-test.lock | $(VENV)/.venv
+	@echo "setup: a Triton server for the tests"
+	@if $(BIN)/python -m venv --clear $(TRITON) && $(PIP) --python $(TRITON)/bin/python install --no-compile --no-deps \
+	  --require-hashes --requirement requirements-triton-test.lock; then touch $@; \
+	else echo "setup: no Triton server can be had here: its tests are skipped" >&2; fi
+
 # a file of tests stays in one process; the long ones come first
-test: $(VENV)/.dev rabbitmq
+test: $(VENV)/.dev $(TRITON)/.built rabbitmq
 	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
@@ -69,9 +78,10 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev rabbitmq
 	$(BIN)/python -m benchmarks
 
-# both files hold every version and its hashes, the same in both; a changed pyproject.toml changes only what it has to
-LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
+# the first two hold every version and its hashes, the same in both; a changed pyproject.toml changes only what it has to
+LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: $(VENV)/.venv
 	@$(PIP) install uv
-	@$(LOCK) --extra cpu --extra dev --extra openvino --extra triton --output-file requirements-dev.lock >/dev/null
-	@$(LOCK) --extra cpu --constraint requirements-dev.lock --output-file requirements.lock >/dev/null
+	@$(LOCK) pyproject.toml --extra cpu --extra dev --extra openvino --extra triton --output-file requirements-dev.lock >/dev/null
+	@$(LOCK) pyproject.toml --extra cpu --constraint requirements-dev.lock --output-file requirements.lock >/dev/null
+	@$(LOCK) --group triton-server --no-deps --output-file requirements-triton-test.lock >/dev/null

@@ -8,9 +8,18 @@ SCRIPTS = {
     "first_detection": [],
     "memory": [],
     "pipeline": ["--model", "models/aerial-vehicle.onnx"],
+    "preprocess": [],
     "sync_image": [],
+    "tiles": [],
+    "many_videos": [],
+    "triton": [],
     "upload": [],
     "sse": [],
+    "accuracy": [],
+    "postprocess": [],
+    "gpu": [],
+    "posts": [],
+    "auth": [],
 }
 
 

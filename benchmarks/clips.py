@@ -53,6 +53,19 @@ def make_clip(folder: Path, name: str, *, seconds: float = 12) -> Clip:
     return Clip(path, _first_frame_end(path))
 
 
+def shortened(path: Path, target: Path, *, seconds: float) -> Path:
+    """The first seconds of a video, as MP4: a copy of its packets."""
+    with av.open(str(path)) as source, av.open(str(target), "w", format="mp4") as out:
+        video = source.streams.video[0]
+        stream = out.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.dts is None or (packet.pts is not None and packet.pts * (video.time_base or 0) > seconds):
+                break
+            packet.stream = stream
+            out.mux(packet)
+    return target
+
+
 def write_photo(path: Path) -> Path:
     """One picture of the street, as JPEG."""
     import cv2

@@ -1,13 +1,13 @@
 """Pipeline: frames per second of `detections run` and of the whole system, every frame inferred.
 
-Against three yardsticks of the same run: the engine alone (bare session.run on ready tensors, same threads), a plain script
-(cv2.VideoCapture, letterbox, onnxruntime, NMS in a loop), and the honest bound: cores / summed CPU seconds of decode,
-preprocess, inference and postprocess per frame. Two fixed runs: reports every 2 s (goal: 0.9 of the bound, 1.15 of the script),
-and a report for every frame, with the broker's and the edge's CPU beside it.
+The yardstick is the honest bound: as many processes as there are cores, each of which decodes, preprocesses, infers and
+postprocesses one frame after the other, with no thread, queue or message in between. It runs for a few seconds before and
+after every turn of everything else: the engine alone (bare inference, one caller per core), a plain script (cv2.VideoCapture,
+letterbox, onnxruntime, NMS in a loop), and two fixed runs, with reports every 2 s (goal: 0.95 of the bound, 1.25 of the script)
+and with a report for every frame.
 """
 
 import argparse
-import functools
 import json
 import os
 import subprocess
@@ -15,102 +15,83 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
-import numpy as np
 
-from benchmarks.clips import make_clip, opened_video
-from benchmarks.plain_script import frames_per_second as plain_script
-from benchmarks.probes import REPOSITORY, cpu_seconds, print_head
+from benchmarks.clips import make_clip, opened_video, shortened
+from benchmarks.loops import EVERY_FRAME
+from benchmarks.probes import REPOSITORY, cpu_seconds, print_head, tree_cpu_seconds
+from benchmarks.turns import Beside, Loop, Slice, median, spread, take_turns
 from detections.local import LocalStack
 
 CORES = os.cpu_count() or 1
-EVERY_FRAME = {"frame_period_recognition": 1, "tiling": "off"}
 END_TIMEOUT_S = 600.0
+PARTS = ("consumer-1", "edge", "broker")
+EVERY_2_S, EACH_FRAME = (EVERY_FRAME | {"frame_recognition_seconds": seconds} for seconds in (2, 0))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--video", type=Path, default=None)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--slice-seconds", type=float, default=3.0, help="of every loop in a turn")
+    parser.add_argument("--clip-seconds", type=float, default=30.0, help="of the video, looked at in a turn")
     arguments = parser.parse_args()
     print_head(f"Pipeline, {arguments.model.name}, {arguments.video.name if arguments.video else 'the street'}")
     with tempfile.TemporaryDirectory() as folder:
-        video = arguments.video or make_clip(Path(folder), "faststart.mp4").path
-        with LocalStack(Path(folder) / "storage", model=arguments.model) as stack:
-            for turn in range(arguments.turns):
-                print(f"turn {turn + 1}", flush=True)
-                _turn(stack, arguments.model, video)
+        video = arguments.video or make_clip(Path(folder), "faststart.mp4", seconds=12).path
+        video = shortened(video, Path(folder) / "clip.mp4", seconds=arguments.clip_seconds)
+        _compare(arguments.model.absolute(), video, folder=Path(folder), arguments=arguments)
 
 
-def _turn(stack: LocalStack, model: Path, video: Path) -> None:
-    engine = engine_alone(model, video)
-    bound = honest_bound(model, video)
-    script = plain_script(model, video)
-    print(f"  engine alone {engine:.1f} fps, honest bound {bound:.1f} fps, plain script {script:.1f} fps")
-    for name, seconds in (("a report every 2 s", 2), ("a report every frame", 0)):
-        config = EVERY_FRAME | {"frame_recognition_seconds": seconds}
-        run = run_command(model, video, config)
-        whole, cpu = whole_system(stack, video, config)
+def _compare(model: Path, video: Path, *, folder: Path, arguments: argparse.Namespace) -> None:
+    seconds = arguments.slice_seconds
+    parts: list[dict[str, float]] = []
+    with (
+        Loop("serial", model, video, count=CORES) as bound,
+        Loop("engine", model, video, count=CORES) as engine,
+        Loop("script", model, video) as script,
+        LocalStack(folder / "storage", model=model) as stack,
+    ):
+        system = WholeSystem(stack, video, parts)
+        contenders: dict[str, Callable[[], Slice]] = {
+            "engine alone": partial(engine, seconds),
+            "plain script": partial(script, seconds),
+            "run, reports every 2 s": partial(run_command, model, video, EVERY_2_S),
+            "run, a report every frame": partial(run_command, model, video, EACH_FRAME),
+            "whole system, reports every 2 s": partial(system, EVERY_2_S),
+            "whole system, a report every frame": partial(system, EACH_FRAME),
+        }
+        system(EVERY_2_S)  # the first command loads the model
+        print_table(take_turns(contenders, partial(bound, seconds), turns=arguments.turns), over="plain script")
+        _print_parts(parts[1:], frame_count(video))
+
+
+def print_table(taken: dict[str, list[Beside]], *, over: str) -> None:
+    """Every contender in a row. over: the contender whose frames per second the last column is in."""
+    steps = [step for each in taken.values() for step in each]
+    bound_ms = median(each.cpu_ms for step in steps for each in step.yardstick)
+    print(
+        f"\nhonest bound: {CORES / bound_ms * 1e3:.1f} fps if all cores were ours ({bound_ms:.1f} ms of CPU a frame)\n"
+    )
+    print(
+        f"| | fps | of the bound's fps | CPU ms a frame | of the bound, by CPU | fps, of {over} |\n|---|---|---|---|---|---|"
+    )
+    beaten = [each.speed for each in taken[over]]
+    for name, each in taken.items():
+        ratios = [step.speed / other for step, other in zip(each, beaten, strict=True)]
         print(
-            f"  {name}: run {run:.1f} fps ({run / bound:.2f} of the bound, {run / script:.2f} of the script), "
-            f"whole system {whole:.1f} fps ({whole / bound:.2f}, {whole / script:.2f}); CPU s: {cpu}",
-            flush=True,
+            f"| {name} | {median(step.turn.fps for step in each):.1f} | {spread([step.speed for step in each])} "
+            f"| {median(step.turn.cpu_ms for step in each):.1f} | {spread([step.thrift for step in each])} | {spread(ratios)} |"
         )
 
 
-def engine_alone(model: Path, video: Path, *, seconds: float = 5.0) -> float:
-    """Frames per second of bare session.run on a ready tensor of the video's first frame, one thread per core."""
-    from engine.models import open_model
-    from engine.picture import Crop
-    from engine.preprocess import Preprocessor, View, place
-
-    opened = open_model(model, threads=1)
-    with opened_video(video) as clip:
-        frame = next(iter(clip.frames()))
-        rule = opened.card.input
-        whole = Crop(x=0, y=0, width=frame.width, height=frame.height)
-        tensors = {rule.tensor: Preprocessor(rule).batch([View(picture=frame, placement=place(rule, whole))])}
-    if rule.size_tensor is not None:
-        tensors[rule.size_tensor] = np.array([[rule.width, rule.height]], np.int64)
-    done = [0] * CORES
-    deadline = time.perf_counter() + seconds
-
-    def work(index: int) -> None:
-        while time.perf_counter() < deadline:
-            opened.runtime.infer(tensors)
-            done[index] += 1
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(CORES)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(done) / seconds
-
-
-def honest_bound(model: Path, video: Path, *, frames_max: int = 150) -> float:
-    """Cores / CPU seconds per frame of everything that must happen to it, one after the other in one thread."""
-    from contracts.options import read_options
-    from engine.loading import load_detector
-
-    detector = load_detector(model)
-    options = read_options(json.dumps(EVERY_FRAME)).options
-    with opened_video(video) as opened:
-        frames = opened.frames()
-        detector.detect(next(frames), options)
-        began, count = time.process_time(), 0
-        for count, frame in enumerate(frames, start=1):
-            detector.detect(frame, options)
-            if count == frames_max:
-                break
-    return CORES * count / (time.process_time() - began)
-
-
-def run_command(model: Path, video: Path, config: dict[str, object]) -> float:
-    """Frames per second of `detections run` from its first report, which is of the first frame, to its end."""
+def run_command(model: Path, video: Path, config: dict[str, object], *more: str) -> Slice:
+    """`detections run` from its first report, which is of the first frame that shows something, to its summary."""
     command = [
         sys.executable,
         "-m",
@@ -121,42 +102,64 @@ def run_command(model: Path, video: Path, config: dict[str, object]) -> float:
         str(model),
         "--config",
         json.dumps(config),
+        *more,
     ]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    first = json.loads(process.stdout.readline())
-    began = time.perf_counter()
-    process.stdout.read()
-    process.wait()
-    return (frame_count(video) - first["frameIndex"] - 1) / (time.perf_counter() - began)
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = json.loads(process.stdout.readline())
+        began, cpu_began = time.perf_counter(), cpu_seconds(process.pid)
+        drain = threading.Thread(target=process.stdout.read)
+        drain.start()
+        process.stderr.readline()
+        wall_s, cpu_s = time.perf_counter() - began, cpu_seconds(process.pid) - cpu_began
+        drain.join()
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 0
+    frames = frame_count(video) - first["frameIndex"] - 1
+    return Slice(frames=frames, wall_s=wall_s, cpu_s=cpu_s, peak_bytes=usage.ru_maxrss * 1024)
 
 
-@functools.cache
+_counted: dict[Path, int] = {}
+
+
 def frame_count(video: Path) -> int:
     """All frames of the video."""
-    with opened_video(video) as opened:
-        return sum(1 for _ in opened.frames())
+    if video not in _counted:
+        with opened_video(video) as opened:
+            _counted[video] = sum(1 for _ in opened.frames())
+    return _counted[video]
 
 
-def whole_system(stack: LocalStack, video: Path, config: dict[str, object]) -> tuple[float, str]:
-    """Frames per second from the upload to the end of the task, and the CPU seconds of each part."""
-    names = ("consumer-1", "edge", "broker")
-    before = {name: sum(map(cpu_seconds, stack.pids(name))) for name in names}
-    began = time.perf_counter()
-    with httpx.Client(base_url=stack.url, timeout=END_TIMEOUT_S) as client:
-        headers = {"X-Filename": video.name, "X-Config": json.dumps(config)}
-        task_id = (
-            client.post("/detect/video", content=video.read_bytes(), headers=headers)
-            .raise_for_status()
-            .json()["taskId"]
-        )
-        task = client.get(f"/tasks/{task_id}").json()
-        while task["status"] in ("Queued", "Running"):
-            time.sleep(0.05)
-            task = client.get(f"/tasks/{task_id}").json()
-    took = time.perf_counter() - began
-    cpu = {name: sum(map(cpu_seconds, stack.pids(name))) - before[name] for name in names}
-    return task["counts"]["inferred"] / took, ", ".join(f"{name} {value:.2f}" for name, value in cpu.items())
+class WholeSystem:
+    """From the upload to the end of the task; `parts` gets the CPU seconds of each part."""
+
+    def __init__(self, stack: LocalStack, video: Path, parts: list[dict[str, float]]) -> None:
+        self._stack = stack
+        self._video = video
+        self._parts = parts
+
+    def __call__(self, config: dict[str, object]) -> Slice:
+        before, began = self._cpu(), time.perf_counter()
+        headers = {"X-Filename": self._video.name, "X-Config": json.dumps(config)}
+        with httpx.Client(base_url=self._stack.url, timeout=END_TIMEOUT_S) as client:
+            sent = client.post("/detect/video", content=self._video.read_bytes(), headers=headers).raise_for_status()
+            while (task := client.get(f"/tasks/{sent.json()['taskId']}").json())["status"] in ("Queued", "Running"):
+                time.sleep(0.05)
+        wall_s = time.perf_counter() - began
+        self._parts.append({name: cpu_s - before[name] for name, cpu_s in self._cpu().items()})
+        return Slice(frames=task["counts"]["inferred"], wall_s=wall_s, cpu_s=sum(self._parts[-1].values()))
+
+    def _cpu(self) -> dict[str, float]:
+        return {name: sum(map(tree_cpu_seconds, self._stack.pids(name))) for name in PARTS}
+
+
+def _print_parts(parts: list[dict[str, float]], frames: int) -> None:
+    for title, some in (("reports every 2 s", parts[::2]), ("a report every frame", parts[1::2])):
+        each = ", ".join(f"{name} {median(part[name] for part in some) / frames * 1e3:.2f}" for name in PARTS)
+        print(f"\nwhole system, {title}, CPU ms a frame: {each}")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,18 @@ def reset_peak(pid: int) -> None:
 
 def cpu_seconds(pid: int) -> float:
     """User and system seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else 0.0
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """The same of a process, its children that have ended, and everything below it: a broker is a child of its script."""
+    fields = _stat(pid)
+    if fields is None:
+        return 0.0
+    own = sum(int(field) for field in fields[11:15]) / _TICKS_PER_S
+    below = (int(child) for child in _read(Path(f"/proc/{pid}/task/{pid}/children")).split())
+    return own + sum(tree_cpu_seconds(child) for child in below)
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -55,6 +65,19 @@ def summary_ms(seconds: Iterable[float]) -> str:
     values = list(seconds)
     p50, p95, p99 = statistics.median(values), percentile(values, 0.95), percentile(values, 0.99)
     return f"p50 {p50 * 1e3:.1f} ms, p95 {p95 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, max {max(values) * 1e3:.1f} ms, n={len(values)}"
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/<pid>/stat from the state on; None if the process has gone."""
+    text = _read(Path(f"/proc/{pid}/stat"))
+    return text.rsplit(")", 1)[1].split() if text else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _status_kib(pid: int, key: str) -> int:

@@ -21,13 +21,17 @@ from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, Ra
 
 from consumers.attempt import Desk
 from consumers.detect import Delivery, Detecting, NotPutAside
-from consumers.engine_room import EngineRoom, find_model
+from consumers.follower import Follower
 from consumers.leases import Leases
+from consumers.log import log_as_json
+from consumers.model_store import store_of
 from consumers.outgoing import RabbitSender, Undelivered, presence_message
+from consumers.rooms import room_of
 from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from contracts import topology, wire
-from contracts.events import ConsumerSeen
+from contracts.commands import CancelTask
+from contracts.events import ConsumerSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
 
@@ -60,9 +64,9 @@ class ConsumerApp:
         self._declaring: AbstractChannel | None = None
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
-        self.room = EngineRoom(
-            find_model=lambda: find_model(settings), workers_count=settings.workers, announce=self._news.set
-        )
+        models = store_of(settings)
+        self.room = room_of(settings, models, announce=self._news.set)
+        self._follower = Follower(self.room, models)
         layout = Layout(settings.storage)
         desk = Desk(
             layout=layout,
@@ -94,10 +98,12 @@ class ConsumerApp:
         await self._declare()
         await self._outgoing.start()
         await self._sender.prepare()
+        await self._follower.begin()
         await self._incoming.start()
         logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
         async with asyncio.TaskGroup() as serving:
             serving.create_task(self._be_seen())
+            serving.create_task(self._follower.run())
             if self._settings.warm_up:
                 serving.create_task(self._warm_up())
 
@@ -142,6 +148,7 @@ class ConsumerApp:
             status=state.status,
             model=model.name if model else None,
             error_message=state.reason,
+            model_outcome=self.room.outcome,
             tasks_running=self._detecting.tasks_running,
             is_stopping=self._stopping.is_set(),
         )
@@ -203,7 +210,11 @@ class ConsumerApp:
         except Failure as failure:
             logger.info("control ignored", code=failure.code.value, detail=failure.detail)
             return
-        self._detecting.cancel(command.task_id)
+        match command:
+            case CancelTask():
+                self._detecting.cancel(command.task_id)
+            case ModelChanged():
+                self._follower.hear(command.active)
 
 
 async def _as_it_came(message: RabbitMessage) -> RabbitMessage:
@@ -250,34 +261,6 @@ def run(settings: ConsumerSettings) -> None:
         except aiormq.exceptions.AMQPError as error:
             logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
             sys.exit(1)
-
-
-def log_as_json(level: str) -> None:
-    """One JSON object per line on stdout, of ours and of the libraries."""
-    shared = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library, quietest in (("aiormq", logging.ERROR), ("aio_pika", logging.WARNING)):
-        logging.getLogger(library).setLevel(quietest)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
 
 
 def _url(url: str, *, name: str) -> str:

@@ -10,6 +10,7 @@ from enum import Enum, auto
 import msgspec
 import structlog
 
+from consumers.absence import Absence, pause
 from consumers.checkpoints import Journal, Superseded, Watched, recorded
 from consumers.ending import Ending
 from consumers.lane import Lane
@@ -17,7 +18,6 @@ from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
 from consumers.narrator import narrator_of
 from consumers.offload import Offload
 from consumers.outgoing import Sender, Undelivered, command_message, event_message
-from consumers.sealing import wait_for_seal
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
@@ -100,7 +100,7 @@ class Attempt:
             await lane.send(event_message(msgspec.structs.replace(report, epoch=self._held.epoch)))
         try:
             await self._check_it_may_go_on()
-            return await self._tell(open_medium, lane)
+            return await self._outlast_absences(open_medium, lane)
         except (Superseded, Undelivered):
             raise
         except Failure as failure:
@@ -115,8 +115,21 @@ class Attempt:
         if await asyncio.to_thread(self._desk.leases.is_cancelled, self._command.task_id):
             self._running.halt(StopReason.CANCELLED)
 
+    async def _outlast_absences(self, open_medium: Open, lane: Lane) -> Finished | None:
+        """Go on from the last checkpoint when the engine has been away."""
+        absence = Absence(self._journal.checkpoint)
+        while not self._running.stop.is_set():
+            try:
+                return await self._tell(open_medium, lane)
+            except Failure as failure:
+                if not absence.is_outlasted(failure, reached=self._journal.checkpoint):
+                    raise
+                logger.info("waiting for the engine", task_id=self._command.task_id, reason=failure.detail)
+            await pause(self._running.stop)
+        return None
+
     async def _tell(self, open_medium: Open, lane: Lane) -> Finished | None:
-        told = recorded(await open_medium(self._held.standing.checkpoint), self._journal, self._narrator)
+        told = recorded(await open_medium(self._journal.checkpoint), self._journal, self._narrator)
         name = f"task-{self._command.task_id[:8]}-{self._held.epoch}"
         finished = None
         async with Offload(told, ahead_max=self._desk.ahead_max, stop=self._running.stop, name=name) as items:
@@ -132,27 +145,17 @@ class Attempt:
         self, finished: Finished | None, hang_up: Callable[[], Awaitable[None]]
     ) -> FailureRecord | None:
         """End the task, or leave it to others, as it came out."""
-        seal = None
-        if finished is not None and self._command.medium.is_growing:
-            try:
-                seal = await self._seal(is_whole=finished.failure is None)
-            except Failure as failure:
-                finished = self._failed(failure.record())
-            if seal is None and finished.failure is None and self._running.reason is not None:
-                finished = None
         if finished is not None:
-            return await self._end(await asyncio.to_thread(self._with_the_writers_reason, finished), seal)
+            return await self._end(await asyncio.to_thread(self._with_the_writers_reason, finished))
         match self._running.reason:
             case StopReason.CANCELLED:
-                return await self._end(self._failed(FailureRecord(code=FailureCode.CANCELLED, detail="as asked")), None)
+                return await self._end(self._failed(FailureRecord(code=FailureCode.CANCELLED, detail="as asked")))
             case StopReason.SHUTDOWN:
                 await self._hand_on(hang_up)
             case StopReason.SUPERSEDED:
                 logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch)
             case None:
-                return await self._end(
-                    self._failed(FailureRecord(code=FailureCode.INTERNAL, detail="no end was seen")), None
-                )
+                return await self._end(self._failed(FailureRecord(code=FailureCode.INTERNAL, detail="no end was seen")))
         return None
 
     async def _hand_on(self, hang_up: Callable[[], Awaitable[None]]) -> None:
@@ -163,10 +166,10 @@ class Attempt:
         await self._desk.sender.send(command_message(continued))
         logger.info("handed on", task_id=self._command.task_id, continuation=continued.continuation)
 
-    async def _end(self, finished: Finished, seal: Seal | None) -> FailureRecord | None:
+    async def _end(self, finished: Finished) -> FailureRecord | None:
         """Create the end and publish it; whoever creates it publishes it."""
         narrator = self._narrator
-        if seal is not None:
+        if (seal := await asyncio.to_thread(self._seal)) is not None:
             narrator = msgspec.structs.replace(narrator, media_id=seal.media_id)
         event = narrator.end(
             sequence=self._journal.sequence + 1,
@@ -180,12 +183,14 @@ class Attempt:
             logger.info("ended", task_id=event.task_id, failure=finished.failure and finished.failure.code.value)
         return finished.failure
 
-    async def _seal(self, *, is_whole: bool) -> Seal | None:
-        """The seal of an upload. A task that did not fail waits for it, to say which content it has seen."""
-        body = self._desk.layout.body(self._command.task_id)
-        if is_whole:
-            return await wait_for_seal(body, stop=self._running.stop)
-        return await asyncio.to_thread(read_record, body.with_name("seal.json"), Seal)
+    def _seal(self) -> Seal | None:
+        """Which content an upload turned out to be; None as long as it has not ended, or for a medium that was there before.
+
+        The writer leaves it before it says that every byte is there, and only then does a video finish.
+        """
+        if not self._command.medium.is_growing:
+            return None
+        return read_record(self._desk.layout.seal(self._command.task_id), Seal)
 
     def _with_the_writers_reason(self, finished: Finished) -> Finished:
         """An aborted upload ends with the reason that its writer left, if it left one."""

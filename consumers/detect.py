@@ -15,16 +15,17 @@ from consumers.engine_room import EngineRoom
 from consumers.leases import AlreadyEnded, Busy, Held
 from consumers.narrator import READ_PERCENT, narrator_of
 from consumers.outgoing import Undelivered, dead_letter, event_message
+from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
 from contracts import wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, TaskId
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
-from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.account import Finished, FrameReport
 from engine.batching import Workers
+from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.images import read_picture
 from engine.watching import watch_video
@@ -72,6 +73,8 @@ class Detecting:
         self._room = room
         self._roots = roots
         self._running: set[Running] = set()
+        self._answering: set[Running] = set()
+        """Pictures that somebody waits for: they are cancelled, but not handed on when this consumer stops."""
         self._pictures = ThreadPoolExecutor(pictures_max, thread_name_prefix="picture")
         self._is_stopping = False
 
@@ -99,7 +102,7 @@ class Detecting:
 
     def cancel(self, task_id: str) -> None:
         """Stop a task if it runs here."""
-        for running in self._running:
+        for running in self._running | self._answering:
             if running.task_id == task_id:
                 running.halt(StopReason.CANCELLED)
 
@@ -114,7 +117,7 @@ class Detecting:
 
     async def _do(self, delivery: Delivery) -> FailureRecord | None:
         command = wire.decode_command(delivery.body)
-        if isinstance(command, DetectImage) and command.is_quiet:
+        if isinstance(command, DetectImage) and command.is_fleeting:
             return await self._answer(command)
         return await self._work_on(command, delivery)
 
@@ -122,13 +125,17 @@ class Detecting:
         """One report and the end, for somebody who waits: nothing is written down."""
         narrator = narrator_of(command)
         send = self._desk.sender.send
+        running = Running(command.task_id)
+        self._answering.add(running)
         try:
             workers = self._room.ready or await self._room.workers()
             loop = asyncio.get_running_loop()
-            detections = await loop.run_in_executor(self._pictures, self._detect, command, workers)
+            detections = await loop.run_in_executor(self._pictures, self._detect, command, workers, running.stop)
         except Failure as failure:
             await send(event_message(narrator.end(sequence=1, counts=Counts(), percent=0, failure=failure.record())))
             return failure.record()
+        finally:
+            self._answering.discard(running)
         report = event_message(narrator.picture(detections))
         end = event_message(narrator.end(sequence=2, counts=PICTURE_COUNTS))
         await asyncio.gather(send(report), send(end))  # in this order: one channel, and tasks start in turn
@@ -164,7 +171,8 @@ class Detecting:
     ) -> FailureRecord | None:
         async def open_medium(resume: Checkpoint | None) -> Generator[Watched, None, None]:
             workers = self._room.ready or await self._room.workers()
-            return self._look(command, workers, resume=resume, stop=running.stop)
+            watched = self._look(command, workers, resume=resume, stop=running.stop)
+            return ReportFrames(self._desk.layout, command).kept(watched) if command.is_posted else watched
 
         return await Attempt(self._desk, command, held, running).run(open_medium, hang_up=delivery.hang_up)
 
@@ -181,9 +189,11 @@ class Detecting:
             return
         await self._desk.sender.send(event_message(readable.end(failure)))
 
-    def _detect(self, command: DetectImage, workers: Workers) -> list[Detection]:
+    def _detect(self, command: DetectImage, workers: Workers, stop: threading.Event) -> list[Detection]:
+        if stop.is_set():
+            raise Failure(FailureCode.CANCELLED, "as asked")
         picture = read_picture(self._roots.resolve(command.medium))
-        return workers.detect_image(picture, command.options)
+        return workers.detect_image(picture, command.options, stop=stop)
 
     def _look(
         self, command: AnyCommand, workers: Workers, *, resume: Checkpoint | None, stop: threading.Event
@@ -193,17 +203,33 @@ class Detecting:
         match command:
             case DetectVideo():
                 medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
-                yield from watch_video(medium, workers=workers, options=command.options, resume=resume, stop=stop)
+                terms = Terms(keeps_frames=command.is_posted)
+                yield from watch_video(
+                    medium, workers=workers, options=command.options, resume=resume, stop=stop, terms=terms
+                )
             case DetectImage():
-                yield from look_at_picture(path, workers, command.options, resume=resume)
+                yield from look_at_picture(path, workers, command, resume=resume, stop=stop)
 
 
 def look_at_picture(
-    path: Path, workers: Workers, options: DetectionOptions, *, resume: Checkpoint | None
+    path: Path, workers: Workers, command: DetectImage, *, resume: Checkpoint | None, stop: threading.Event
 ) -> Generator[Watched, None, None]:
-    """The one report of a picture and its end, as if it were a video of one frame."""
+    """The one report of a picture and its end, as if it were a video of one frame; nothing if it is stopped before."""
     if resume is None:
-        detections = workers.detect_image(read_picture(path), options)
-        yield FrameReport(sequence=1, frame_index=0, at_s=0.0, detections=detections, percent=READ_PERCENT)
+        picture = read_picture(path)
+        try:
+            detections = workers.detect_image(picture, command.options, stop=stop)
+        except Failure as failure:
+            if failure.code is FailureCode.CANCELLED:
+                return
+            raise
+        yield FrameReport(
+            sequence=1,
+            frame_index=0,
+            at_s=0.0,
+            detections=detections,
+            percent=READ_PERCENT,
+            picture=picture if command.is_posted else None,
+        )
         yield Checkpoint(frame_index=0, at_s=0.0, counts=PICTURE_COUNTS, sequence=1, percent=READ_PERCENT)
     yield Finished(counts=PICTURE_COUNTS, percent=100, is_partial=False, failure=None)

@@ -1,52 +1,98 @@
-"""The engine's life: loaded by the first command that needs it, watched by everybody."""
+"""The engine's life: loaded by the first command that needs it, swapped for another model, watched by everybody."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 
-from consumers.settings import ConsumerSettings
+from consumers.model_store import Found
+from contracts.events import ActiveModel, ModelOutcome
 from contracts.failures import Failure, FailureCode
 from engine.batching import Workers
 from engine.detector import Detector
 from engine.loading import load_detector
 from engine.models import ModelCard
+from engine.sources import ModelSource, RemoteModel
 from engine.status import EngineState, StatusBoard, Step
 
-SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "aerial-vehicle.onnx"
+TRANSIENT = frozenset((FailureCode.ENGINE_UNAVAILABLE, FailureCode.MODEL_MISSING))
+"""A model that failed so may load a little later: a Loader comes back, a slow disk shows its file."""
 
 logger = structlog.get_logger(__name__)
 
 
-class ActiveModel(msgspec.Struct, frozen=True, kw_only=True):
-    """`active.json` in the models folder."""
+class Models(Protocol):
+    """Where models come from (`consumers/model_store.py`)."""
 
-    file: str
+    def active(self) -> ActiveModel | None:
+        """What was chosen, None for the default. Raises `Failure(model_missing)`."""
+        ...
+
+    async def find(self, active: ActiveModel | None) -> Found:
+        """Its file, tried. Raises `Failure`."""
+        ...
+
+    def close(self) -> None:
+        """End what is being tried."""
+        ...
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A detector that may serve."""
+
+    active: ActiveModel | None
+    source: ModelSource
+    detector: Detector
+    warnings: tuple[str, ...]
+    is_copy: bool
+    """True: the Loader was away."""
+
+
+BEHIND_STOP_S = 10.0
+"""Then another model takes its place all the same."""
+
+Behind = Callable[["EngineRoom", ModelSource], Coroutine[Any, Any, None]]
+"""What goes on behind a model that serves, or a server's that is away; cancelled before another one takes its place.
+
+That is where a faster engine is built and a server is looked after: it tells its steps (`EngineRoom.step`) and puts its
+detector in place (`use`).
+"""
 
 
 class EngineRoom:
-    """Loads the detector once for all who wait, and again after a failure."""
+    """Loads the detector once for all who wait, and again after a failure or for another model."""
 
     def __init__(
         self,
         *,
-        find_model: Callable[[], Path],
+        models: Models,
         workers_count: int,
-        load: Callable[[Path], Detector] = load_detector,
+        load: Callable[[ModelSource], Detector] = load_detector,
         announce: Callable[[], None] = lambda: None,
+        behind: Behind | None = None,
     ) -> None:
-        self._find_model = find_model
+        self._models = models
         self._workers_count = workers_count
         self._load = load
         self._announce = announce
+        self._behind = behind
+        self._running_behind: asyncio.Task[None] | None = None
         self._board = StatusBoard(tell=self._tell)
         self._loading: asyncio.Task[Workers] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._serving: Loaded | None = None
+        self._asked: ModelSource | None = None
+        """What was to be loaded last."""
         self.model: ModelCard | None = None
         """What is loaded; None before and after a failure."""
         self.ready: Workers | None = None
         """The workers once they are there; None before and after a failure."""
+        self.outcome: ModelOutcome | None = None
+        """What became of the last model that was chosen; None before one was."""
 
     @property
     def state(self) -> EngineState:
@@ -61,12 +107,67 @@ class EngineRoom:
         if self.ready is not None:
             return self.ready
         if self._loading is None:
-            self._loading = asyncio.create_task(self._load_and_tell())
+            self._loading = asyncio.create_task(self._load_what_is_active())
             self._loading.add_done_callback(self._forget)
         return await asyncio.shield(self._loading)  # one who no longer waits must not take it from the others
 
+    async def change(self, active: ActiveModel | None) -> bool:
+        """Serve this model from now on; one that fails leaves what serves, and `outcome` says why.
+
+        False: it failed of something that may have passed the next time.
+        """
+        async with self._one_at_a_time:
+            try:
+                if self.ready is None or self._serving is None:
+                    await self._load_first(active)
+                elif active != self._serving.active:
+                    await self._swap(self.ready, active)
+                elif self.outcome is not None and self.outcome.failure is not None:
+                    self._serve(self._serving)  # another one that failed is no longer wanted
+            except Failure as failure:
+                self._conclude(active, failure)
+            else:
+                if self._serving is not None and self._serving.active == active:
+                    self._conclude(active, None)
+            return self.outcome is None or self.outcome.failure is None or self.outcome.failure.code not in TRANSIENT
+
+    async def refresh(self) -> None:
+        """Where a copy serves since the Loader was away: serve what the Loader has, once it is back."""
+        async with self._one_at_a_time:
+            serving, workers = self._serving, self.ready
+            if serving is None or workers is None or not serving.is_copy:
+                return
+            with contextlib.suppress(Failure):
+                found = await self._models.find(serving.active)
+                if found.copied_since is None:
+                    await self._put_in_place(workers, await self._load_found(serving.active, found))
+
+    def step(self, step: Step, reason: str | None = None) -> None:
+        """Tell what happens to the engine. Raises `IllegalStepError`."""
+        self._board.step(step, reason)
+
+    async def use(self, detector: Detector) -> None:
+        """Put a detector in the place of the one that serves; nothing that is in flight fails.
+
+        Raises `Failure(engine_unavailable)` if none serves any more.
+        """
+        if self.ready is None:
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, "no model serves")
+        await asyncio.to_thread(self.ready.use, detector)
+        self.model = detector.model
+        if self._serving is not None:
+            self._serving = msgspec.structs.replace(self._serving, detector=detector)
+
+    def watch(self, on_lost: Callable[[str], object]) -> None:
+        """Be told once, from a thread, why the model that serves is lost; what does not depend on others never is."""
+        if self._serving is not None:
+            self._serving.detector.watch(on_lost)
+
     def close(self) -> None:
         """Free the engine; running inferences end first."""
+        self._models.close()
+        if self._running_behind is not None:
+            self._running_behind.cancel()
         if self.ready is not None:
             self.ready.close()
             self.ready = self.model = None
@@ -76,23 +177,92 @@ class EngineRoom:
         if not loading.cancelled():
             loading.exception()  # looked at, also if nobody waits any more
 
-    async def _load_and_tell(self) -> Workers:
+    async def _load_what_is_active(self) -> Workers:
+        async with self._one_at_a_time:
+            if self.ready is not None:  # a change was faster
+                return self.ready
+            return await self._load_first()
+
+    async def _load_first(self, *chosen: ActiveModel | None) -> Workers:
+        """Load what was chosen; without an argument what the store says."""
         self._board.step(Step.LOAD_STARTED)
         try:
-            detector = await asyncio.to_thread(lambda: self._load(self._find_model()))
+            [active] = chosen or [await asyncio.to_thread(self._models.active)]
+            loaded = await self._loaded_or_the_one_before(active)
         except Failure as failure:
             self._board.step(Step.LOAD_FAILED, str(failure))
+            if isinstance(self._asked, RemoteModel) and failure.code in TRANSIENT:
+                self._start_behind(self._asked)
             raise
-        except Exception as error:
-            logger.exception("the engine did not load")
-            failure = Failure(FailureCode.ENGINE_UNAVAILABLE, f"{type(error).__name__}: {error}")
-            self._board.step(Step.LOAD_FAILED, str(failure))
-            raise failure from error
-        self.model = detector.model
-        self.ready = Workers(detector, count=self._workers_count)
-        warnings = "; ".join(detector.model.warnings)
-        self._board.step(Step.LOADED_WITH_WARNING if warnings else Step.LOADED, warnings or None)
+        self.ready = Workers(loaded.detector, count=self._workers_count)
+        self._serve(loaded)
+        self._start_behind(loaded.source)
         return self.ready
+
+    async def _swap(self, workers: Workers, active: ActiveModel | None) -> None:
+        try:
+            loaded = await self._loaded(active)
+        except Failure as failure:
+            self._board.step(Step.LOAD_FAILED, f"{_name(active)} does not serve: {failure}")
+            raise
+        await self._put_in_place(workers, loaded)
+
+    async def _put_in_place(self, workers: Workers, loaded: Loaded) -> None:
+        await self._stop_behind()
+        await asyncio.to_thread(workers.use, loaded.detector)
+        self._serve(loaded)
+        self._start_behind(loaded.source)
+
+    async def _loaded_or_the_one_before(self, active: ActiveModel | None) -> Loaded:
+        """A consumer that starts serves what served before, as those do that saw the new one fail."""
+        try:
+            return await self._loaded(active)
+        except Failure as failure:
+            if active is None or active.previous is None:
+                raise
+            logger.warning("the model before serves", chosen=active.file, reason=str(failure))
+            self._conclude(active, failure)
+            try:
+                before = await self._loaded(active.previous)
+            except Failure:
+                raise failure from None
+            reason = f"{_name(active)} does not serve: {failure}"
+            return msgspec.structs.replace(before, warnings=(reason, *before.warnings))
+
+    async def _loaded(self, active: ActiveModel | None) -> Loaded:
+        with _every_fault_named():
+            found = await self._models.find(active)
+        return await self._load_found(active, found)
+
+    async def _load_found(self, active: ActiveModel | None, found: Found) -> Loaded:
+        self._asked = found.source
+        with _every_fault_named():
+            detector = await asyncio.to_thread(self._load, found.source)
+        is_copy = found.copied_since is not None
+        warnings = (*detector.model.warnings, *([f"the copy here serves: {found.copied_since}"] if is_copy else []))
+        return Loaded(active=active, source=found.source, detector=detector, warnings=warnings, is_copy=is_copy)
+
+    def _serve(self, loaded: Loaded) -> None:
+        self._serving, self.model = loaded, loaded.detector.model
+        step = Step.LOADED_WITH_WARNING if loaded.warnings else Step.LOADED
+        self._board.step(step, "; ".join(loaded.warnings) or None)
+
+    def _start_behind(self, source: ModelSource) -> None:
+        if self._behind is not None:
+            if self._running_behind is not None:
+                self._running_behind.cancel()
+            self._running_behind = asyncio.create_task(self._behind(self, source))
+            self._running_behind.add_done_callback(_ended)
+
+    async def _stop_behind(self) -> None:
+        if self._running_behind is not None:
+            self._running_behind.cancel()
+            await asyncio.wait((self._running_behind,), timeout=BEHIND_STOP_S)
+
+    def _conclude(self, active: ActiveModel | None, failure: Failure | None) -> None:
+        revision = active.revision if active else None
+        self.outcome = ModelOutcome(revision=revision, failure=failure.record() if failure else None)
+        self._announce()
 
     def _tell(self, state: EngineState) -> None:
         model = self.model.name if self.model else None
@@ -100,27 +270,22 @@ class EngineRoom:
         self._announce()
 
 
-def find_model(settings: ConsumerSettings) -> Path:
-    """The model file to load: the setting, else what `active.json` names, else the shipped one."""
-    if settings.model is not None:
-        return _named(settings.model, settings.models)
-    active = settings.models / "active.json"
+@contextlib.contextmanager
+def _every_fault_named() -> Generator[None]:
+    """The outermost loop of a load: whatever happens, it is a `Failure`."""
     try:
-        return _named(msgspec.json.decode(active.read_bytes(), type=ActiveModel).file, settings.models)
-    except FileNotFoundError:
-        return SHIPPED_MODEL
-    except msgspec.DecodeError as error:
-        raise Failure(FailureCode.MODEL_MISSING, f"{active.name} is unreadable: {error}") from error
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        logger.exception("the engine did not load")
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{type(error).__name__}: {error}") from error
 
 
-def _named(name: str, folder: Path) -> Path:
-    path = Path(name)
-    if path.is_absolute() or path.exists():
-        return path
-    inside = folder / name
-    if inside.exists() or path.suffix:
-        return inside
-    return next(
-        (inside.with_name(name + suffix) for suffix in (".onnx", ".json") if inside.with_name(name + suffix).exists()),
-        inside,
-    )
+def _ended(behind: "asyncio.Task[None]") -> None:
+    if not behind.cancelled() and (error := behind.exception()) is not None:
+        logger.error("ended behind the engine", error=repr(error))
+
+
+def _name(active: ActiveModel | None) -> str:
+    return "the default model" if active is None else Path(active.file).name

@@ -8,10 +8,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contracts.settings import read_settings
+from contracts.settings import Provider, read_settings
 
 PREFIX = "CONSUMER_"
-SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir"))
+SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir", "loader_url"))
 
 
 def _cores() -> int:
@@ -28,14 +28,32 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     videos_dir: Annotated[str | None, Meta(description="media root `videos`; unset: refused")] = None
     images_dir: Annotated[str | None, Meta(description="media root `images`; unset: refused")] = None
-    model: Annotated[
-        str | None, Meta(description="model file, or its name in the models folder; default: the active or shipped one")
+    loader_url: Annotated[
+        str | None, Meta(description="the Loader, asked for models that are named; unset: the models folder alone")
     ] = None
+    model: Annotated[
+        str | None,
+        Meta(
+            description="model served while none was chosen with `models use`: a file, a name, or triton+grpc://host:port/model;"
+            " default: the shipped one"
+        ),
+    ] = None
+    provider: Annotated[
+        Provider, Meta(description="what runs models; auto: a GPU if there is one; openvino: a CPU in bfloat16")
+    ] = "auto"
     workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
         default_factory=_cores
     )
     videos_max: Annotated[int, Meta(ge=1, le=256, description="videos in flight; more stay queued")] = 8
     warm_up: Annotated[bool, Meta(description="load the model at start instead of at the first command")] = False
+    loader_s: Annotated[float, Meta(gt=0, le=7200, description="seconds for one file from or to the Loader")] = 300.0
+    model_bytes_max: Annotated[int, Meta(ge=1, description="largest model file that is fetched, bytes")] = 4 << 30
+    trial_s: Annotated[
+        int, Meta(ge=1, le=3600, description="CPU seconds in which an unknown model must prove itself")
+    ] = 60
+    trial_memory_bytes: Annotated[
+        int, Meta(ge=1 << 28, description="address space in which an unknown model must prove itself, bytes")
+    ] = 4 << 30
     ahead_max: Annotated[int, Meta(ge=1, le=32, description="reports of one video that wait for the broker")] = 16
     stop_s: Annotated[float, Meta(gt=0, le=600, description="seconds a stopping consumer waits for its tasks")] = 20.0
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"

@@ -40,6 +40,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
     is_quiet: bool = False
     """True: its events reach only listeners that ask for this task (a synchronous answer)."""
     owner: Owner | None = None
+    is_posted: bool = False
+    """True: what becomes of it is posted to the Annotations service, so nothing of it is fleeting and the frame of each report
+    is kept as a JPEG until it has been posted."""
     created_at: datetime | None = None
     continuation: int = 0
     """How often a stopping consumer handed the task on."""
@@ -48,6 +51,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
 
 class DetectImage(Command, frozen=True, kw_only=True, tag="DetectImage"):
     """Find the objects in one picture."""
+
+    @property
+    def is_fleeting(self) -> bool:
+        """True: only whoever waits for it is told, and nothing of the task is written down."""
+        return self.is_quiet and not self.is_posted
 
 
 class DetectVideo(Command, frozen=True, kw_only=True, tag="DetectVideo"):

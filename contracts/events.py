@@ -2,9 +2,10 @@
 
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from contracts.detections import Counts, Detection
 from contracts.failures import FailureCode, FailureRecord
@@ -148,6 +149,36 @@ class EngineStatus(IntEnum):
         return self.name.capitalize()
 
 
+class ActiveModel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Which model serves: `active.json` in the models folder."""
+
+    file: str
+    """Its path below the models folder, or its address on a server: `triton+grpc://...`."""
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    """Of the model file; None: whatever the file holds."""
+    beside: tuple[str, ...] = ()
+    """Names of its side files, in the same folder."""
+    revision: str | None = None
+    """Another one at every choice: also the same file, chosen again, is loaded again."""
+    previous: "ActiveModel | None" = None
+    """What was active before, served where this one does not load; None: nothing, or the default model."""
+
+
+class ModelChanged(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ModelChanged"):
+    """To every consumer: another model is active. Who misses it finds it in `active.json`."""
+
+    active: ActiveModel
+    version: Literal[1] = 1
+
+
+class ModelOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What became of the last choice of a model in one consumer."""
+
+    revision: str | None
+    failure: FailureRecord | None = None
+    """Why it does not serve here; None: it does."""
+
+
 class ConsumerSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ConsumerSeen"):
     """A consumer's heartbeat on the presence exchange, once a second and at every change of status."""
 
@@ -157,6 +188,8 @@ class ConsumerSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", ta
     status: EngineStatus
     model: str | None
     error_message: str | None = None
+    model_outcome: ModelOutcome | None = None
+    """None before a model was chosen while it lived."""
     tasks_running: int = 0
     is_stopping: bool = False
     version: Literal[1] = 1

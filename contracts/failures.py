@@ -22,6 +22,9 @@ class FailureCode(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     LENGTH_REQUIRED = "length_required"
     TOO_LARGE = "too_large"
+    # Who sent it
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
     # What was in it
     EMPTY_MEDIA = "empty_media"
     UNSUPPORTED_MEDIA = "unsupported_media"
@@ -38,6 +41,8 @@ class FailureCode(StrEnum):
     CANCELLED = "cancelled"
     TASK_NOT_FOUND = "task_not_found"
     TASK_ENDED = "task_ended"
+    MEDIA_NOT_FOUND = "media_not_found"
+    MEDIA_BUSY = "media_busy"
     INFERENCE_FAILED = "inference_failed"
     DURATION_LIMIT = "duration_limit"
     POISON = "poison"
@@ -50,7 +55,11 @@ class FailureCode(StrEnum):
     BROKER_UNAVAILABLE = "broker_unavailable"
     STORAGE_FULL = "storage_full"
     STORAGE_UNAVAILABLE = "storage_unavailable"
+    IDENTITY_UNAVAILABLE = "identity_unavailable"
     NO_ANSWER = "no_answer"
+    ANNOTATIONS_UNAVAILABLE = "annotations_unavailable"
+    ANNOTATIONS_TIMEOUT = "annotations_timeout"
+    ANNOTATIONS_REFUSED = "annotations_refused"
     TOO_MANY_REQUESTS = "too_many_requests"
     INTERNAL = "internal"
 

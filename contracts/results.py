@@ -88,6 +88,17 @@ def last_reports(layout: Layout, task_id: str, *, at_most: int) -> tuple[FrameDe
     return tuple(reversed(tuple(itertools.islice(newest_first, at_most))))
 
 
+def reports_after(layout: Layout, task_id: str, sequence: int, *, at_most: int) -> tuple[FrameDetected, ...]:
+    """The next reports behind `sequence`, in order; from the end of the file when they are the last ones."""
+    newest_first = (record.event for record in _history_backwards(layout, task_id) if isinstance(record, Reported))
+    behind = itertools.takewhile(lambda report: report.sequence > sequence, newest_first)
+    last = tuple(itertools.islice(behind, at_most + 1))
+    if len(last) <= at_most:
+        return last[::-1]
+    following = (report for report in reports(layout, task_id) if report.sequence > sequence)
+    return tuple(itertools.islice(following, at_most))
+
+
 def records_backwards(path: Path, *, bytes_max: int | None = None) -> Iterator[tuple[AnyRecord, int]]:
     """The records of one file, the newest first, each with the place of its end; only what is asked for is read."""
     for line, end in _whole_lines_backwards(path, bytes_max=bytes_max):

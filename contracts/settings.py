@@ -1,9 +1,12 @@
 """How a process is configured: a struct of settings, read from the environment."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
+
+Provider = Literal["auto", "cpu", "cuda", "openvino"]
+"""What runs a model. `auto`: NVIDIA's GPU if there is one, else the CPU. `openvino`: a CPU in bfloat16, faster, less exact."""
 
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
 

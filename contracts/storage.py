@@ -109,7 +109,9 @@ class MediaRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     size_bytes: int
     digest: str
     created_at: datetime
+    owner: str | None = None
     expires_at: datetime | None = None
+    """None: it stays, since somebody owns it."""
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -193,6 +195,43 @@ class Layout:
 
     def unpublished(self, task_id: str) -> Path:
         return self.tasks / task_id / "unpublished"
+
+    def posted(self, task_id: str) -> Path:
+        """How far the Annotations service has been told of the task."""
+        return self.tasks / task_id / "posted.json"
+
+    def frame(self, task_id: str, sequence: int) -> Path:
+        """The picture of a report that will be posted; gone once it is."""
+        return self.tasks / task_id / "frames" / f"{sequence}.jpg"
+
+    @property
+    def running(self) -> Path:
+        """A folder per medium that was asked for by its id: which task works on it (the duplicate guard)."""
+        return self.root / "running"
+
+    @property
+    def posting(self) -> Path:
+        """A folder per medium of which the Annotations service is told: who does so, and which tasks wait for it."""
+        return self.root / "posting"
+
+    def credentials(self, task_id: str) -> Path:
+        """The sealed tokens of whoever started the task, mode 0600; only edges can open them."""
+        return self.tasks / task_id / "credentials"
+
+    @property
+    def sessions(self) -> Path:
+        """Sealed tokens that came of a refresh, by the hash of the refresh token that a client gave."""
+        return self.root / "sessions"
+
+    @property
+    def tickets(self) -> Path:
+        """Tickets that were used: each is created once."""
+        return self.root / "tickets"
+
+    @property
+    def seal_key(self) -> Path:
+        """The key that edges seal with if none is configured, mode 0600."""
+        return self.root / "seal.key"
 
 
 def upload_medium(

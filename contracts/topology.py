@@ -25,6 +25,10 @@ CONTROL = "detections.control"
 DEAD = "detections.dead"
 DEAD_LETTERS = "detections.dead-letters"
 DEAD_LETTER_NOTICES = "detections.dead-letters.notices"
+OUTBOX = "detections.outbox"
+OUTBOX_LATER = tuple(f"{OUTBOX}.later.{step}" for step in (1, 2, 3, 4))
+"""Where a wake-up waits its time, shorter ones in the first; it then goes back to `OUTBOX`. A queue for each length, since a
+message with a long wait would hold up those behind it."""
 IMAGE_COMMANDS = f"{COMMANDS}.image"
 VIDEO_COMMANDS = f"{COMMANDS}.video"
 
@@ -34,6 +38,23 @@ LOG_MARKER_TYPE = "Marker"
 TASK_ID_HEADER = "x-task-id"
 FAILURE_CODE_HEADER = "x-failure-code"
 FAILURE_DETAIL_HEADER = "x-failure-detail"
+
+
+_QUORUM: Mapping[str, str | int] = {"x-queue-type": "quorum"}
+_COMMAND = {**_QUORUM, "x-dead-letter-exchange": DEAD, "x-delivery-limit": DELIVERY_LIMIT}
+_LATER = {
+    **_QUORUM,
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": OUTBOX,
+    "x-dead-letter-strategy": "at-least-once",  # the default loses what dies while the target is away
+    "x-overflow": "reject-publish",  # without which the broker falls back to that default
+}
+_LOG: Mapping[str, str | int] = {
+    "x-queue-type": "stream",
+    "x-max-age": "7D",
+    "x-max-length-bytes": 1_000_000_000,
+    "x-stream-max-segment-size-bytes": LOG_SEGMENT_BYTES,
+}
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -62,14 +83,6 @@ class Topology(msgspec.Struct, frozen=True):
 
 def topology() -> Topology:
     """The whole topology. Queue arguments hold what must be; lengths and ages an operator tunes are policies."""
-    command = {"x-queue-type": "quorum", "x-dead-letter-exchange": DEAD, "x-delivery-limit": DELIVERY_LIMIT}
-    log = {
-        "x-queue-type": "stream",
-        "x-max-age": "7D",
-        "x-max-length-bytes": 1_000_000_000,
-        "x-stream-max-segment-size-bytes": LOG_SEGMENT_BYTES,
-    }
-    quorum = {"x-queue-type": "quorum"}
     return Topology(
         exchanges=(
             Exchange(COMMANDS, "direct"),
@@ -79,16 +92,20 @@ def topology() -> Topology:
             Exchange(DEAD, "fanout"),
         ),
         queues=(
-            Queue(IMAGE_COMMANDS, command),
-            Queue(VIDEO_COMMANDS, command),
-            Queue(EVENTS_LOG, log),
-            Queue(DEAD_LETTERS, quorum),
-            Queue(DEAD_LETTER_NOTICES, quorum),
+            Queue(IMAGE_COMMANDS, _COMMAND),
+            Queue(VIDEO_COMMANDS, _COMMAND),
+            Queue(EVENTS_LOG, _LOG),
+            Queue(OUTBOX, _QUORUM),
+            *(Queue(name, _LATER) for name in OUTBOX_LATER),
+            Queue(DEAD_LETTERS, _QUORUM),
+            Queue(DEAD_LETTER_NOTICES, _QUORUM),
         ),
         bindings=(
             Binding(IMAGE_COMMANDS, COMMANDS, "image"),
             Binding(VIDEO_COMMANDS, COMMANDS, "video"),
             Binding(EVENTS_LOG, EVENTS, "#"),
+            Binding(OUTBOX, EVENTS, "frame.owned"),
+            Binding(OUTBOX, EVENTS, "end.owned"),
             Binding(DEAD_LETTERS, DEAD),
             Binding(DEAD_LETTER_NOTICES, DEAD),
         ),

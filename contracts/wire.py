@@ -5,13 +5,17 @@ from typing import TypeVar
 import msgspec
 
 from contracts.commands import AnyCommand, CancelTask
-from contracts.events import AnyEvent, ConsumerSeen
+from contracts.events import AnyEvent, ConsumerSeen, ModelChanged
 from contracts.failures import Failure, FailureCode
+from contracts.posts import DeadPost, WakeUp
 
 CONTENT_TYPE = "application/json"
 VERSION = 1
 
-AnyMessage = AnyCommand | CancelTask | AnyEvent | ConsumerSeen
+AnyControl = CancelTask | ModelChanged
+AnyMessage = AnyCommand | AnyControl | AnyEvent | ConsumerSeen | WakeUp | DeadPost
+OutboxMessage = AnyEvent | WakeUp | DeadPost
+"""What lies in the outbox."""
 
 _Message = TypeVar("_Message")
 
@@ -25,7 +29,8 @@ _encoder = msgspec.json.Encoder()
 _envelopes = msgspec.json.Decoder(_Envelope)
 _commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _events: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
-_controls = msgspec.json.Decoder(CancelTask)
+_controls: msgspec.json.Decoder[AnyControl] = msgspec.json.Decoder(AnyControl)
+_outgoing: msgspec.json.Decoder[OutboxMessage] = msgspec.json.Decoder(OutboxMessage)
 _presences = msgspec.json.Decoder(ConsumerSeen)
 
 
@@ -47,9 +52,14 @@ def decode_event(body: bytes) -> AnyEvent:
     return _decode(body, _events, types=("FrameDetected", "TaskProgressed", "TaskEnded"))
 
 
-def decode_control(body: bytes) -> CancelTask:
+def decode_outgoing(body: bytes) -> OutboxMessage:
+    """What lies in the outbox in `body`. Raises `Failure` as `decode_command`."""
+    return _decode(body, _outgoing, types=("FrameDetected", "TaskProgressed", "TaskEnded", "WakeUp", "DeadPost"))
+
+
+def decode_control(body: bytes) -> AnyControl:
     """The control message in `body`. Raises `Failure` as `decode_command`."""
-    return _decode(body, _controls, types=("CancelTask",))
+    return _decode(body, _controls, types=("CancelTask", "ModelChanged"))
 
 
 def decode_presence(body: bytes) -> ConsumerSeen:

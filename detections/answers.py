@@ -55,6 +55,7 @@ class ConsumerHealth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     engine_type: str | None = None
     ai_availability: str = "None"
     model: str | None = None
+    error_message: str | None = None
     busy: Any = None
     last_seen: Any = None
 

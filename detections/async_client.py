@@ -31,9 +31,10 @@ _Answer = TypeVar("_Answer")
 class AsyncClient:
     """`Client` for asyncio; the methods say what they do there."""
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.AsyncClient(base_url=self.url, trust_env=False)
+        self._headers = calls.authorization(token)
+        self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, trust_env=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,7 +71,7 @@ class AsyncClient:
         bytes_per_s_max: float | None = None,
     ) -> Started:
         upload = Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max)
-        return await send_in_thread(self.url, upload, on_progress)
+        return await send_in_thread(self.url, upload, on_progress, headers=self._headers)
 
     async def task(self, task_id: str) -> Task:
         return await self._answer(calls.task(task_id))

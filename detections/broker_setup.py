@@ -11,6 +11,7 @@ import msgspec
 from contracts import topology
 from contracts.failures import Failure, FailureCode
 
+AMQP_URL_DEFAULT = "amqp://guest:guest@127.0.0.1:5672/"
 TIMEOUT_S = 15.0
 COMMANDS_MAX = 100_000
 """Waiting commands of a kind; one more is refused to its publisher (503 at the edge), none is dropped."""
@@ -18,6 +19,8 @@ DEAD_LETTERS_MAX = 100_000
 """Kept for the operator; the oldest go first."""
 CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
 """A video may take a day."""
+WAKE_UPS_MAX = 100_000
+"""Wake-ups while no edge runs; what is dropped is found again by looking through the storage."""
 _CONSUMER_TIMEOUT_SINCE = (3, 12)
 
 
@@ -40,6 +43,11 @@ def policies(version: str) -> tuple[Policy, ...]:
             name=topology.COMMANDS,
             pattern=rf"^{commands}\.",
             definition={"max-length": COMMANDS_MAX, "overflow": "reject-publish", **timeout},
+        ),
+        Policy(
+            name=topology.OUTBOX,
+            pattern=rf"^{re.escape(topology.OUTBOX)}$",
+            definition={"max-length": WAKE_UPS_MAX, "overflow": "drop-head"},
         ),
         Policy(
             name=topology.DEAD_LETTERS,

@@ -1,6 +1,7 @@
 """What is asked of the edge, one value per question, and how its answer is read: both clients only carry them."""
 
 import contextlib
+import re
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -15,6 +16,7 @@ from detections.sse import MalformedStreamError
 from detections.uploading import Config, Upload, config_text
 
 STREAM = "/detect/stream"
+_TOKEN = re.compile(r"[!-~]+")  # visible ASCII: httpx would quote anything else in its error
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
 """Of one chunk: an edge that does not take it is gone."""
@@ -50,6 +52,15 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True, kw_only=True):
             return self.read(response)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ClientError(f"{self.method} {self.path} was answered with something else: {error}") from error
+
+
+def authorization(token: str | None) -> dict[str, str]:
+    """The header that a token travels in, and nowhere else. Raises `ClientError` for one that fits into no header."""
+    if token is None:
+        return {}
+    if not _TOKEN.fullmatch(token):
+        raise ClientError("the token is empty or has characters that no token has")
+    return {"Authorization": f"Bearer {token}"}
 
 
 def raise_for_refusal(response: httpx.Response) -> None:

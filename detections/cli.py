@@ -6,7 +6,7 @@ from typer.core import TyperGroup
 
 from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
-from detections import models_check, run, stack_commands
+from detections import dead_letters, models_check, run, stack_commands
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
@@ -43,6 +43,7 @@ def build() -> typer.Typer:
     run.register(commands)
     models_check.register(commands)
     stack_commands.register(commands)
+    dead_letters.register(commands)
     return commands
 
 

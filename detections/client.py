@@ -58,9 +58,10 @@ _Answer = TypeVar("_Answer")
 class Client:
     """One edge, or a balancer before several. Every method raises `ServiceError` or `UnreachableError`."""
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
+        """token: the bearer token of an edge that asks who calls. Raises `ClientError` for one that can be none."""
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, trust_env=False)
+        self._http = httpx.Client(base_url=self.url, headers=calls.authorization(token), trust_env=False)
 
     def __enter__(self) -> Self:
         return self

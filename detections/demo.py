@@ -34,6 +34,7 @@ from detections.streaming import Course, Heard, Streaming, stream
 from detections.street import SECONDS, Street, write_clip
 from engine.drawing import draw_boxes, write_picture
 from engine.images import read_picture
+from engine.sources import ModelSource
 
 OUT = Path("out")
 UPLOAD_S = 15.0
@@ -66,7 +67,7 @@ def demo(
         raise typer.Exit(1) from None
 
 
-def _show_street(model: Path, seconds: float) -> None:
+def _show_street(model: ModelSource, seconds: float) -> None:
     clip = OUT / "street.mp4"
     print("rendering a street seen from above, and starting the broker, the edge and a consumer ...", flush=True)
     with ThreadPoolExecutor(1) as renderer:
@@ -79,7 +80,7 @@ def _show_street(model: Path, seconds: float) -> None:
     _leave_behind(course, clip)
 
 
-def _show_video(file: Path, model: Path) -> None:
+def _show_video(file: Path, model: ModelSource) -> None:
     first_bytes = first_frame_bytes(file)  # a file that cannot be shown is refused before anything starts
     print("starting the broker, the edge and a consumer ...", flush=True)
     with _stack(model) as url:
@@ -88,7 +89,7 @@ def _show_video(file: Path, model: Path) -> None:
     _leave_behind(course, file)
 
 
-def _show_image(file: Path, model: Path) -> None:
+def _show_image(file: Path, model: ModelSource) -> None:
     picture = read_picture(file)
     print("starting the broker, the edge and a consumer ...", flush=True)
     with _stack(model) as url, Client(url) as client:
@@ -103,7 +104,7 @@ def _show_image(file: Path, model: Path) -> None:
 
 
 @contextmanager
-def _stack(model: Path) -> Generator[str]:
+def _stack(model: ModelSource) -> Generator[str]:
     """The address of a whole system whose engine is warm; it is gone afterwards, its storage too."""
     with tempfile.TemporaryDirectory(prefix="detections-demo-") as storage:
         stack = LocalStack(Path(storage), model=model, environ={"CONSUMER_WARM_UP": "true"})

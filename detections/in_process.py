@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -23,10 +24,17 @@ from engine.batching import Workers
 from engine.detector import Detector
 from engine.growing_file import MediumFile
 from engine.images import read_picture
-from engine.loading import load_detector
+from engine.models import OpenModel
 from engine.picture import Picture
+from engine.tiling import TileBoxes
 from engine.video_frame import DecodedFrame
 from engine.watching import Seen, watch_video
+
+
+class Load(Protocol):
+    """How the model is opened; `engine.models.open_model` with its file."""
+
+    def __call__(self, *, threads: int) -> OpenModel: ...
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +60,7 @@ def task_of(file: Path) -> Task:
 
 
 def events_of(
-    task: Task, *, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
+    task: Task, *, load: Load, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
 ) -> Generator[AnyEvent]:
     """Reports and progress in order, then the end; without an end if `stop` was set before.
 
@@ -60,28 +68,28 @@ def events_of(
     picture cannot be read.
     """
     if task.kind is MediumKind.IMAGE:
-        return _image_events(task, model, options, stop)
-    return _video_events(task, model, options, stop, looks)
+        return _image_events(task, load, options, stop)
+    return _video_events(task, load, options, stop, looks)
 
 
-class Remembering:
+class Remembering(Detector):
     """A detector that also keeps what it saw in each frame of a video."""
 
-    def __init__(self, detector: Detector, looks: Looks) -> None:
-        self._detector = detector
+    def __init__(self, opened: OpenModel, looks: Looks) -> None:
+        super().__init__(opened)
         self._looks = looks
 
-    def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
-        """As the detector itself."""
-        detections = self._detector.detect(picture, options)
+    def conclude(self, picture: Picture, seen: list[TileBoxes], options: DetectionOptions) -> list[Detection]:
+        """As any detector."""
+        detections = super().conclude(picture, seen, options)
         if isinstance(picture, DecodedFrame):
             self._looks.add(picture.index, detections)
         return detections
 
 
-def _image_events(task: Task, model: Path, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
+def _image_events(task: Task, load: Load, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
     picture = read_picture(task.file)
-    with closing(load_detector(model, threads=_cores())) as detector:  # one picture: all cores for it
+    with closing(Detector(load(threads=_cores()))) as detector:  # one picture: all cores for it
         try:
             detections = detector.detect(picture, options, stop=stop)
         except Failure as failure:
@@ -94,15 +102,15 @@ def _image_events(task: Task, model: Path, options: DetectionOptions, stop: thre
 
 
 def _video_events(
-    task: Task, model: Path, options: DetectionOptions, stop: threading.Event, looks: Looks | None
+    task: Task, load: Load, options: DetectionOptions, stop: threading.Event, looks: Looks | None
 ) -> Generator[AnyEvent]:
-    with closing(load_detector(model)) as detector:
-        eye = detector if looks is None else Remembering(detector, looks)
-        with (
-            closing(Workers(eye, count=_cores())) as workers,
-            closing(watch_video(MediumFile(path=task.file), workers=workers, options=options, stop=stop)) as steps,
-        ):
-            yield from _told(steps, _narrator(task))
+    opened = load(threads=1)
+    detector = Detector(opened) if looks is None else Remembering(opened, looks)
+    with (
+        closing(Workers(detector, count=_cores())) as workers,
+        closing(watch_video(MediumFile(path=task.file), workers=workers, options=options, stop=stop)) as steps,
+    ):
+        yield from _told(steps, _narrator(task))
 
 
 def _told(steps: Iterable[Seen], narrator: Narrator) -> Generator[AnyEvent]:

@@ -9,13 +9,19 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+import msgspec
+
+from contracts.storage import read_record, replace_record
 from detections.answers import ClientError
 from detections.client import Client
 from detections.processes import Guard, Program
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, is_free
 from detections.supervision import Say, Supervisor
+
+if TYPE_CHECKING:
+    from engine.sources import ModelSource
 
 START_TIMEOUT_S = 90.0
 """For the broker (5 to 8 s alone), the edge and the first heartbeat of every consumer."""
@@ -24,8 +30,24 @@ STOP_TIMEOUT_S = 30.0
 LOCK_TIMEOUT_S = 40.0
 """A stack that was killed needs until its guard has ended the last of its processes."""
 CONSUMERS_MAX = 64
+RUNNING = "stack.json"
+FAKE = "fake"
+"""As `ANNOTATIONS_URL`: the double."""
 _POLL_S = 0.05
 _SOURCE = Path(__file__).resolve().parent.parent
+
+
+class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
+    """`stack.json` in the storage folder of a stack that runs: how other commands find it."""
+
+    url: str
+    amqp_url: str
+
+
+def amqp_url_of(storage: Path) -> str | None:
+    """Of the broker that the stack on a folder uses, None if none was started there."""
+    stack = read_record(storage / RUNNING, RunningStack)
+    return None if stack is None else stack.amqp_url
 
 
 class StackError(Exception):
@@ -43,13 +65,14 @@ class LocalStack:
         self,
         storage: Path,
         *,
-        model: Path | None = None,
+        model: "ModelSource | None" = None,
         port: int = 0,
         consumers: int = 1,
         environ: Mapping[str, str] | None = None,
         say: Say | None = None,
     ) -> None:
-        """model: None leaves the choice to the consumer. port: 0 takes a free one. environ: over the process's own.
+        """model: None leaves the choice to the consumer. port: 0 takes a free one. environ: over the process's own;
+        with `ANNOTATIONS_URL` = `fake` a double of the Annotations service is started too.
 
         Raises `ValueError` for a number of consumers outside 0..`CONSUMERS_MAX`.
         """
@@ -61,6 +84,7 @@ class LocalStack:
         self._environ = {**os.environ, **(environ or {})}
         self._model = model
         self._port = port
+        self._annotations_port = 0 if self._environ.get("ANNOTATIONS_URL") == FAKE else None
         self._say = say or _say_on_stderr
         self._rabbit: PrivateRabbit | None = None
         self._supervisor: Supervisor | None = None
@@ -82,6 +106,11 @@ class LocalStack:
     def management_url(self) -> str | None:
         """Of the private broker's management UI, None if the broker is not ours."""
         return self._rabbit.management_url if self._rabbit else None
+
+    @property
+    def annotations_url(self) -> str | None:
+        """Of the double of the Annotations service, None without one."""
+        return None if self._annotations_port is None else f"http://127.0.0.1:{self._annotations_port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -115,6 +144,8 @@ class LocalStack:
 
     def kill(self) -> None:
         """End everything at once, as a crash would."""
+        if self._lock is not None:
+            (self.storage / RUNNING).unlink(missing_ok=True)
         supervisor, guard, lock = self._supervisor, self._guard, self._lock
         self._supervisor = self._guard = self._rabbit = self._lock = None
         if supervisor is not None:
@@ -147,6 +178,13 @@ class LocalStack:
             self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
         for program in self._rabbit.programs() if self._rabbit else ():
             supervisor.start(program)  # the others wait for it by themselves
+        replace_record(self.storage / RUNNING, RunningStack(url=self.url, amqp_url=self.amqp_url))
+        (self.storage / RUNNING).chmod(0o600)  # the broker's password is in it
+        if self._model is not None:  # said now, so it goes before what was chosen earlier
+            models = Path(self._environ.get("MODELS_DIR") or self.storage / "models")
+            (models / "active.json").unlink(missing_ok=True)
+        if self._annotations_port is not None:
+            supervisor.start(self._annotations_double(self._annotations_port))
         for name, module in self._services():
             supervisor.start(self._program(name, module))
         self._wait_until_ready(supervisor, deadline_s)
@@ -157,22 +195,34 @@ class LocalStack:
             self._port = free_port()
         elif not is_free(self._port, self._host):
             raise StackError(f"port {self._port} is in use; name another one with --port")
+        if self._annotations_port == 0:
+            self._annotations_port = free_port()
 
     def _services(self) -> list[tuple[str, str]]:
         return [("edge", "edge"), *((f"consumer-{number}", "consumers") for number in range(1, self.consumers + 1))]
 
+    def _annotations_double(self, port: int) -> Program:
+        folder = self.storage / "annotations-double"
+        module = "detections.annotations_double"
+        command = (sys.executable, "-P", "-m", module, "--port", str(port), "--folder", str(folder))
+        own = _without_others_settings(self._environ, module)
+        environ = {**own, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_SOURCE)}
+        return Program(name="annotations", command=command, environ=environ, log=self.logs / "annotations.log")
+
     def _program(self, name: str, module: str) -> Program:
         environ = {
-            **self._environ,
+            **_without_others_settings(self._environ, module),
             "AMQP_URL": self.amqp_url,
             "STORAGE_DIR": str(self.storage),
-            "EDGE_HOST": self._host,
-            "EDGE_PORT": str(self._port),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
         }
+        if module == "edge":
+            environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port)}
+        if self.annotations_url is not None:
+            environ["ANNOTATIONS_URL"] = self.annotations_url
         if self._model is not None:
-            environ["CONSUMER_MODEL"] = str(self._model.absolute())
+            environ["CONSUMER_MODEL"] = str(self._model.absolute() if isinstance(self._model, Path) else self._model)
         command = (sys.executable, "-P", "-m", module)
         return Program(name=name, command=command, environ=environ, log=self.logs / f"{name}.log")
 
@@ -195,6 +245,11 @@ class LocalStack:
         except ClientError as error:
             return str(error)
         return None if seen >= self.consumers else f"{seen} of {self.consumers} consumers were seen"
+
+
+def _without_others_settings(environ: Mapping[str, str], module: str) -> dict[str, str]:
+    """The environment without the edge's own settings for what is no edge: a consumer opens untrusted media, and no tokens."""
+    return {name: value for name, value in environ.items() if module == "edge" or not name.startswith("EDGE_")}
 
 
 def _raise_for_death(supervisor: Supervisor) -> None:

@@ -1,25 +1,35 @@
-"""Where models are found: by path, by name in `MODELS_DIR`, or among the shipped ones."""
+"""Where models are found: by path, by name in `MODELS_DIR` or among the shipped ones, or at the address of a server."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contracts.failures import Failure, FailureCode
+
+if TYPE_CHECKING:
+    from engine.sources import ModelSource
 
 DEFAULT_MODEL = "aerial-vehicle"
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 _SUFFIXES = (".onnx", ".json")
 
 
-def find_model(name: str) -> Path:
-    """The file of a model, given as a path or by name with or without its extension.
+def find_model(name: str) -> "ModelSource":
+    """A model, given as a path, by name with or without its extension, or as an address: `triton+grpc://host:8001/name`.
 
     Raises `Failure`: `model_missing` naming the places, `model_not_a_detector` for another kind of file.
     """
+    from engine.sources import is_address, remote_model  # the engine: not before it is needed
+
+    models_dir = os.environ.get("MODELS_DIR")
+    folders = [*([Path(models_dir)] if models_dir else []), SHIPPED_MODELS]
+    return remote_model(name, folders=folders) if is_address(name) else _file([Path(), *folders], name)
+
+
+def _file(folders: list[Path], name: str) -> Path:
     given = Path(name)
     if given.is_file() and given.suffix not in _SUFFIXES:
         raise Failure(FailureCode.MODEL_NOT_A_DETECTOR, f"{name}: a model file ends in {' or '.join(_SUFFIXES)}")
-    models_dir = os.environ.get("MODELS_DIR")
-    folders = [Path(), *([Path(models_dir)] if models_dir else []), SHIPPED_MODELS]
     for folder in folders:
         for path in (folder / name, *(folder / f"{name}{suffix}" for suffix in _SUFFIXES)):
             if path.is_file() and path.suffix in _SUFFIXES:

@@ -14,14 +14,21 @@ from contracts.failures import Failure, FailureCode
 from contracts.formats import ResultFormat, render
 from contracts.media import MediumKind
 from contracts.options import read_options
+from contracts.settings import Provider
 from detections.looks import Looks
 from detections.model_files import DEFAULT_MODEL, find_model
 from detections.progress import Progress
 
 if TYPE_CHECKING:
-    from detections.in_process import Task
+    from detections.in_process import Load, Task
+    from engine.models import OpenModel
+    from engine.sources import ModelSource
 
 EXIT_INTERRUPTED = 130
+ModelName = Annotated[
+    str,
+    typer.Option("--model", "-m", help="An ONNX file, a name in the models folder, or triton+grpc://host:port/model."),
+]
 
 
 def register(commands: typer.Typer) -> None:
@@ -31,9 +38,8 @@ def register(commands: typer.Typer) -> None:
 
 def run(
     file: Annotated[Path, typer.Argument(help="An image or a video.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", "-m", help="An ONNX file, or a name in the models folder.")] = (
-        DEFAULT_MODEL
-    ),
+    *,
+    model: ModelName = DEFAULT_MODEL,
     config: Annotated[
         str | None,
         typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False),
@@ -41,6 +47,12 @@ def run(
     result_format: Annotated[ResultFormat, typer.Option("--format", "-f", help="What stdout gets.")] = (
         ResultFormat.JSONL
     ),
+    provider: Annotated[
+        Provider,
+        typer.Option(
+            help="What runs the model; auto: a GPU if there is one, else the CPU; openvino: the CPU in bfloat16."
+        ),
+    ] = "auto",
     save_video: Annotated[
         Path | None, typer.Option(help="Also write the video with its boxes drawn, MP4.", show_default=False)
     ] = None,
@@ -59,17 +71,36 @@ def run(
     with Progress(file.name) as progress, _stop_on_interrupt() as stop:
         if read.unknown_fields:
             progress.say(f"unknown fields of --config are ignored: {', '.join(read.unknown_fields)}")
-        events = in_process.events_of(task, model=find_model(model), options=read.options, stop=stop, looks=looks)
+        load = _loader(find_model(model), provider, progress)
+        events = in_process.events_of(task, load=load, options=read.options, stop=stop, looks=looks)
         with closing(events):  # its threads end with it, whatever ends the output
             for text in render(progress.reports_of(events), result_format):
                 progress.write(text)
         progress.say(progress.summary())
         if save_video is not None and looks is not None and not stop.is_set():
             _save_video(task, save_video, looks, stop, progress)
+    _conclude(stop, progress)
+
+
+def _conclude(stop: threading.Event, progress: Progress) -> None:
+    """End with the exit code that says how it went."""
     if stop.is_set():
         raise typer.Exit(EXIT_INTERRUPTED)
     if progress.failure is not None:
         raise Failure(progress.failure.code, progress.failure.detail)
+
+
+def _loader(source: "ModelSource", provider: Provider, progress: Progress) -> "Load":
+    """Loads the model and says what is odd about it: a GPU that was asked for and is not there, for one."""
+    from engine.models import open_model
+
+    def load(*, threads: int) -> "OpenModel":
+        opened = open_model(source, threads=threads, provider=provider)
+        for warning in opened.card.warnings:
+            progress.say(f"warning: {warning}")
+        return opened
+
+    return load
 
 
 def _check_target(target: Path, task: "Task") -> None:

@@ -32,8 +32,13 @@ def send(http: httpx.Client, url: str, upload: Upload, on_progress: OnProgress |
     return call.answer(response)
 
 
-async def send_in_thread(url: str, upload: Upload, on_progress: OnProgress | None) -> Started:
-    """The same without holding up the event loop, on which `on_progress` is called. Cancelled, it breaks the upload off."""
+async def send_in_thread(
+    url: str, upload: Upload, on_progress: OnProgress | None, *, headers: dict[str, str]
+) -> Started:
+    """The same without holding up the event loop, on which `on_progress` is called. Cancelled, it breaks the upload off.
+
+    headers: those of every request.
+    """
     loop = asyncio.get_running_loop()
 
     def tell(progress: Progress) -> None:
@@ -41,7 +46,7 @@ async def send_in_thread(url: str, upload: Upload, on_progress: OnProgress | Non
             loop.call_soon_threadsafe(on_progress, progress)
 
     def work() -> Started:
-        with upload, httpx.Client(base_url=url, trust_env=False) as http:
+        with upload, httpx.Client(base_url=url, headers=headers, trust_env=False) as http:
             return send(http, url, upload, tell)
 
     try:

@@ -18,6 +18,8 @@ from contracts.failures import Failure
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
 from detections.answers import DEFAULT_URL, ClientError
+from detections.broker_setup import AMQP_URL_DEFAULT
+from detections.model_files import find_model
 
 if TYPE_CHECKING:
     from detections.local import LocalStack
@@ -26,10 +28,17 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
-AMQP_URL_DEFAULT = "amqp://guest:guest@127.0.0.1:5672/"
 _LOOK_EVERY_S = 0.2
 
 Url = Annotated[str, typer.Option(help="Where the edge is.", envvar="DETECTIONS_URL")]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        help="Bearer token for an edge that asks who calls; better in the environment, where nobody sees it.",
+        envvar="DETECTIONS_TOKEN",
+        show_default=False,
+    ),
+]
 
 
 def register(commands: typer.Typer) -> None:
@@ -47,24 +56,37 @@ def up(
         "storage"
     ),
     model: Annotated[
-        Path | None, typer.Option(help="Model file; else the shipped one.", show_default=False, exists=True)
+        str | None,
+        typer.Option(
+            help="Model file, or a server: triton+grpc://host:8001/model; else the shipped one.", show_default=False
+        ),
     ] = None,
     port: Annotated[int, typer.Option(help="Of the edge; 0 takes a free one.", min=0, max=65_535)] = 8000,
     consumers: Annotated[int, typer.Option(help="How many look at media.", min=0, max=64)] = 1,
+    annotations: Annotated[
+        str | None,
+        typer.Option(
+            help="`fake` starts a double of the Annotations service beside it, to try what it is told.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Start the whole service on this machine: RabbitMQ (unless AMQP_URL names one), an edge and consumers.
 
     One line on stdout when it is ready. Ctrl-C ends everything in good order, a second one at once.
     """
-    from detections.local import LocalStack, StackError
+    from detections.local import FAKE, LocalStack, StackError
 
+    if annotations not in (None, FAKE):
+        raise typer.BadParameter("only `fake` can be started; a real service is named by ANNOTATIONS_URL")
+    environ = {"ANNOTATIONS_URL": FAKE} if annotations else {}
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+    source = None if model is None else find_model(model)
     with _said(), _interruptible():
         try:
-            with LocalStack(storage, model=model, port=port, consumers=consumers, say=_say) as stack:
-                managed = f", RabbitMQ {stack.management_url} (guest, guest)" if stack.management_url else ""
-                print(f"ready: {stack.url}{managed}", flush=True)
+            with LocalStack(storage, model=source, port=port, consumers=consumers, environ=environ, say=_say) as stack:
+                print(_ready(stack), flush=True)
                 failure = _wait_for_the_end(stack)
                 _say("ending; an interrupt ends it at once")
         except StackError as error:
@@ -88,6 +110,7 @@ def submit(
     file: Annotated[Path, typer.Argument(help="A video or an image.", exists=True, dir_okay=False)],
     *,
     url: Url = DEFAULT_URL,
+    token: Token = None,
     follow: Annotated[bool, typer.Option(help="Print every event as JSON lines, until the last.")] = False,
     config: Annotated[
         str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
@@ -106,13 +129,16 @@ def submit(
     read_options(config)  # what the edge would refuse is said before anything is sent
     with _said(), _interruptible():
         if kind_by_extension(file.name) is MediumKind.IMAGE:
-            _detect(file, url=url, config=config)
+            _detect(file, url=url, token=token, config=config)
             return
-        _stream(Submission(file=file, url=url, config=config, follow=follow, bytes_per_s_max=bytes_per_s_max))
+        _stream(
+            Submission(file=file, url=url, token=token, config=config, follow=follow, bytes_per_s_max=bytes_per_s_max)
+        )
 
 
 def watch(
     url: Url = DEFAULT_URL,
+    token: Token = None,
     task: Annotated[str | None, typer.Option(help="Only this task, all of it, up to its end.", show_default=False)] = (
         None
     ),
@@ -120,7 +146,7 @@ def watch(
     """Print events as they come, as JSON lines."""
     from detections.client import Client
 
-    with _said(), _interruptible(), Client(url) as client:
+    with _said(), _interruptible(), Client(url, token=token) as client:
         for event in client.events(task, on_gap=lambda: _say("some events are lost: the edge no longer has them")):
             sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
             sys.stdout.buffer.flush()
@@ -149,6 +175,15 @@ def setup(
             print(f"policies set (RabbitMQ {version})")
 
 
+def _ready(stack: "LocalStack") -> str:
+    """Where everything is that it started."""
+    managed = (
+        f", RabbitMQ {stack.management_url} (guest, guest), AMQP_URL={stack.amqp_url}" if stack.management_url else ""
+    )
+    doubled = f", Annotations double {stack.annotations_url}" if stack.annotations_url else ""
+    return f"ready: {stack.url}{managed}{doubled}"
+
+
 def _wait_for_the_end(stack: "LocalStack") -> str | None:
     """Return None at the first interrupt, or why the stack cannot go on (which has been said)."""
     with suppress(KeyboardInterrupt):
@@ -158,10 +193,10 @@ def _wait_for_the_end(stack: "LocalStack") -> str | None:
     return None
 
 
-def _detect(file: Path, *, url: str, config: str | None) -> None:
+def _detect(file: Path, *, url: str, token: str | None, config: str | None) -> None:
     from detections.client import Client
 
-    with Client(url) as client:
+    with Client(url, token=token) as client:
         print(msgspec.json.encode(client.detect(file, config=config)).decode(), flush=True)
 
 

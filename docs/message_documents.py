@@ -28,6 +28,13 @@ _SEEN = detections.Detection(
 )
 _COUNTS = detections.Counts(decoded=300, sampled=75, inferred=75, reported=12)
 
+_ACTIVE = events.ActiveModel(
+    file="yolox-nano-17b50ae1/yolox-nano.onnx",
+    sha256="ac8e03a6d3a0089683a284f4f7131311020f703b38d6b912f1591184d338e20e",
+    beside=("yolox-nano.json",),
+    revision="5f0c6a1be2d34c97",
+)
+
 Message = type[msgspec.Struct]
 
 EXAMPLES: dict[Message, wire.AnyMessage] = {
@@ -62,13 +69,15 @@ EXAMPLES: dict[Message, wire.AnyMessage] = {
         engine_type="onnx",
         status=events.EngineStatus.ENABLED,
         model="aerial-vehicle",
+        model_outcome=events.ModelOutcome(revision="5f0c6a1be2d34c97"),
     ),
+    events.ModelChanged: events.ModelChanged(active=_ACTIVE),
 }
 
 CHANNELS: dict[str, tuple[Message, ...]] = {
     topology.COMMANDS: (commands.DetectImage, commands.DetectVideo),
     topology.EVENTS: (events.FrameDetected, events.TaskProgressed, events.TaskEnded),
-    topology.CONTROL: (commands.CancelTask,),
+    topology.CONTROL: (commands.CancelTask, events.ModelChanged),
     topology.PRESENCE: (events.ConsumerSeen,),
 }
 PARTS: tuple[Message, ...] = (
@@ -77,6 +86,8 @@ PARTS: tuple[Message, ...] = (
     options.CameraConfig,
     detections.Detection,
     detections.Counts,
+    events.ActiveModel,
+    events.ModelOutcome,
     failures.FailureRecord,
 )
 

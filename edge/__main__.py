@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 
 from contracts.settings import ConfigurationError
+from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
 from edge.settings import EdgeSettings, from_environment
 
@@ -30,6 +31,7 @@ def main() -> int:
     """Run an edge; the exit status says whether it was told to stop (0) or could not start."""
     try:
         settings = from_environment(os.environ)
+        check_admission(settings)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
@@ -69,7 +71,7 @@ def log_to_stdout(settings: EdgeSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in ("aio_pika", "aiormq", "uvicorn.error"):
+    for chatty in ("aio_pika", "aiormq", "uvicorn.error", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(max(level, logging.ERROR))
 
 

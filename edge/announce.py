@@ -1,6 +1,7 @@
 """Commands leave the edge exactly when a task may start, however long the broker is away, also over a crash of the edge."""
 
 import asyncio
+import contextlib
 from datetime import datetime, timedelta
 
 from contracts.commands import AnyCommand
@@ -75,6 +76,11 @@ class Announcer:
             if not is_ended:
                 raise
 
+    async def wake(self, task_id: str) -> None:
+        """Have the Annotations service told; should that be lost, the next report or the end does it too."""
+        with contextlib.suppress(Failure):
+            await self._outbox.wake(task_id)
+
     async def run(self) -> None:
         """Publish what could not be published: ours at once, that of dead edges when it is old enough."""
         ticks_per_scan = round(SCAN_S / RETRY_S)
@@ -131,4 +137,6 @@ class Announcer:
                 return False
             raise
         await asyncio.to_thread(self.tasks.mark_published, message.task_id)
+        if not isinstance(message, TaskEnded) and message.is_posted:
+            await self.wake(message.task_id)
         return True

@@ -34,12 +34,12 @@ class Answers:
         self._wait_s = wait_s
 
     async def picture(self, command: DetectImage, gone: Gone) -> list[Detection]:
-        """What one picture shows. Nothing of the task is written down: its events are all there is.
+        """What one picture shows. Of a fleeting one nothing is written down: its events are all there is.
 
         Raises `Failure`: what the task failed with, `no_answer`, `broker_unavailable`, `upload_aborted`.
         """
         with self._feed.listen_to_task(command.task_id) as events:
-            await self._outbox.publish(command)
+            await (self._outbox.publish if command.is_fleeting else self._announcer.announce_once)(command)
             return await self._within_time(command.task_id, first_of(_detections(events), gone()))
 
     async def video(self, command: DetectVideo, gone: Gone) -> TaskEnded:

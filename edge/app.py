@@ -12,22 +12,36 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
-from edge import detect, health, stream, tasks
+from contracts.storage import Layout
+from edge import detect, health, media_by_id, stream, tasks
+from edge.admission import auth_of
+from edge.annotations import Annotations
+from edge.annotations_parts import AnnotationsParts
+from edge.auth import Auth
 from edge.broker import keep_connected
 from edge.dead_letters import DeadLetters
 from edge.failures import EXCEPTION_HANDLERS
 from edge.feed import Feed
 from edge.health import Presence
+from edge.media_by_id import MediaById
 from edge.outbox import Outbox
 from edge.parts import IntakeLimits, IntakeParts
+from edge.ports import Neighbours
+from edge.posting import Poster
 from edge.replay import Replay
 from edge.request_log import request_log
 from edge.settings import EdgeSettings
+from edge.tickets import Tickets
+from edge.tokens import Tokens
+from edge.turns import OldTurns
+from edge.vault import Sealer, Vault
 
 VERSION = "1"
-ROUTES = [*health.routes, *stream.routes, *detect.routes, *tasks.routes]
-_PROVIDED = ("settings", "outbox", "feed", "replay", "presence")
+ROUTES = [*health.routes, *stream.routes, *detect.routes, *media_by_id.routes, *tasks.routes]
+_PROVIDED = ("settings", "outbox", "feed", "replay", "presence", "auth", "tickets", "media_by_id")
+_BEARER = SecurityScheme(type="http", scheme="bearer", description="asked for with `EDGE_AUTH=jwt`, but for /health")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -39,13 +53,19 @@ class Parts(msgspec.Struct, frozen=True):
     feed: Feed
     replay: Replay
     presence: Presence
+    auth: Auth
+    tickets: Tickets
     dead_letters: DeadLetters
     intake: IntakeParts
+    annotations: Annotations
+    poster: Poster
+    media_by_id: MediaById
 
     @property
     def dependencies(self) -> dict[str, Provide]:
         """What routes may ask for, by name."""
-        return {name: _provide(getattr(self, name)) for name in _PROVIDED} | self.intake.dependencies
+        shared = {name: _provide(getattr(self, name)) for name in _PROVIDED}
+        return shared | self.intake.dependencies | {"caller": Provide(self.auth.caller_of)}
 
 
 def build(settings: EdgeSettings) -> Litestar:
@@ -62,6 +82,8 @@ def build(settings: EdgeSettings) -> Litestar:
             version=VERSION,
             path="/schema",
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+            components=Components(security_schemes={"bearer": _BEARER}),
+            security=[{"bearer": []}],
         ),
         logging_config=None,
     )
@@ -71,15 +93,33 @@ def _parts(settings: EdgeSettings) -> Parts:
     outbox = Outbox(settings)
     feed = Feed(settings, outbox.mark_log)
     presence = Presence(settings)
+    layout = Layout(settings.storage)
+    sealer = Sealer(settings.seal_keys, layout)
+    tickets = Tickets(sealer, layout)
+    annotations = Annotations(settings)
+    tokens = Tokens(layout, Vault(sealer), annotations.refresh)
+    told = AnnotationsParts(settings, annotations=annotations, tokens=tokens)
     limits = msgspec.convert(settings, IntakeLimits, from_attributes=True)
+    intake = IntakeParts(
+        settings.storage,
+        limits=limits,
+        neighbours=Neighbours(outbox=outbox, feed=feed, presence=presence),
+        owners=told.owners,
+        expiring=(tickets, tokens, OldTurns(layout.running, layout.posting, kept=limits.retention().tasks)),
+    )
     return Parts(
         settings=settings,
         outbox=outbox,
         feed=feed,
         replay=Replay(settings),
         presence=presence,
+        auth=auth_of(settings),
+        tickets=tickets,
         dead_letters=DeadLetters(settings, outbox),
-        intake=IntakeParts(settings.storage, limits=limits, outbox=outbox, feed=feed, presence=presence),
+        intake=intake,
+        annotations=annotations,
+        poster=told.poster(outbox),
+        media_by_id=told.media_by_id(intake),
     )
 
 
@@ -93,15 +133,17 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         "replay": parts.replay.serve,
         "presence": parts.presence.serve,
         "dead-letters": parts.dead_letters.serve,
+        "outbox": parts.poster.serve,
     }
     kept: list[asyncio.Task[None]] = [
         asyncio.create_task(keep_connected(parts.settings, purpose, work), name=purpose)
         for purpose, work in connected.items()
     ]
     kept.append(asyncio.create_task(parts.feed.tick(), name="tick"))
+    kept.append(asyncio.create_task(parts.poster.run(), name="posts"))
     try:
         with _told_of_signals(parts.feed.close):
-            async with parts.intake.running():
+            async with parts.annotations.running(), parts.intake.running():
                 yield
     finally:
         parts.feed.close()

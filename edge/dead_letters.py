@@ -42,7 +42,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_kept(self) -> bool:
         """False for a synchronous image, which has no folder: only its listener waits for the end."""
-        return not (isinstance(self.command, DetectImage) and self.command.is_quiet)
+        return not (isinstance(self.command, DetectImage) and self.command.is_fleeting)
 
 
 class DeadLetters:

@@ -14,6 +14,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.options import read_options
 from edge import headers
 from edge.announce import Announcer
+from edge.auth import Caller
 from edge.describing import DetectForm, StreamedVideo, answer, problems
 from edge.failures import RequestFailed
 from edge.form_intake import FormUpload
@@ -27,6 +28,8 @@ from edge.upload import body_chunks, client_gone
 _Request = Request[Any, Any, Any]
 
 _REFUSALS = (
+    FailureCode.UNAUTHENTICATED,
+    FailureCode.FORBIDDEN,
     FailureCode.MALFORMED_REQUEST,
     FailureCode.MALFORMED_OPTIONS,
     FailureCode.EMPTY_MEDIA,
@@ -55,7 +58,9 @@ _REFUSALS = (
         also={HTTPStatus.UNPROCESSABLE_ENTITY: (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)},
     ),
 )
-async def detect_video(request: _Request, video_intake: NamedDependency[VideoIntake]) -> Response[Started]:
+async def detect_video(
+    request: _Request, video_intake: NamedDependency[VideoIntake], caller: NamedDependency[Caller]
+) -> Response[Started]:
     """Store a video and look at it while it arrives; its detections are events of `GET /detect/stream`."""
     read = read_options(request.headers.get("x-config"))
     upload = VideoUpload(
@@ -63,6 +68,7 @@ async def detect_video(request: _Request, video_intake: NamedDependency[VideoInt
         name=headers.video_name(request.headers.get("x-filename")),
         options=read.options,
         plan=headers.upload_plan(request.headers),
+        caller=caller,
     )
     started = await video_intake.take(upload, body_chunks(request.receive))
     return Response(started, headers=_location(started.task_id) | headers.warnings(read.unknown_fields))
@@ -96,16 +102,20 @@ async def detect_video(request: _Request, video_intake: NamedDependency[VideoInt
     ),
 )
 async def detect(
-    request: _Request, forms: NamedDependency[Forms], announcer: NamedDependency[Announcer]
+    request: _Request,
+    forms: NamedDependency[Forms],
+    announcer: NamedDependency[Announcer],
+    caller: NamedDependency[Caller],
 ) -> Response[Any]:
     """Look at a picture or a video and answer with what is seen; with `Prefer: respond-async` answer when it is stored."""
     form = FormUpload(
         task_id=str(uuid4()),
         content_type=request.headers.get("content-type"),
         content_length=headers.content_length(request.headers),
+        caller=caller,
         is_answered_later=headers.prefers_async(request.headers.getall("prefer", [])),
     )
-    key = checked_key(request.headers.get("idempotency-key"))
+    key = checked_key(request.headers.get("idempotency-key"), user_id=caller.user_id)
     outcome = await forms.answer(form, body_chunks(request.receive), partial(client_gone, request.receive), key)
     return _answer(outcome, announcer)
 

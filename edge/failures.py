@@ -32,6 +32,8 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.IDEMPOTENCY_KEY_REUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
     FailureCode.LENGTH_REQUIRED: HTTPStatus.LENGTH_REQUIRED,
     FailureCode.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    FailureCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    FailureCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
     FailureCode.EMPTY_MEDIA: HTTPStatus.BAD_REQUEST,
     FailureCode.UNSUPPORTED_MEDIA: HTTPStatus.BAD_REQUEST,
     FailureCode.UNREADABLE_MEDIA: HTTPStatus.BAD_REQUEST,
@@ -46,6 +48,8 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.CANCELLED: HTTPStatus.CONFLICT,
     FailureCode.TASK_NOT_FOUND: HTTPStatus.NOT_FOUND,
     FailureCode.TASK_ENDED: HTTPStatus.CONFLICT,
+    FailureCode.MEDIA_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    FailureCode.MEDIA_BUSY: HTTPStatus.CONFLICT,
     FailureCode.INFERENCE_FAILED: HTTPStatus.UNPROCESSABLE_ENTITY,
     FailureCode.DURATION_LIMIT: HTTPStatus.UNPROCESSABLE_ENTITY,
     FailureCode.POISON: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -57,7 +61,11 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.BROKER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     FailureCode.STORAGE_FULL: HTTPStatus.INSUFFICIENT_STORAGE,
     FailureCode.STORAGE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    FailureCode.IDENTITY_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     FailureCode.NO_ANSWER: HTTPStatus.GATEWAY_TIMEOUT,
+    FailureCode.ANNOTATIONS_UNAVAILABLE: HTTPStatus.BAD_GATEWAY,
+    FailureCode.ANNOTATIONS_TIMEOUT: HTTPStatus.GATEWAY_TIMEOUT,
+    FailureCode.ANNOTATIONS_REFUSED: HTTPStatus.BAD_GATEWAY,
     FailureCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
     FailureCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -113,7 +121,7 @@ def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Pr
         instance=request.url.path,
         task_id=failed.task_id,
     )
-    headers = _closing(request)
+    headers = _closing(request) | _challenge(request, failed.status)
     if failed.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["retry-after"] = str(RETRY_AFTER_S)
     if failed.task_id is not None:
@@ -141,6 +149,19 @@ def _on_anything_else(request: _Request, error: Exception) -> "Response[Problem]
     incident = uuid4().hex[:12]
     logging.getLogger(__name__).error("incident %s: %s %s", incident, request.method, request.url.path, exc_info=error)
     return _on_failure(request, Failure(FailureCode.INTERNAL, f"incident {incident}: see the log of the edge"))
+
+
+def _challenge(request: _Request, status: HTTPStatus) -> dict[str, str]:
+    """What a token would have to be (RFC 6750); who sent none is told no error, as the RFC wants it."""
+    match status:
+        case HTTPStatus.UNAUTHORIZED if "authorization" in request.headers:
+            return {"www-authenticate": 'Bearer error="invalid_token"'}
+        case HTTPStatus.UNAUTHORIZED:
+            return {"www-authenticate": "Bearer"}
+        case HTTPStatus.FORBIDDEN:
+            return {"www-authenticate": 'Bearer error="insufficient_scope"'}
+        case _:
+            return {}
 
 
 def _closing(request: _Request) -> dict[str, str]:

@@ -9,6 +9,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import ReadOptions, read_options
 from contracts.storage import ExtentState
+from edge.auth import Caller
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.multipart import ConfigRead, FileBegan, FileEnded, FilePart, FormParser
 from edge.ports import ConsumersSeen
@@ -23,6 +24,7 @@ class FormUpload(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str
     content_type: str | None
     content_length: int | None
+    caller: Caller = Caller()
     is_answered_later: bool = False
     """True: nobody waits for the detections, so no consumer need be there yet."""
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from contracts.commands import DetectImage, DetectVideo
+from contracts.commands import AnyCommand, DetectImage, DetectVideo
 from contracts.failures import Failure, FailureCode
 from contracts.media import Medium, MediumKind
 from contracts.storage import ExtentState, Seal, upload_medium
@@ -17,6 +17,7 @@ from edge.failures import RequestFailed
 from edge.form_intake import FormIntake, FormUpload, ReceivedForm
 from edge.idempotency import IdempotencyKeys
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
+from edge.owners import Belonging, Owners
 from edge.storage import UploadStore
 from edge.upload import UploadLimits
 
@@ -42,6 +43,7 @@ class FormParts(msgspec.Struct, frozen=True, kw_only=True):
     announcer: Announcer
     answers: Answers
     keys: IdempotencyKeys
+    owners: Owners
     background: Background
     limits: UploadLimits
 
@@ -96,47 +98,51 @@ class Forms:
 
     async def _outcome(self, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
         unknown_fields = received.read.unknown_fields
-        if form.is_answered_later:
-            return TaskStarted(started=await self._started(received), unknown_fields=unknown_fields)
-        if received.kind is MediumKind.VIDEO:
-            seal = await self._kept(received)
-            end = await self._parts.answers.video(self._video(received, seal, is_quiet=True), gone)
-            return VideoSeen(task_id=end.task_id, is_partial=end.is_partial, unknown_fields=unknown_fields)
-        seal = await asyncio.to_thread(received.body.finish, is_durable=False)
-        detections = await self._parts.answers.picture(self._picture(received, seal, is_quiet=True), gone)
-        return PictureSeen(detections=detections, unknown_fields=unknown_fields)
+        belonging = await self._parts.owners.adopt(received.task_id, form.caller)
+        is_quiet = not form.is_answered_later
+        is_fleeting = is_quiet and received.kind is MediumKind.IMAGE and not belonging.is_posted
+        if is_fleeting:
+            seal = await asyncio.to_thread(received.body.finish, is_durable=False)
+        else:
+            seal = await self._kept(received, belonging)
+        match self._command(received, seal, belonging, is_quiet=is_quiet):
+            case command if not is_quiet:
+                return TaskStarted(started=await self._started(command, seal), unknown_fields=unknown_fields)
+            case DetectVideo() as command:
+                end = await self._parts.answers.video(command, gone)
+                return VideoSeen(task_id=end.task_id, is_partial=end.is_partial, unknown_fields=unknown_fields)
+            case DetectImage() as command:
+                detections = await self._parts.answers.picture(command, gone)
+                return PictureSeen(detections=detections, unknown_fields=unknown_fields)
 
-    async def _started(self, received: ReceivedForm) -> Started:
-        seal = await self._kept(received)
-        make = self._video if received.kind is MediumKind.VIDEO else self._picture
+    async def _started(self, command: AnyCommand, seal: Seal) -> Started:
         try:
             async with asyncio.timeout(self._parts.limits.confirm_wait_s):
-                await self._parts.announcer.announce(make(received, seal, is_quiet=False))
+                await self._parts.announcer.announce(command)
         except TimeoutError as error:
             failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
-            raise RequestFailed(failure, task_id=received.task_id) from error
-        return Started(media_id=seal.media_id, task_id=received.task_id)
+            raise RequestFailed(failure, task_id=command.task_id) from error
+        return Started(media_id=seal.media_id, task_id=command.task_id)
 
-    async def _kept(self, received: ReceivedForm) -> Seal:
+    async def _kept(self, received: ReceivedForm, belonging: Belonging) -> Seal:
         return await asyncio.to_thread(
-            self._parts.uploads.seal, received.task_id, received.body, name=received.name, kind=received.kind
+            self._parts.uploads.seal,
+            received.task_id,
+            received.body,
+            name=received.name,
+            kind=received.kind,
+            owner=belonging.owner,
         )
 
-    def _picture(self, received: ReceivedForm, seal: Seal, *, is_quiet: bool) -> DetectImage:
-        return DetectImage(
+    def _command(self, received: ReceivedForm, seal: Seal, belonging: Belonging, *, is_quiet: bool) -> AnyCommand:
+        make = DetectVideo if received.kind is MediumKind.VIDEO else DetectImage
+        return make(
             task_id=received.task_id,
             medium=_medium(received, seal),
             options=received.read.options,
             is_quiet=is_quiet,
-            created_at=self._parts.announcer.now(),
-        )
-
-    def _video(self, received: ReceivedForm, seal: Seal, *, is_quiet: bool) -> DetectVideo:
-        return DetectVideo(
-            task_id=received.task_id,
-            medium=_medium(received, seal),
-            options=received.read.options,
-            is_quiet=is_quiet,
+            owner=belonging.owner,
+            is_posted=belonging.is_posted,
             created_at=self._parts.announcer.now(),
         )
 

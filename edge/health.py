@@ -98,6 +98,8 @@ class ConsumerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     engine_type: str | None
     ai_availability: str
     model: str | None
+    error_message: str | None
+    """Why it does not serve, or not as well as it should."""
     busy: bool
     last_seen: datetime
 
@@ -191,6 +193,7 @@ def _report(entry: _Entry) -> ConsumerReport:
         engine_type=consumer.engine_type,
         ai_availability=consumer.status.api_name,
         model=consumer.model,
+        error_message=consumer.error_message,
         busy=consumer.tasks_running > 0,
         last_seen=entry.seen_at,
     )

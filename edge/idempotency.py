@@ -86,11 +86,11 @@ class IdempotencyKeys:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
 
-def checked_key(header: str | None) -> str | None:
-    """The key of a request. Raises `Failure(malformed_request)`."""
+def checked_key(header: str | None, *, user_id: str | None = None) -> str | None:
+    """The key of a request, each user's its own: nobody gets another's answer. Raises `Failure(malformed_request)`."""
     if header is not None and not (0 < len(header) <= KEY_CHARS_MAX and header.isprintable()):
         raise Failure(FailureCode.MALFORMED_REQUEST, f"Idempotency-Key has not 1..{KEY_CHARS_MAX} printable characters")
-    return header
+    return header if header is None or user_id is None else f"{user_id}\n{header}"
 
 
 def _outcome(there: KeyRecord, fingerprint: str) -> AnyOutcome:

@@ -13,10 +13,12 @@ from contracts.media import MediumKind
 from contracts.options import DetectionOptions
 from contracts.storage import ExtentState, Seal, upload_medium
 from edge.announce import Announcer
+from edge.auth import Caller
 from edge.background import Background
 from edge.failures import RequestFailed
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.outcomes import Started
+from edge.owners import Owners
 from edge.ports import TaskFeed
 from edge.racing import single_failure
 from edge.storage import UploadStore
@@ -33,6 +35,7 @@ class VideoUpload(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     options: DetectionOptions
     plan: UploadPlan
+    caller: Caller = Caller()
 
 
 class VideoIntake:
@@ -45,12 +48,14 @@ class VideoIntake:
         announcer: Announcer,
         feed: TaskFeed,
         background: Background,
+        owners: Owners,
         limits: UploadLimits,
     ) -> None:
         self._uploads = uploads
         self._announcer = announcer
         self._feed = feed
         self._background = background
+        self._owners = owners
         self._limits = limits
 
     async def take(self, upload: VideoUpload, chunks: AsyncIterator[bytes]) -> Started:
@@ -76,19 +81,29 @@ class VideoIntake:
                 watches = (group.create_task(_watch(events)), group.create_task(self._attend(upload.task_id, body)))
                 announcement = group.create_task(self._announce(upload, inflow))
                 await store(chunks, inflow)
-                seal = await asyncio.to_thread(
-                    self._uploads.seal, upload.task_id, body, name=upload.name, kind=MediumKind.VIDEO
-                )
+                seal = await asyncio.to_thread(self._seal, upload, body)
                 for watch in watches:
                     watch.cancel()
                 await self._confirmed(upload.task_id, announcement)
+        if self._owners.belonging(upload.caller).is_posted:
+            await self._announcer.wake(upload.task_id)  # the medium has its id now
         return seal
+
+    def _seal(self, upload: VideoUpload, body: GrowingBody) -> Seal:
+        owner = self._owners.belonging(upload.caller).owner
+        return self._uploads.seal(upload.task_id, body, name=upload.name, kind=MediumKind.VIDEO, owner=owner)
 
     async def _announce(self, upload: VideoUpload, inflow: Inflow) -> None:
         await inflow.first_stored.wait()
         medium = upload_medium(upload.task_id, kind=MediumKind.VIDEO, name=upload.name, is_growing=True)
+        belonging = await self._owners.adopt(upload.task_id, upload.caller)
         command = DetectVideo(
-            task_id=upload.task_id, medium=medium, options=upload.options, created_at=self._announcer.now()
+            task_id=upload.task_id,
+            medium=medium,
+            options=upload.options,
+            owner=belonging.owner,
+            is_posted=belonging.is_posted,
+            created_at=self._announcer.now(),
         )
         await self._announcer.announce(command)
 

@@ -11,16 +11,16 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from contracts.events import TaskEnded
 from contracts.storage import Layout, MediaRecord, Seal, TaskRecord, create_record, read_record, replace_record
 from edge.clock import Clock, system_clock
-from edge.idempotency import IdempotencyKeys
 
 ENDED_UPLOAD_KEPT = timedelta(minutes=1)
 """After its end, for a consumer that has not closed the file yet."""
@@ -40,6 +40,12 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     interval: timedelta = timedelta(minutes=5)
 
 
+class Expiring(Protocol):
+    """Records that count no more after a while."""
+
+    def stale(self) -> Iterator[Path]: ...
+
+
 class JanitorLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`janitor`: who sweeps."""
 
@@ -53,17 +59,18 @@ class Swept(msgspec.Struct, kw_only=True):
     tasks: int = 0
     uploads: int = 0
     media: int = 0
-    keys: int = 0
+    records: int = 0
+    """Idempotency keys, used tickets, sessions."""
 
 
 class Janitor:
     """Sweeps one storage."""
 
     def __init__(
-        self, layout: Layout, keys: IdempotencyKeys, *, retention: Retention, clock: Clock = system_clock
+        self, layout: Layout, records: Sequence[Expiring], *, retention: Retention, clock: Clock = system_clock
     ) -> None:
         self._layout = layout
-        self._keys = keys
+        self._records = records
         self._retention = retention
         self._clock = clock
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -104,9 +111,9 @@ class Janitor:
         used_media = self._sweep_tasks(swept)
         self._sweep_uploads(swept)
         self._sweep_media(swept, used_media)
-        for path in self._keys.stale():
+        for path in (path for records in self._records for path in records.stale()):
             path.unlink(missing_ok=True)
-            swept.keys += 1
+            swept.records += 1
         return swept
 
     def _sweep_tasks(self, swept: Swept) -> set[str]:

@@ -16,6 +16,7 @@ from contracts import topology
 from contracts.commands import AnyCommand, CancelTask
 from contracts.events import TaskEnded, event_id
 from contracts.failures import Failure, FailureCode
+from contracts.posts import DeadPost, WakeUp
 from contracts.wire import CONTENT_TYPE, encode
 from edge.broker import BROKER_ERRORS, close_quietly, until_closed
 from edge.settings import EdgeSettings
@@ -62,6 +63,24 @@ class Outbox:
         """Tell every consumer to stop the task; nobody listening is no failure. Raises `Failure` broker_unavailable."""
         message = _message(encode(CancelTask(task_id=task_id)), kind="CancelTask", task_id=task_id, id=None)
         await self._send(topology.CONTROL, message, key="", is_mandatory=False)
+
+    async def wake(self, task_id: str) -> None:
+        """Have some edge see what the Annotations service is to be told of a task. Raises `Failure` broker_unavailable."""
+        message = _message(encode(WakeUp(task_id=task_id)), kind="WakeUp", task_id=task_id, id=None)
+        await self._send("", message, key=topology.OUTBOX)
+
+    async def wake_later(self, wake: WakeUp, *, step: int, delay_s: float) -> None:
+        """The same after `delay_s`; step: 0 for the shortest kind of wait. Raises `Failure` broker_unavailable."""
+        message = _message(encode(wake), kind="WakeUp", task_id=wake.task_id, id=None)
+        message.expiration = delay_s
+        await self._send("", message, key=topology.OUTBOX_LATER[step])
+
+    async def bury(self, dead: DeadPost) -> None:
+        """Keep a post that came to nothing for the operator. Raises `Failure` broker_unavailable."""
+        message = _message(encode(dead), kind="DeadPost", task_id=dead.task_id, id=dead.post.key)
+        message.headers[topology.FAILURE_CODE_HEADER] = dead.reason.code.value
+        message.headers[topology.FAILURE_DETAIL_HEADER] = dead.reason.detail
+        await self._send("", message, key=topology.DEAD_LETTERS)  # past the notices: no task ends of it
 
     async def mark_log(self, name: str) -> None:
         """Put a marker at the end of the log. Raises `Failure` broker_unavailable."""

@@ -1,7 +1,7 @@
 """The half of the edge that takes media in, wired: what its handlers are given, and what runs beside them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,13 +14,13 @@ from contracts.storage import Layout
 from edge.announce import Announcer
 from edge.answers import Answers
 from edge.background import Background
-from edge.clock import Clock, system_clock
 from edge.form_intake import FormIntake
 from edge.forms import FormParts, Forms
 from edge.idempotency import IdempotencyKeys
 from edge.intake import VideoIntake
-from edge.janitor import Janitor, Retention
-from edge.ports import CommandsOut, ConsumersSeen, TaskFeed
+from edge.janitor import Expiring, Janitor, Retention
+from edge.owners import Owners
+from edge.ports import Neighbours
 from edge.storage import UploadStore
 from edge.task_store import TaskStore
 from edge.upload import UploadLimits
@@ -63,36 +63,31 @@ class IntakeParts:
         root: Path,
         *,
         limits: IntakeLimits,
-        outbox: CommandsOut,
-        feed: TaskFeed,
-        presence: ConsumersSeen,
-        clock: Clock = system_clock,
+        neighbours: Neighbours,
+        owners: Owners,
+        expiring: Sequence[Expiring] = (),
     ) -> None:
+        """expiring: what the janitor looks through beside the records of this half."""
         layout = Layout(root)
         bounds = limits.of_one_upload()
         self._limits = limits
         self.background = Background()
-        self.tasks = TaskStore(layout, clock=clock)
-        self.announcer = Announcer(self.tasks, outbox, clock=clock)
-        self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2), clock=clock)
-        self.janitor = Janitor(layout, self.keys, retention=limits.retention(), clock=clock)
+        self.tasks = TaskStore(layout)
+        self.announcer = Announcer(self.tasks, neighbours.outbox)
+        self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2))
+        self.janitor = Janitor(layout, (self.keys, *expiring), retention=limits.retention())
         self.uploads = UploadStore(
-            layout, free_bytes_min=limits.free_bytes_min, keep_for=timedelta(seconds=limits.media_kept_s), clock=clock
+            layout, free_bytes_min=limits.free_bytes_min, keep_for=timedelta(seconds=limits.media_kept_s)
         )
         self.video_intake = VideoIntake(
-            uploads=self.uploads, announcer=self.announcer, feed=feed, background=self.background, limits=bounds
+            uploads=self.uploads,
+            announcer=self.announcer,
+            feed=neighbours.feed,
+            background=self.background,
+            owners=owners,
+            limits=bounds,
         )
-        self.forms = Forms(
-            FormParts(
-                intake=FormIntake(uploads=self.uploads, presence=presence, limits=bounds),
-                uploads=self.uploads,
-                announcer=self.announcer,
-                answers=Answers(outbox=outbox, feed=feed, announcer=self.announcer, wait_s=limits.answer_wait_s),
-                keys=self.keys,
-                background=self.background,
-                limits=bounds,
-            )
-        )
+        self.forms = Forms(self._form_parts(neighbours, owners))
 
     @property
     def dependencies(self) -> dict[str, Provide]:
@@ -102,6 +97,24 @@ class IntakeParts:
             "forms": Provide(lambda: self.forms, sync_to_thread=False),
             "announcer": Provide(lambda: self.announcer, sync_to_thread=False),
         }
+
+    def _form_parts(self, neighbours: Neighbours, owners: Owners) -> FormParts:
+        bounds = self._limits.of_one_upload()
+        return FormParts(
+            intake=FormIntake(uploads=self.uploads, presence=neighbours.presence, limits=bounds),
+            uploads=self.uploads,
+            announcer=self.announcer,
+            answers=Answers(
+                outbox=neighbours.outbox,
+                feed=neighbours.feed,
+                announcer=self.announcer,
+                wait_s=self._limits.answer_wait_s,
+            ),
+            keys=self.keys,
+            owners=owners,
+            background=self.background,
+            limits=bounds,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:

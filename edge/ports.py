@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import msgspec
+
 from contracts.commands import AnyCommand
 from contracts.events import AnyEvent, TaskEnded
 
@@ -17,6 +19,10 @@ class CommandsOut(Protocol):
 
     async def cancel(self, task_id: str) -> None:
         """Tell all consumers. Raises `Failure(broker_unavailable)`."""
+        ...
+
+    async def wake(self, task_id: str) -> None:
+        """Have the Annotations service told of what there is to tell of a task. Raises `Failure(broker_unavailable)`."""
         ...
 
     async def publish_end(self, event: TaskEnded) -> None:
@@ -36,3 +42,11 @@ class ConsumersSeen(Protocol):
     """The presence table."""
 
     def has_live_consumer(self) -> bool: ...
+
+
+class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it together."""
+
+    outbox: CommandsOut
+    feed: TaskFeed
+    presence: ConsumersSeen

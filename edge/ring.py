@@ -20,13 +20,17 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     task_id: str | None = None
     media_id: str | None = None
+    owner: str | None = None
+    """Whose events alone the listener may see; None: everybody's (authentication is off)."""
 
     @property
     def is_everything(self) -> bool:
-        return self.task_id is None and self.media_id is None
+        return self.task_id is None and self.media_id is None and self.owner is None
 
     def matches(self, event: "AnyEvent | Encoded") -> bool:
         """Whether a listener with this filter is shown the event; quiet ones only if it asked for their task."""
+        if self.owner is not None and self.owner != event.owner:
+            return False
         if self.task_id is None:
             return not event.is_quiet and self.media_id in {None, event.media_id}
         return self.task_id == event.task_id and self.media_id in {None, event.media_id}
@@ -40,6 +44,7 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     task_id: str
     media_id: str
     is_quiet: bool
+    owner: str | None = None
 
 
 BROKER_RECORDS = 1
@@ -56,7 +61,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 def encode_event(offset: int, event: AnyEvent) -> Encoded:
     """The event as an unnamed server-sent event whose id is its offset in the log."""
     text = b"id: %d\ndata: %b\n\n" % (offset, _encoder.encode(as_seen_by_clients(event)))
-    return Encoded(text, event.task_id, event.media_id, event.is_quiet)
+    return Encoded(text, event.task_id, event.media_id, event.is_quiet, event.owner)
 
 
 class Ring:

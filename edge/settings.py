@@ -10,7 +10,7 @@ from msgspec import Meta
 from contracts.settings import read_settings
 
 PREFIX = "EDGE_"
-SHARED = frozenset({"amqp_url", "storage_dir"})
+SHARED = frozenset({"amqp_url", "storage_dir", "annotations_url", "videos_dir", "images_dir"})
 """Names that every service reads without a prefix."""
 
 
@@ -31,6 +31,25 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="least level that is logged")
     ] = "info"
+
+    auth: Annotated[
+        str,
+        Meta(pattern="^(off|jwt)$", description="who is let in; `off`: everybody, only on a loopback address"),
+    ] = "off"
+    jwt_key: Annotated[str, Meta(description="the key that tokens are signed with (HS256), 32 bytes or longer")] = ""
+    jwt_jwks_url: Annotated[
+        str, Meta(description="where the public keys are that tokens are signed with (RS256, ES256), in place of a key")
+    ] = ""
+    jwt_issuer: Annotated[str, Meta(description="the `iss` that a token must have; unset: any")] = ""
+    jwt_audience: Annotated[str, Meta(description="the `aud` that a token must have; unset: any")] = ""
+    jwt_scope: Annotated[str, Meta(description="the scope that a token must have; unset: none, else 403")] = ""
+    seal_keys: Annotated[
+        str,
+        Meta(
+            description="Fernet keys that tokens are sealed with, the newest first, by commas; "
+            "unset: one is made in the storage",
+        ),
+    ] = ""
 
     broker_heartbeat_s: Annotated[int, Meta(ge=1, le=600, description="s between AMQP heartbeats")] = 10
     broker_connect_timeout_s: Annotated[float, Meta(gt=0, le=60, description="s to open one broker connection")] = 5.0
@@ -115,11 +134,46 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_interval_s: Annotated[
         float, Meta(gt=0, le=86_400, description="s between two looks for what has had its time")
     ] = 300.0
+    annotations_url: Annotated[str, Meta(description="the Annotations service, `http://host:8080`; unset: off")] = ""
+    videos_dir: Annotated[str, Meta(description="media root `videos`, for media by id; unset: refused")] = ""
+    images_dir: Annotated[str, Meta(description="media root `images`, for media by id; unset: refused")] = ""
+    annotations_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="s that one call of the Annotations service may take in all")
+    ] = 10.0
+    annotations_refresh_path: Annotated[
+        str, Meta(pattern="^/", description="where the Annotations service refreshes tokens")
+    ] = "/auth/refresh"
+    media_type_image: Annotated[int, Meta(description="number of an image in the Annotations service")] = 10
+    media_type_video: Annotated[int, Meta(description="number of a video in the Annotations service")] = 20
+    posts_in_flight_max: Annotated[
+        int, Meta(ge=1, le=1_000, description="media of which the Annotations service is told at a time")
+    ] = 16
+    post_delays_s: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d+(\.\d+)?( \d+(\.\d+)?){0,3}$",
+            description="s before a failed post is tried again, growing, four at most; the last one repeats",
+        ),
+    ] = "5 30 120 600"
+    post_retry_for_s: Annotated[
+        float, Meta(gt=0, description="s that a post is tried for; then it is a dead letter")
+    ] = 86_400.0
+    post_lease_s: Annotated[
+        float, Meta(gt=0, le=600, description="s of silence after which another edge goes on telling of a medium")
+    ] = 10.0
+    post_scan_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="s between two looks for tasks whose wake-up was lost")
+    ] = 60.0
     disk_threads: Annotated[int, Meta(ge=1, le=1_000, description="threads that read and write the storage")] = 32
 
     @property
     def storage(self) -> Path:
         return Path(self.storage_dir)
+
+    @property
+    def post_delays(self) -> tuple[float, ...]:
+        """Seconds before each further try."""
+        return tuple(float(delay) for delay in self.post_delays_s.split())
 
 
 def from_environment(environ: Mapping[str, str]) -> EdgeSettings:

@@ -72,14 +72,17 @@ class UploadStore:
                 FailureCode.STORAGE_FULL, f"{free_bytes} bytes are free, {self._free_bytes_min} are kept free"
             )
 
-    def seal(self, task_id: str, body: GrowingBody, *, name: str, kind: MediumKind) -> Seal:
+    def seal(self, task_id: str, body: GrowingBody, *, name: str, kind: MediumKind, owner: str | None = None) -> Seal:
         """Make the file durable, keep it as a medium, and only then tell the reader that it is whole.
 
+        owner: whose it is; what nobody owns is kept for a while.
         The seal's media id is where the medium lies. Raises `Failure` as `GrowingBody.finish`.
         """
         finished = body.finish()
         with storage_failures():
-            seal = msgspec.structs.replace(finished, media_id=self._keep(task_id, finished, name=name, kind=kind))
+            seal = msgspec.structs.replace(
+                finished, media_id=self._keep(task_id, self._record(finished, name, kind, owner))
+            )
             create_record(self.layout.seal(task_id), seal)
         body.end(ExtentState.SEALED)
         return seal
@@ -88,35 +91,37 @@ class UploadStore:
         """Remove an upload; a medium that was kept of it stays."""
         shutil.rmtree(self.layout.body(task_id).parent, ignore_errors=True)
 
-    def _keep(self, task_id: str, seal: Seal, *, name: str, kind: MediumKind) -> str:
-        """The id under which exactly this content lies: no file replaces another."""
-        for media_id in _names(seal):
-            if self._keep_as(media_id, task_id, seal, name=name, kind=kind):
-                return media_id
-        raise Failure(FailureCode.INTERNAL, f"{NAMES_MAX} other files have the hash and digest of this one")
-
-    def _keep_as(self, media_id: str, task_id: str, seal: Seal, *, name: str, kind: MediumKind) -> bool:
-        """True if the content lies at `media_id` afterwards, False if another one does."""
+    def _record(self, seal: Seal, name: str, kind: MediumKind, owner: str | None) -> MediaRecord:
         now = self._clock()
-        record = MediaRecord(
-            media_id=media_id,
+        return MediaRecord(
+            media_id=seal.media_id,
             name=name,
             kind=kind,
             size_bytes=seal.size_bytes,
             digest=seal.digest,
             created_at=now,
-            expires_at=now + self._keep_for,
+            owner=owner,
+            expires_at=None if owner else now + self._keep_for,
         )
-        there = read_record(self.layout.media_record(media_id), MediaRecord)
+
+    def _keep(self, task_id: str, record: MediaRecord) -> str:
+        """The id under which exactly this content lies: no file replaces another."""
+        for media_id in _names(record):
+            if self._keep_as(msgspec.structs.replace(record, media_id=media_id), task_id):
+                return media_id
+        raise Failure(FailureCode.INTERNAL, f"{NAMES_MAX} other files have the hash and digest of this one")
+
+    def _keep_as(self, record: MediaRecord, task_id: str) -> bool:
+        """True if the content lies at the record's id afterwards, False if another one does."""
+        path = self.layout.media_record(record.media_id)
+        there = read_record(path, MediaRecord)
         if there is None and self._move_in(record, task_id):
             return True
-        there = there or read_record(self.layout.media_record(media_id), MediaRecord)
-        if there is None or there.digest != seal.digest or there.size_bytes != seal.size_bytes:
+        there = there or read_record(path, MediaRecord)
+        if there is None or there.digest != record.digest or there.size_bytes != record.size_bytes:
             return False
         if there.expires_at is not None:
-            replace_record(
-                self.layout.media_record(media_id), msgspec.structs.replace(record, created_at=there.created_at)
-            )
+            replace_record(path, msgspec.structs.replace(record, created_at=there.created_at))
         return True
 
     def _move_in(self, record: MediaRecord, task_id: str) -> bool:
@@ -135,5 +140,5 @@ class UploadStore:
         return True
 
 
-def _names(seal: Seal) -> tuple[str, ...]:
-    return (seal.media_id, f"{seal.media_id}-{seal.digest[:8]}", f"{seal.media_id}-{seal.digest}")
+def _names(record: MediaRecord) -> tuple[str, ...]:
+    return (record.media_id, f"{record.media_id}-{record.digest[:8]}", f"{record.media_id}-{record.digest}")

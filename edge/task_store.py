@@ -18,6 +18,7 @@ from contracts.results import last_checkpoint, last_reports, latest_epoch, repor
 from contracts.storage import Layout, Lease, Seal, TaskRecord, create_record, read_record
 from edge.clock import Clock, system_clock
 from edge.disk import storage_failures
+from edge.posts import Cursor
 
 
 class TaskStatus(StrEnum):
@@ -26,6 +27,17 @@ class TaskStatus(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """How far the Annotations service has been told of a task."""
+
+    reports: int
+    is_done: bool
+    given_up: int
+    """Posts that lie with the dead letters."""
+    waits_for: FailureRecord | None
+    """Why the next post has not been made yet; it is tried again."""
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -45,6 +57,8 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     result: str
     """Where the reports are, those so far while the task runs."""
     is_partial: bool = False
+    told: Told | None = None
+    """What the Annotations service has been told; None if it is told nothing of this task."""
 
 
 class TaskStore:
@@ -100,7 +114,7 @@ class TaskStore:
         """Raises `Failure(task_not_found)`."""
         record = read_record(self.layout.task_record(task_id), TaskRecord)
         if record is None:
-            raise Failure(FailureCode.TASK_NOT_FOUND, f"there is no task {task_id}")
+            raise no_task(task_id)
         return record
 
     def last_event(self, task_id: str) -> TaskEnded | None:
@@ -153,6 +167,7 @@ class TaskStore:
             error=end.failure if end else None,
             result=f"/tasks/{task_id}/results",
             is_partial=end is not None and end.is_partial,
+            told=self._told(record),
         )
 
     def remove(self, task_id: str) -> None:
@@ -162,8 +177,19 @@ class TaskStore:
         seal = read_record(self.layout.seal(record.task_id), Seal)
         return seal.media_id if seal else record.command.medium.media_id
 
+    def _told(self, record: TaskRecord) -> Told | None:
+        if not record.command.is_posted:
+            return None
+        cursor = read_record(self.layout.posted(record.task_id), Cursor) or Cursor()
+        return Told(reports=cursor.sequence, is_done=cursor.is_done, given_up=cursor.dead, waits_for=cursor.trouble)
+
     def _status_before_end(self, task_id: str) -> Literal[TaskStatus.RUNNING, TaskStatus.QUEUED]:
         return TaskStatus.RUNNING if self.is_held(task_id) else TaskStatus.QUEUED
+
+
+def no_task(task_id: str) -> Failure:
+    """What is said of a task that does not exist, or does not for whoever asks."""
+    return Failure(FailureCode.TASK_NOT_FOUND, f"there is no task {task_id}")
 
 
 def _ended_as(end: TaskEnded) -> TaskStatus:

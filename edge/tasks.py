@@ -14,9 +14,10 @@ from contracts.events import DetectionEvent, as_seen_by_clients
 from contracts.failures import Failure, FailureCode
 from contracts.formats import CONTENT_TYPES, ResultFormat, render
 from edge.announce import Announcer
+from edge.auth import Caller
 from edge.describing import answer, problems
 from edge.rendering import pieces
-from edge.task_store import TaskView
+from edge.task_store import TaskView, no_task
 
 _TASK_ID = re.compile(TASK_ID_PATTERN)
 _FORMATS = {content_type.partition(";")[0]: name for name, content_type in CONTENT_TYPES.items()}
@@ -28,11 +29,14 @@ _Request = Request[Any, Any, Any]
     "/tasks/{task_id:str}",
     operation_id="getTask",
     summary="Where a task stands",
-    responses=problems(FailureCode.TASK_NOT_FOUND),
+    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TASK_NOT_FOUND),
 )
-async def get_task(task_id: FromPath[str], announcer: NamedDependency[Announcer]) -> TaskView:
+async def get_task(
+    task_id: FromPath[str], announcer: NamedDependency[Announcer], caller: NamedDependency[Caller]
+) -> TaskView:
     """Where a task stands."""
-    return await asyncio.to_thread(announcer.tasks.view, _checked(task_id))
+    await _check_theirs(task_id, announcer, caller)
+    return await asyncio.to_thread(announcer.tasks.view, task_id)
 
 
 @get(
@@ -46,12 +50,17 @@ async def get_task(task_id: FromPath[str], announcer: NamedDependency[Announcer]
             media_type=CONTENT_TYPES[ResultFormat.JSONL],
         )
     }
-    | problems(FailureCode.TASK_NOT_FOUND),
+    | problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TASK_NOT_FOUND),
 )
-async def get_results(task_id: FromPath[str], request: _Request, announcer: NamedDependency[Announcer]) -> Stream:
+async def get_results(
+    task_id: FromPath[str],
+    request: _Request,
+    announcer: NamedDependency[Announcer],
+    caller: NamedDependency[Caller],
+) -> Stream:
     """What a task has reported so far, in order: JSON lines, one JSON array, or CSV, as `Accept` asks."""
     tasks = announcer.tasks
-    await asyncio.to_thread(tasks.record, _checked(task_id))
+    await _check_theirs(task_id, announcer, caller)
     wanted = request.accept.best_match(list(_FORMATS), default=CONTENT_TYPES[ResultFormat.JSONL])
     result_format = _FORMATS[wanted]
     events = (as_seen_by_clients(report) for report in tasks.reports(task_id))
@@ -63,12 +72,20 @@ async def get_results(task_id: FromPath[str], request: _Request, announcer: Name
     operation_id="cancelTask",
     summary="Stop a task",
     status_code=202,
-    responses=problems(FailureCode.TASK_NOT_FOUND, FailureCode.TASK_ENDED, FailureCode.BROKER_UNAVAILABLE),
+    responses=problems(
+        FailureCode.UNAUTHENTICATED,
+        FailureCode.FORBIDDEN,
+        FailureCode.TASK_NOT_FOUND,
+        FailureCode.TASK_ENDED,
+        FailureCode.BROKER_UNAVAILABLE,
+    ),
 )
-async def cancel_task(task_id: FromPath[str], announcer: NamedDependency[Announcer]) -> Response[TaskView]:
+async def cancel_task(
+    task_id: FromPath[str], announcer: NamedDependency[Announcer], caller: NamedDependency[Caller]
+) -> Response[TaskView]:
     """Stop a task within a second; what it has reported stays."""
     tasks = announcer.tasks
-    await asyncio.to_thread(tasks.record, _checked(task_id))
+    await _check_theirs(task_id, announcer, caller)
     if await asyncio.to_thread(tasks.last_event, task_id):
         raise Failure(FailureCode.TASK_ENDED, f"task {task_id} has ended")
     await announcer.cancel(task_id)
@@ -76,11 +93,13 @@ async def cancel_task(task_id: FromPath[str], announcer: NamedDependency[Announc
     return Response(view, headers={"location": f"/tasks/{task_id}"})
 
 
-def _checked(task_id: str) -> str:
-    """The id itself: what is no task id names no folder. Raises `Failure(task_not_found)`."""
-    if not _TASK_ID.fullmatch(task_id):
+async def _check_theirs(task_id: str, announcer: Announcer, caller: Caller) -> None:
+    """Raises `Failure(task_not_found)`, also for somebody else's task, in the same words: ids cannot be probed."""
+    if not _TASK_ID.fullmatch(task_id):  # what is no task id names no folder
         raise Failure(FailureCode.TASK_NOT_FOUND, "there is no such task: the id is not a UUID in lower case")
-    return task_id
+    record = await asyncio.to_thread(announcer.tasks.record, task_id)
+    if not caller.may_see(record.command.owner):
+        raise no_task(task_id)
 
 
 routes = [get_task, get_results, cancel_task]

@@ -1,9 +1,9 @@
 """Frames in, detections out: synchronous, and without a network.
 
-Read in this order: `picture` (what a detector looks at), `growing_file`, `containers`, `decode` and
-`video_frame` (where frames come from), `orientation`, `images`,
-`runtime` and `runtimes` (tensor in, tensor out), `preprocess`, `heads`, `postprocess`, `tiling`, `detector` (all of these
-for one picture), `batching` (many streams, one runtime), `sampling`, `reporting`, `decode_thread`, `account` and
-`watching` (a whole video), `models`,
-`loading`, `status`.
+Read in this order: `picture` (what a detector looks at), `growing_file`, `containers`, `decode` and `video_frame`
+(where frames come from), `orientation`, `images`, `opening`, `runtime` and `runtimes` (tensor in, tensor out), `preprocess`,
+`heads`, `scoring`, `dense_heads` and `row_heads` (what the numbers of a model mean), `probing`, `known_picture`,
+`evidence` and `recognition` (how that is told), `postprocess`, `sight` (these for some views), `tiling`, `detector` (all of
+these for one picture), `showing`, `turns`, `gathering` and `batching` (many streams, one runtime), `sampling`, `reporting`,
+`decode_thread`, `account` and `watching` (a whole video), `models`, `trial`, `loading`, `status`, `agreement`, `quantising`.
 """

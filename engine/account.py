@@ -9,9 +9,10 @@ from contracts.detections import Counts, Detection
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint, LastReport
-from engine.batching import Detections
 from engine.decode_thread import Looked, Over
+from engine.picture import Picture
 from engine.reporting import report
+from engine.showing import Detections
 
 CHECKPOINT_MEDIA_S = 5.0
 """Seconds of video between checkpoints where nothing is reported: what a taker does again at most."""
@@ -25,6 +26,8 @@ class FrameReport(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     detections: list[Detection]
     percent: int
+    picture: Picture | None = None
+    """What was looked at, if it was asked for."""
 
 
 class Progressed(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +62,8 @@ class Account:
     def take(self, looked: Looked) -> Generator[FrameReport | Checkpoint]:
         """Count a frame; report it if the rule says so, and say where to resume if it is time.
 
-        Raises `CancelledError`, before anything is counted, if nobody looked at the frame and nobody will.
+        Raises, before anything is counted: `CancelledError` if nobody looked at the frame and nobody will,
+        `Failure(engine_unavailable)` if somebody may, a little later.
         """
         detections = self._detections(looked.detections) if looked.detections is not None else []
         self._frame_index, self._at_s, self._percent = looked.frame_index, looked.at_s, looked.percent
@@ -75,6 +79,7 @@ class Account:
                 at_s=looked.at_s,
                 detections=detections,
                 percent=looked.percent,
+                picture=looked.frame,
             )
         if remembered is not None or looked.at_s - self._checkpoint_s >= CHECKPOINT_MEDIA_S:
             yield self._checkpoint()
@@ -104,7 +109,9 @@ class Account:
     def _detections(self, future: Detections) -> list[Detection]:
         try:
             detections = future.result()
-        except Failure:
+        except Failure as failure:
+            if failure.code is FailureCode.ENGINE_UNAVAILABLE:  # no fault of the frame
+                raise
             self._count(sampled=1, failed=1)
             return []
         self._count(sampled=1, inferred=1)

@@ -1,165 +1,243 @@
-"""Many streams and single images share one detector and the machine's cores, fairly.
+"""Many streams and single images share one detector and the machine, fairly: every view of every picture goes through here.
 
-On a CPU the best use of the cores is one thread per core, each with a whole frame (measured: ENGINE.md 5); batches gain
-nothing there. Images go first, since somebody waits for them, but a flood of them cannot stop the videos. The streams take
-turns. A stream whose upload starves has nothing here, so it holds no worker.
+A view is what a model is shown at once: a whole frame or image, or a tile of a large one. On a CPU the best use of the cores
+is one thread per core, each with a whole view (measured: ENGINE.md 5); batches gain nothing there. Where the runtime gathers,
+the same threads write views into batches and take those through the model (see `gathering`). A stream whose upload starves
+has nothing here, so it holds no worker.
 """
 
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from typing import Protocol
-
-import msgspec
+from concurrent.futures import CancelledError
+from functools import partial
 
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
+from engine.gathering import INFERENCES_MAX, Batch, Batches
 from engine.picture import Picture
+from engine.showing import Detections, Detects, Look, Serving, Showing
+from engine.turns import Turns
 
-IMAGES_IN_A_ROW_MAX = 8
-"""Images taken before a waiting video has its turn."""
+BATCH_MAX = 32
+"""Views of one inference where the runtime gathers, unless the model or the options of a picture want fewer."""
+FRAMES_MIN = 2
+"""Frames of one stream that may be in flight however many streams there are: one is looked at and one waits."""
 
-
-class Detects(Protocol):
-    """What workers need of a detector; it is called by all of them at once."""
-
-    def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
-        """The objects in the picture. Raises `Failure(inference_failed)`."""
-        ...
-
-
-Detections = Future[list[Detection]]
-
-
-class _Item(msgspec.Struct, frozen=True):
-    picture: Picture
-    options: DetectionOptions
-    future: Detections
-    done: Callable[[], None]
+Step = Callable[[], None]
 
 
 class Workers:
-    """Threads that look at pictures. Every method may be called from any thread."""
+    """Threads that look at pictures. They own the detector that they use. Every method may be called from any thread."""
 
-    def __init__(self, detector: Detects, *, count: int) -> None:
+    def __init__(
+        self,
+        detector: Detects,
+        *,
+        count: int,
+        batch_max: int = BATCH_MAX,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start `count` threads, one per core."""
-        self._detector = detector
-        self._in_flight_max = count + 1
-        """Frames of one stream at a time: each worker has one and one waits, so memory is a few frames."""
-        self._changed = threading.Condition()
-        self._images: deque[_Item] = deque()
-        self._images_in_a_row = 0
-        self._streams: dict[str, deque[_Item]] = {}
-        """Frames that wait, in the order of their turns; a stream without any has no entry."""
+        self._count = count
+        self._batch_max = batch_max
+        self._serving = Serving(detector)
+        self._lock = threading.RLock()
+        self._work_came = threading.Condition(self._lock)
+        self._room_came = threading.Condition(self._lock)
+        self._turns = Turns()
+        self._batches = Batches(rows_max=batch_max, now_s=now_s)
         self._in_flight: dict[str, int] = {}
+        """Frames of each stream, from `submit` until nobody looks at them any more."""
         self._is_closed = False
         self._threads = [threading.Thread(target=self._work, name=f"worker-{index}") for index in range(count)]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def detector(self) -> Detects:
+        """The detector in use."""
+        return self._serving.detector
+
+    def use(self, detector: Detects) -> None:
+        """Show every further picture to this detector.
+
+        What is in flight ends on the one before, which is closed when its last picture is done.
+        """
+        with self._lock:
+            before, self._serving = self._serving, Serving(detector)
+            self._batches.forget_tensors()
+            is_late = self._is_closed
+        before.retire()
+        if is_late:
+            self._serving.retire()
 
     def submit(self, picture: Picture, options: DetectionOptions, *, stream: str) -> Detections:
         """The detections to come; waits while the stream has enough frames in flight.
 
         The future is cancelled, also at once, if the stream is forgotten or the workers are closed.
         """
-        future = Detections()
-        with self._changed:
+        with self._lock:
             self._in_flight.setdefault(stream, 0)
-            self._changed.wait_for(lambda: self._has_room(stream))
+            self._room_came.wait_for(lambda: self._has_room(stream))
             if self._is_closed or stream not in self._in_flight:
+                future = Detections()
                 future.cancel()
                 return future
+            showing = Showing(self._serving, picture, options, done=partial(self._leave, stream))
             self._in_flight[stream] += 1
-            item = _Item(picture, options, future, lambda: self._leave(stream))
-            self._streams.setdefault(stream, deque()).append(item)
-            self._changed.notify_all()
-        return future
+            self._add(showing, stream=stream)
+        return showing.future
 
-    def detect_image(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
+    def detect_image(
+        self, picture: Picture, options: DetectionOptions, *, stop: threading.Event | None = None
+    ) -> list[Detection]:
         """The detections in a single picture, before any waiting frame.
 
-        Raises `Failure`: `inference_failed`, `engine_unavailable` once closed.
+        Raises `Failure`: `inference_failed`, `cancelled` between two of its views once `stop` is set,
+        `engine_unavailable` once closed.
         """
-        future = Detections()
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 raise Failure(FailureCode.ENGINE_UNAVAILABLE, "the engine is closed")
-            self._images.append(_Item(picture, options, future, lambda: None))
-            self._changed.notify_all()
+            showing = Showing(self._serving, picture, options, stop=stop, is_hurried=True)
+            self._add(showing, stream=None)
         try:
-            return future.result()
+            return showing.future.result()
         except CancelledError as error:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "the engine was closed") from error
 
     def forget(self, stream: str) -> None:
         """Drop what waits of a stream and let go whoever waits to submit to it; what is being looked at goes on."""
-        with self._changed:
-            _cancel(self._streams.pop(stream, deque()))
+        with self._lock:
+            waiting = self._turns.forget(stream)
             self._in_flight.pop(stream, None)
-            self._changed.notify_all()
+            self._room_came.notify_all()
+        for showing in waiting:
+            showing.cancel()
 
     def close(self) -> None:
-        """Cancel what waits and return when every thread has ended, each after the picture in its hands."""
-        with self._changed:
+        """Cancel what waits and return when every thread has ended, each after what is in its hands, and close the detector."""
+        with self._lock:
             self._is_closed = True
-            for waiting in (self._images, *self._streams.values()):
-                _cancel(waiting)
-            self._streams.clear()
-            self._changed.notify_all()
+            waiting = self._turns.clear()
+            self._work_came.notify_all()
+            self._room_came.notify_all()
+        for showing in waiting:
+            showing.cancel()
         for thread in self._threads:
             thread.join()
+        for look in self._batches.clear():
+            look.showing.cancel()
+            look.showing.dropped()
+        self._serving.retire()
 
     def _has_room(self, stream: str) -> bool:
         in_flight = self._in_flight.get(stream)
-        return self._is_closed or in_flight is None or in_flight < self._in_flight_max
+        return self._is_closed or in_flight is None or in_flight < self._frames_max(stream)
+
+    def _frames_max(self, stream: str) -> int:
+        """Frames of one stream at a time: its share of what keeps everybody busy, so memory is a few frames."""
+        wanted = self._count + 1  # each worker has one and one waits
+        if (sight := self._serving.detector.gathering) is not None:
+            wanted += INFERENCES_MAX * min(sight.rows_max or self._batch_max, self._batch_max)
+        busy = sum(1 for name, count in self._in_flight.items() if count or name == stream)
+        return max(FRAMES_MIN, wanted // busy)
 
     def _leave(self, stream: str) -> None:
-        with self._changed:
+        with self._lock:
             if stream in self._in_flight:
                 self._in_flight[stream] -= 1
-                self._changed.notify_all()
+                self._room_came.notify_all()
+
+    def _add(self, showing: Showing, *, stream: str | None) -> None:
+        self._turns.add(showing, stream=stream)
+        self._work_came.notify(showing.views)
 
     def _work(self) -> None:
-        while (item := self._next()) is not None:
-            if item.future.set_running_or_notify_cancel():
-                self._look(item)
-            item.done()
-            del item  # its frame is not kept until the next one comes
+        while (step := self._next()) is not None:
+            step()
+            del step  # its picture is not kept until the next one comes
 
-    def _look(self, item: _Item) -> None:
-        """The outermost loop of a worker: whatever a picture does to the detector happens to that picture alone."""
-        try:
-            detections = self._detector.detect(item.picture, item.options)
-        except Failure as failure:
-            item.future.set_exception(failure)
-        except Exception as error:  # noqa: BLE001 - see above
-            failure = Failure(FailureCode.INFERENCE_FAILED, f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
-            item.future.set_exception(failure)
-        else:
-            item.future.set_result(detections)
-
-    def _next(self) -> _Item | None:
+    def _next(self) -> Step | None:
         """What to do next, waiting for it; None when the workers are closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._images or self._streams)
-            return None if self._is_closed else self._taken()
+        with self._lock:
+            while not self._is_closed:
+                if step := self._found():
+                    if self._batches.patience_s() is not None:
+                        self._work_came.notify()  # somebody else has to see that a batch becomes due
+                    return step
+                self._work_came.wait(self._batches.patience_s())
+        return None
 
-    def _taken(self) -> _Item:
-        if self._images and (not self._streams or self._images_in_a_row < IMAGES_IN_A_ROW_MAX):
-            self._images_in_a_row += 1
-            return self._images.popleft()
-        self._images_in_a_row = 0
-        stream = next(iter(self._streams))
-        waiting = self._streams.pop(stream)
-        item = waiting.popleft()
-        if waiting:
-            self._streams[stream] = waiting  # at the end: the others have their turn first
-        return item
+    def _found(self) -> Step | None:
+        batch = self._batches.start(nothing_waits=not self._turns)
+        if batch is not None:
+            return partial(self._take_through, batch)
+        while (showing := self._turns.first()) is not None:
+            if not showing.has_views:
+                self._turns.pass_on()
+            elif showing.is_stopped:
+                self._turns.pass_on()
+                return partial(showing.cancel, Failure(FailureCode.CANCELLED, "stopped between two views"))
+            else:
+                return self._look_of(showing)
+        return None
+
+    def _look_of(self, showing: Showing) -> Step | None:
+        """How the next view of a picture is looked at; None if there is no room for it now."""
+        view, sight = showing.view(), showing.serving.detector.gathering
+        batch = None
+        if sight is not None:
+            batch = self._batches.place(showing, sight, view)
+            if batch is None:
+                return None
+        look = showing.take(view)
+        self._turns.pass_on()
+        if look is None:
+            return self._found()
+        if batch is None:
+            return partial(_look_alone, look)
+        return partial(self._write, batch, batch.add(look))
+
+    def _write(self, batch: Batch, row: int) -> None:
+        """Put a view into its row; a picture that cannot be written fails, its row means nothing."""
+        try:
+            batch.write(row)
+        except Exception as error:  # noqa: BLE001 - whatever a picture does happens to that picture alone
+            batch.looks[row].showing.fail(error)
+        with self._lock:
+            batch.unwritten -= 1  # whoever wrote the last row looks next whether the batch can start
+
+    def _take_through(self, batch: Batch) -> None:
+        """Look at a whole batch; if that fails of a view, at each of them alone."""
+        views = [look.view for look in batch.looks]
+        scores_min = [look.showing.options.probability_threshold for look in batch.looks]
+        try:
+            seen = batch.sight.look_at(batch.tensor, views, scores_min=scores_min)
+        except Exception as error:  # noqa: BLE001 - told by the view whose fault it is
+            for look in batch.looks:
+                if isinstance(error, Failure) and error.code is FailureCode.ENGINE_UNAVAILABLE:
+                    look.showing.fail(error)  # no fault of any view: alone each would wait for the engine again
+                    look.showing.dropped()
+                else:
+                    _look_alone(look)
+        else:
+            for look, boxes in zip(batch.looks, seen, strict=True):
+                look.showing.saw(look.at, boxes)
+        with self._lock:
+            self._batches.end(batch, is_kept=batch.sight is self._serving.detector.gathering)
+            self._work_came.notify_all()
 
 
-def _cancel(items: deque[_Item]) -> None:
-    while items:
-        items.popleft().future.cancel()
+def _look_alone(look: Look) -> None:
+    """The outermost loop of a worker: whatever a picture does to the detector happens to that picture alone."""
+    showing = look.showing
+    try:
+        [boxes] = showing.serving.detector.look([look.view], score_min=showing.options.probability_threshold)
+    except Exception as error:  # noqa: BLE001 - see above
+        showing.fail(error)
+        showing.dropped()
+    else:
+        showing.saw(look.at, boxes)

@@ -15,11 +15,13 @@ import structlog
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
-from engine.batching import Detections, Workers
+from engine.batching import Workers
 from engine.decode import VideoLimits, must_wait_for_index, open_video
 from engine.growing_file import REAL_TIME, GrowingFile, MediumFile, StoppedError, Time
 from engine.orientation import Size
+from engine.picture import Picture
 from engine.sampling import is_sampled
+from engine.showing import Detections
 from engine.video_frame import DecodedFrame
 
 MARK_MEDIA_S = 5.0
@@ -28,6 +30,8 @@ POLL_S = 0.05
 """How often either side looks whether it should stop while nothing comes from the other."""
 AHEAD_MAX = 64
 """Frames whose results may wait for the caller: detections without their pictures. Full: the decoder waits."""
+AHEAD_WITH_FRAMES_MAX = 4
+"""The same with their pictures, which may have 100 MB each."""
 
 _stream_numbers = itertools.count(1)
 
@@ -37,6 +41,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     limits: VideoLimits = VideoLimits()
     passing: Time = REAL_TIME
+    keeps_frames: bool = False
+    """Whether the frame of a report is asked for."""
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +53,8 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     percent: int
     size: Size
     detections: Detections | None
+    frame: Picture | None = None
+    """Kept if it is asked for and somebody looks at it."""
 
 
 class Over(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +86,9 @@ class DecodeThread:
         self._terms = terms
         self._stream = f"video-{next(_stream_numbers)}"
         self._halt = threading.Event()
-        self._results: queue.Queue[Looked | Over] = queue.Queue(AHEAD_MAX)
+        self._results: queue.Queue[Looked | Over] = queue.Queue(
+            AHEAD_WITH_FRAMES_MAX if terms.keeps_frames else AHEAD_MAX
+        )
         self._head: Looked | Over | None = None
         self._source: GrowingFile | None = None
         self._is_before_index = False
@@ -160,6 +170,7 @@ class DecodeThread:
                 percent=self._percent,
                 size=Size(frame.width, frame.height),
                 detections=detections,
+                frame=frame if is_wanted and self._terms.keeps_frames else None,
             )
         )
 

@@ -1,7 +1,7 @@
 """A model with all that belongs to it: shown a picture, it says what is in it."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -9,12 +9,13 @@ import numpy as np
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
-from engine.heads import InputSize, Shown
+from engine.heads import InputSize
 from engine.models import ModelCard, OpenModel
 from engine.picture import Crop, Picture
 from engine.postprocess import DETECTIONS_MAX, Boxes, clipped, most_confident, without_contained
-from engine.preprocess import Preprocessor, View, place
-from engine.runtime import Tensor
+from engine.preprocess import View, place
+from engine.runtime import Runtime
+from engine.sight import Sight
 from engine.tiling import TileBoxes, ground_m_per_px, merged, plan
 
 _DIGITS = 6
@@ -25,9 +26,11 @@ class Detector:
 
     def __init__(self, opened: OpenModel) -> None:
         self.model: ModelCard = opened.card
-        self._runtime = opened.runtime
-        self._head = opened.head
-        self._preprocessor = Preprocessor(opened.card.input)
+        self._runtime: Runtime | None = opened.runtime
+        self._sight = Sight(opened.runtime, opened.head, opened.card.input, rows_max=opened.card.batch_max)
+        is_batch_fixed = (opened.card.input.batch or 1) > 1  # with one view a call the other rows would be wasted
+        self.gathering: Sight | None = self._sight if opened.runtime.gathers or is_batch_fixed else None
+        """How views of several pictures are seen in one inference; None: a view a call is best."""
 
     @cached_property
     def size(self) -> InputSize:
@@ -60,15 +63,8 @@ class Detector:
         return View(picture=picture, placement=place(self.model.input, tile))
 
     def look(self, views: Sequence[View], *, score_min: float) -> list[Boxes]:
-        """What the model sees in each view, in displayed pixels of the whole picture, of at least that score, best first.
-
-        The views are one batch, or as many as the model needs: all must be of one input size.
-        """
-        most = self.model.input.batch or len(views)
-        found: list[Boxes] = []
-        for start in range(0, len(views), most):
-            found += self._look_once(views[start : start + most], score_min)
-        return found
+        """What the model sees in each view: see `Sight.look`."""
+        return self._sight.look(views, score_min=score_min)
 
     def conclude(self, picture: Picture, seen: list[TileBoxes], options: DetectionOptions) -> list[Detection]:
         """The detections of a picture, of what was seen in all its parts."""
@@ -79,20 +75,17 @@ class Detector:
         boxes = most_confident(boxes, at_most=DETECTIONS_MAX)
         return self._detections(boxes, picture)
 
-    def close(self) -> None:
-        """Free the model; nothing else is called afterwards."""
-        self._runtime.close()
+    def watch(self, on_lost: Callable[[str], object]) -> None:
+        """Be told once, from a thread, why what infers is lost, if it is a server's; nothing else is ever lost."""
+        watch = getattr(self._runtime, "watch", None)
+        if watch is not None:
+            watch(on_lost)
 
-    def _look_once(self, views: Sequence[View], score_min: float) -> list[Boxes]:
-        rule, placed = self.model.input, views[0].placement
-        tensors: dict[str, Tensor] = {rule.tensor: self._preprocessor.batch(views)}
-        if rule.size_tensor is not None:
-            rows = len(tensors[rule.tensor])
-            tensors[rule.size_tensor] = np.array([[placed.input_width, placed.input_height]] * rows, np.int64)
-        outputs = self._runtime.infer(tensors)
-        size = InputSize(width=placed.input_width, height=placed.input_height)
-        boxes = self._head.boxes(outputs, Shown(count=len(views), size=size, score_min=score_min))
-        return [view.placement.to_picture(found) for view, found in zip(views, boxes, strict=True)]
+    def close(self) -> None:
+        """Free the model; nothing else is called afterwards, except this."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            runtime.close()
 
     def _of_possible_size(self, boxes: Boxes, picture: Picture, options: DetectionOptions) -> Boxes:
         """The boxes no larger on the ground than their class can be; all where metres per pixel are unknown."""

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from contracts.failures import Failure, FailureCode
-from engine.picture import Crop, Rgb
+from engine.picture import Crop, Picture, Rgb
 
 PIXELS_MAX = 100_000_000
 """The largest survey cameras; 300 MB while decoded, twice that while an EXIF orientation turns it."""
+JPEG_QUALITY = 85
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _PIXELS_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 
@@ -74,6 +75,15 @@ def read_picture(path: Path, *, pixels_max: int = PIXELS_MAX) -> StillPicture:
     if rgb is None:
         raise Failure(FailureCode.UNREADABLE_MEDIA, "cannot be decoded: broken or cut off")
     return StillPicture(np.asarray(rgb, np.uint8))
+
+
+def jpeg(picture: Picture, *, side_px_max: int) -> bytes:
+    """The picture as a JPEG, made smaller if one of its sides is longer than that."""
+    scale = min(1.0, side_px_max / max(picture.width, picture.height))
+    width, height = (max(1, round(side * scale)) for side in (picture.width, picture.height))
+    rgb = picture.scaled(width=width, height=height)
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    return np.asarray(encoded, np.uint8).tobytes()
 
 
 def _check_header(path: Path, pixels_max: int) -> None:

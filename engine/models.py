@@ -9,13 +9,19 @@ import msgspec
 import numpy as np
 
 from contracts.failures import Failure, FailureCode
+from contracts.settings import Provider
 from engine.coco import COCO_NAMES
-from engine.heads import AnyHead
+from engine.heads import Head
 from engine.opening import is_script, open_runtime
+from engine.picture_input import ImageInput, image_input, input_rule
+from engine.plans import is_plan
 from engine.preprocess import InputRule
-from engine.recognition import ImageInput, class_count, head_of, image_input, input_rule, not_a_detector
+from engine.probing import Probe, mixes_pictures, probe
+from engine.recognition import recognise
 from engine.runtime import Runtime, Tensor, TensorSpec
-from engine.side_files import CLASSES_MAX, ObjectClass, SideFile, read_classes, read_side_file
+from engine.seen import Seen
+from engine.side_files import CLASSES_MAX, HeadName, InputStatement, ObjectClass, SideFile, read_classes, read_side_file
+from engine.sources import ModelSource, beside, name_of
 
 VARIANT_OFFSET = 20
 VARIANT_SUFFIXES = ("", "(Wint)", "(Night)")
@@ -27,13 +33,18 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a loaded model."""
 
     name: str
-    """The file's name without its extension."""
-    sha256: str
+    """The file's name without its extension, or what its server calls it."""
+    sha256: str | None
+    """Of the file; None: a server has it."""
     engine_type: str
-    head: str
+    head: HeadName
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     input: InputRule
+    batch_max: int | None = None
+    """Pictures that one inference may be shown; None: any number. A model that mixes its pictures is shown one."""
+    usual: tuple[str, ...] = ()
+    """Which of colour, scale, resize and mean nobody stated: they are as usual for the head."""
     nms_iou: float | None
     """None: the model does not repeat itself."""
     classes: dict[int, ObjectClass]
@@ -65,97 +76,132 @@ class OpenModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model that can be used."""
 
     runtime: Runtime
-    head: AnyHead
+    head: Head
     card: ModelCard
 
 
-def describe(path: Path) -> ModelCard:
-    """What the model in a file is. Raises `Failure` as `open_model`."""
-    opened = open_model(path)
+def describe(source: ModelSource) -> ModelCard:
+    """What a model is. Raises `Failure` as `open_model`."""
+    opened = open_model(source)
     opened.runtime.close()
     return opened.card
 
 
-def open_model(path: Path, *, threads: int = 1) -> OpenModel:
-    """The model in an `.onnx` file, or the script in a `.json` file, after it was tried on one grey picture.
+def open_model(
+    source: ModelSource, *, threads: int = 1, provider: Provider = "auto", checks_batch: bool | None = None
+) -> OpenModel:
+    """The model in an `.onnx` file, of a server, or the script in a `.json` file, after it was tried on a known picture.
 
+    checks_batch: whether it is also shown two pictures at once and alone; None: where its runtime gathers pictures,
+    since elsewhere none is ever shown two.
     Raises `Failure`: `model_missing`; `model_corrupt` (unreadable, another checksum than its side file's, does not run,
-    a side file that is wrong); `model_not_a_detector` naming the shapes seen.
+    a side file that is wrong); `model_not_a_detector` naming the shapes seen; `engine_unavailable` for a provider that is
+    not installed and a server that is away.
     """
-    if not path.is_file():
-        raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name}")
-    side = SideFile() if is_script(path) else read_side_file(path)
-    digest = _sha256(path)
-    if side.sha256 not in (None, digest):
-        raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, its side file states {side.sha256}")
-    runtime = open_runtime(path, threads=threads)
+    if isinstance(source, Path) and not source.is_file():
+        raise Failure(FailureCode.MODEL_MISSING, f"no file {source.name}")
+    side = SideFile() if is_script(source) else read_side_file(beside(source))
+    digest = _sha256(source) if isinstance(source, Path) else None
+    is_vouched_for = isinstance(source, Path) and is_plan(source)  # it has a record of its own, see `read_plan`
+    if digest is not None and side.sha256 not in (None, digest) and not is_vouched_for:
+        raise Failure(
+            FailureCode.MODEL_CORRUPT, f"{name_of(source)}: sha256 {digest}, its side file states {side.sha256}"
+        )
+    runtime = open_runtime(source, threads=threads, provider=provider)
     try:
-        return _recognised(path, runtime, side, digest)
+        card, head = _described(source, runtime, side)
+        card = msgspec.structs.replace(card, sha256=digest)
+        if card.batch_max != 1 and (runtime.gathers if checks_batch is None else checks_batch):
+            card = _with_checked_batch(card, runtime, head)
     except Failure:
         runtime.close()
         raise
+    return OpenModel(runtime=runtime, head=head, card=card)
 
 
-def _recognised(path: Path, runtime: Runtime, side: SideFile, digest: str) -> OpenModel:
+def _described(source: ModelSource, runtime: Runtime, side: SideFile) -> tuple[ModelCard, Head]:
     image = image_input(runtime.inputs, runtime.outputs, side)
-    seen = _tried(runtime, image)
-    head = head_of(seen, size=image.size, metadata=runtime.metadata, side=side)
-    if head is None:
-        why = "its outputs are of no known head" if side.head is None else f"its outputs are not of head {side.head}"
-        raise not_a_detector(runtime.inputs, seen, why)
-    rule = input_rule(image, head, side)
-    count = class_count(head, seen)
-    listed = read_classes(path)
+    tried = probe(runtime, image, side.input)
+    if not _are_finite(tried.outputs):
+        raise Failure(FailureCode.MODEL_CORRUPT, "its outputs are not finite")
+    names = _metadata_names(runtime.metadata.get("names", ""))
+    found = recognise(_seen(runtime, tried, image, side, names))
+    rule, listed = input_rule(image, found.usual, side.input), read_classes(beside(source))
     warnings = [
         listed.warning,
         None if image.is_size_stated else f"free sides and no size in a side file: {image.size.width} px is used",
         *(f"{missing} is not available" for missing in getattr(runtime, "missing_providers", ())),
     ]
     card = ModelCard(
-        name=path.stem,
-        sha256=digest,
+        name=name_of(source),
+        sha256=None,
         engine_type=runtime.engine_type,
-        head=head.name,
+        head=found.head.name,
         inputs=runtime.inputs,
         outputs=runtime.outputs,
         input=rule,
-        nms_iou=getattr(head, "nms_iou", None),
-        classes=listed.classes or _named_classes(side, runtime.metadata, count),
-        class_count=count,
+        batch_max=1 if found.reads_one_picture else image.batch or getattr(runtime, "batch_max", None),
+        usual=_unstated(side.input, rule),
+        nms_iou=found.head.nms_iou,
+        classes=listed.classes or _named_classes(side, names, found.class_count),
+        class_count=found.class_count,
         has_class_variants=side.class_variants or runtime.metadata.get("class_variants") == "True",
         warnings=tuple(warning for warning in warnings if warning),
     )
-    return OpenModel(runtime=runtime, head=head, card=card)
+    return card, found.head
 
 
-def _tried(runtime: Runtime, image: ImageInput) -> tuple[TensorSpec, ...]:
-    """The outputs with the shapes that one grey picture gives. Raises `Failure(model_corrupt)` if it does not run."""
-    sides = (image.size.height, image.size.width)
-    rows = image.batch or 1
-    shape = (rows, 3, *sides) if image.layout == "NCHW" else (rows, *sides, 3)
-    dtype = np.dtype(image.spec.dtype)
-    tensors: dict[str, Tensor] = {image.spec.name: np.full(shape, 114 if dtype == np.uint8 else 0.45, dtype)}
-    if image.size_tensor is not None:
-        tensors[image.size_tensor] = np.array([[image.size.width, image.size.height]] * rows, np.int64)
-    try:
-        outputs = runtime.infer(tensors)
-    except Failure as failure:
-        raise Failure(FailureCode.MODEL_CORRUPT, f"it does not run: {failure.detail}") from failure
-    return tuple(
-        TensorSpec(name=spec.name, shape=tuple(output.shape), dtype=str(output.dtype))
-        for spec, output in zip(runtime.outputs, outputs, strict=True)
+def _seen(runtime: Runtime, tried: Probe, image: ImageInput, side: SideFile, names: Mapping[int, str]) -> Seen:
+    """What the head is told from."""
+    stated_names = dict(enumerate(side.classes)) if isinstance(side.classes, list) else names
+    return Seen(
+        inputs=runtime.inputs,
+        outputs=tried.specs(runtime.outputs),
+        values=tried.outputs,
+        size=image.size,
+        scale=tried.scale,
+        names=len(COCO_NAMES) if side.classes == "coco" else len(stated_names) or None,
+        metadata=runtime.metadata,
+        side=side,
     )
 
 
-def _named_classes(side: SideFile, metadata: Mapping[str, str], count: int | None) -> dict[int, ObjectClass]:
+def _are_finite(outputs: Sequence[Tensor]) -> bool:
+    return all(bool(np.isfinite(output).all()) for output in outputs if output.dtype.kind == "f")
+
+
+def _unstated(stated: InputStatement, rule: InputRule) -> tuple[str, ...]:
+    """What the model is shown in a way that nobody stated."""
+    return tuple(
+        name
+        for name, said in (
+            ("colour", stated.colour),
+            ("scale", stated.scale if rule.dtype != "uint8" else "bytes"),
+            ("resize", stated.resize),
+            ("mean", stated.mean if any(rule.mean) else "none"),
+        )
+        if said is None
+    )
+
+
+def _with_checked_batch(card: ModelCard, runtime: Runtime, head: Head) -> ModelCard:
+    """The card of a model of any batch, limited to one picture at a time if several would be mixed."""
+    why = mixes_pictures(runtime, card.input, head)
+    if why is None:
+        return card
+    warning = f"one picture at a time: {why}"
+    return msgspec.structs.replace(card, batch_max=1, warnings=(*card.warnings, warning))
+
+
+def _named_classes(side: SideFile, own: Mapping[int, str], count: int | None) -> dict[int, ObjectClass]:
     """Names from the side file, else from the model, else COCO's for 80 classes, else none."""
     names: Mapping[int, str]
-    if side.classes == "coco" or (side.classes is None and not metadata.get("names") and count == len(COCO_NAMES)):
+    if side.classes == "coco" or (side.classes is None and not own and count == len(COCO_NAMES)):
         names = dict(enumerate(COCO_NAMES))
     elif side.classes is not None:
         names = dict(enumerate(side.classes))
     else:
-        names = _metadata_names(metadata.get("names", ""))
+        names = own
     return {number: ObjectClass(id=number, name=name) for number, name in names.items()}
 
 

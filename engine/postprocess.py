@@ -18,6 +18,8 @@ DETECTIONS_MAX = 300
 """Detections of one frame that are reported (CONTRACT section 2)."""
 _BLOCK = 256
 """Boxes compared at once: a matrix of at most this many rows bounds the memory of a dense frame."""
+_LATER = np.triu(np.ones((_BLOCK, _BLOCK), np.bool_), k=1)
+"""Which columns come after a row."""
 
 
 class Boxes(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +107,7 @@ def _suppressed(boxes: Boxes, overlaps: Overlaps) -> Boxes:
         block = np.flatnonzero(is_left[start : start + _BLOCK]) + start
         rest = np.flatnonzero(is_left[start + _BLOCK :]) + start + _BLOCK
         within = _pairs(planes, classes, block, block, overlaps)
-        winners = block[_greedy(np.triu(within, k=1))]
+        winners = block[_greedy(within & _LATER[: len(block), : len(block)])]
         is_left[block] = False
         is_left[winners] = True
         if len(rest):
@@ -135,7 +137,7 @@ def _greedy(removes: Flags) -> Flags:
     stays = np.ones(len(removes), np.bool_)
     for row in np.flatnonzero(removes.any(axis=1)):
         if stays[row]:
-            stays &= ~removes[row]
+            stays[removes[row]] = False
     return stays
 
 

@@ -18,7 +18,30 @@ Positive = Annotated[float, Meta(gt=0)]
 Triple = tuple[float, float, float]
 Resize = Literal["letterbox", "letterbox_top_left", "stretch", "native"]
 """How a picture comes to the size of the input; `native` shows it unscaled and needs a model with free sides."""
-HeadName = Literal["yolox", "yolov8", "detr", "end_to_end", "flat"]
+HeadName = Literal[
+    "yolov5",
+    "yolov8",
+    "yolox",
+    "yolox_decoded",
+    "rtdetr",
+    "detr_logits",
+    "boxes_scores",
+    "nanodet",
+    "fastestdet",
+    "end_to_end",
+    "flat",
+    "detr",
+    "padded",
+]
+"""What the outputs of a model mean; `docs/models.md` says it of each."""
+BoxForm = Literal["x1y1x2y2", "y1x1y2x2", "cxcywh"]
+Unit = Literal["pixels", "fractions"]
+"""Pixels of the input, or 0..1 of it."""
+Activation = Literal["none", "sigmoid", "softmax"]
+Background = Literal["none", "first", "last"]
+ClassesPerBox = Literal["best", "all"]
+"""One box of the class that is surest, or one of each class that is sure enough."""
+Column = Literal["batch", "x1", "y1", "x2", "y2", "cx", "cy", "w", "h", "score", "class"]
 
 
 class InputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +62,31 @@ class InputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     pad: Annotated[int, Meta(ge=0, le=255)] | None = None
 
 
+class OutputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the numbers of a model mean, as far as it is not its head's rule."""
+
+    columns: Annotated[list[Column], Meta(min_length=6, max_length=7)] | None = None
+    """Of a row of finished boxes (heads end_to_end and flat), in their order."""
+    box: BoxForm | None = None
+    """How a box is written."""
+    unit: Unit | None = None
+    activation: Activation | None = None
+    """What makes scores 0..1 of the numbers."""
+    background: Background | None = None
+    """Which column of the class scores is no class."""
+    first_class: Annotated[int, Meta(ge=0, le=CLASSES_MAX)] = 0
+    """What a model with finished boxes calls its first class: 1 if 0 is the background."""
+    classes_per_box: ClassesPerBox = "best"
+    objectness: bool | None = None
+    """Whether the number behind a box is multiplied with every class."""
+    boxes: str | None = None
+    """Name of the output with the boxes, where there are several outputs."""
+    scores: str | None = None
+    classes: str | None = None
+    counts: str | None = None
+    """Name of the output that says how many boxes of each picture mean something."""
+
+
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nms: Share | None = None
     """IoU above which the weaker of two boxes of a class goes, for heads that repeat themselves."""
@@ -50,6 +98,7 @@ class SideFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     description: str | None = None
     head: HeadName | None = None
     input: InputStatement = InputStatement()
+    output: OutputStatement = OutputStatement()
     thresholds: Thresholds = Thresholds()
     classes: Annotated[list[str], Meta(min_length=1, max_length=CLASSES_MAX)] | Literal["coco"] | None = None
     class_variants: bool = False

@@ -17,6 +17,7 @@ class Step(Enum):
     LOADED_WITH_WARNING = "loaded with a warning"
     LOAD_FAILED = "load failed"
     CONVERSION_STARTED = "conversion started"
+    CONVERSION_GOES_ON = "conversion goes on"
     CONVERTED = "converted"
     CONVERSION_FAILED = "conversion failed"
     UPLOADED = "uploaded"
@@ -39,10 +40,16 @@ TRANSITIONS: Mapping[tuple[EngineStatus, Step], EngineStatus] = {
     # A faster engine is built behind the one that serves; whatever becomes of it, that one goes on.
     (EngineStatus.ENABLED, Step.CONVERSION_STARTED): EngineStatus.CONVERTING,
     (EngineStatus.WARNING, Step.CONVERSION_STARTED): EngineStatus.CONVERTING,
+    (EngineStatus.CONVERTING, Step.CONVERSION_GOES_ON): EngineStatus.CONVERTING,
     (EngineStatus.CONVERTING, Step.CONVERTED): EngineStatus.UPLOADING,
     (EngineStatus.CONVERTING, Step.CONVERSION_FAILED): EngineStatus.WARNING,
     (EngineStatus.UPLOADING, Step.UPLOADED): EngineStatus.ENABLED,
     (EngineStatus.UPLOADING, Step.UPLOAD_FAILED): EngineStatus.WARNING,
+    # Another model is loaded beside the one that serves and takes its place, or leaves it.
+    **{(status, Step.LOADED): EngineStatus.ENABLED for status in (*_SERVING, EngineStatus.ERROR)},
+    **{(status, Step.LOADED_WITH_WARNING): EngineStatus.WARNING for status in (*_SERVING, EngineStatus.ERROR)},
+    **{(status, Step.LOAD_FAILED): EngineStatus.WARNING for status in _SERVING},
+    (EngineStatus.ERROR, Step.LOAD_FAILED): EngineStatus.ERROR,
     # What serves can get worse, better, or be gone.
     (EngineStatus.WARNING, Step.RECOVERED): EngineStatus.ENABLED,
     (EngineStatus.ERROR, Step.RECOVERED): EngineStatus.ENABLED,

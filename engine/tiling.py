@@ -1,6 +1,7 @@
 """Large pictures are looked at in parts: where the parts lie, and how what was seen in them becomes one list."""
 
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from contracts.options import CameraConfig, DetectionOptions
 from engine.heads import InputSize
 from engine.picture import Crop
-from engine.postprocess import Boxes, Floats, most_confident, no_boxes
+from engine.postprocess import Boxes, Flags, Floats, Indices, most_confident, no_boxes
 
 ONE_FRAME_FACTOR = 1.5
 """A picture of up to this times the model's size is one frame."""
@@ -24,7 +25,15 @@ HALVES_IOU_MIN = 0.5
 CUT_WITHIN_PX = 3.0
 """A box that ends this close to its tile's inner border is cut by it (pixels of the picture)."""
 
+BOXES_MAX = 8192
+"""Boxes of all tiles of a picture that are merged; the least confident beyond it go (300 are reported)."""
+
 _COVERED_PX_MAX = 1_000_000
+_BLOCK = 256
+"""Boxes compared with all others at once: it bounds the memory."""
+
+Pairs = tuple[Indices, Indices]
+"""Numbers of boxes: each of the first with the one at the same place of the second."""
 
 
 class TileBoxes(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +112,7 @@ class _Gathered:
             scores=np.concatenate([part.boxes.scores for part in parts]),
             classes=np.concatenate([part.boxes.classes for part in parts]),
         )
-        order = np.argsort(-all_boxes.scores, kind="stable")
+        order = np.argsort(-all_boxes.scores, kind="stable")[:BOXES_MAX]
         tiles = np.repeat(np.arange(len(parts)), [len(part.boxes) for part in parts])
         borders = np.array(
             [(p.tile.x, p.tile.y, p.tile.x + p.tile.width, p.tile.y + p.tile.height) for p in parts], np.float32
@@ -117,11 +126,10 @@ class _Gathered:
 
     def with_halves_joined(self) -> _Tiled:
         """Each group of agreeing boxes, of which one at least is cut, becomes the box round them all."""
-        group = np.arange(len(self._boxes))
-        for cut in np.flatnonzero(self._is_cut):
-            for other in self._other_halves(int(cut)):
-                first, second = _root(group, int(cut)), _root(group, int(other))
-                group[max(first, second)] = min(first, second)  # the more confident one leads its group
+        group = list(range(len(self._boxes)))
+        for cut, other in zip(*(side.tolist() for side in self._halves()), strict=True):
+            first, second = _root(group, cut), _root(group, other)
+            group[max(first, second)] = min(first, second)  # the more confident one leads its group
         roots = np.array([_root(group, at) for at in range(len(group))])
         leaders, members = np.unique(roots, return_inverse=True)
         corners = self._boxes.corners[leaders].copy()
@@ -131,20 +139,35 @@ class _Gathered:
         boxes = Boxes(corners=corners, scores=self._boxes.scores[leaders], classes=self._boxes.classes[leaders])
         return _Tiled(boxes=boxes, tiles=np.where(is_joined, -1, self._tiles[leaders]))
 
-    def _other_halves(self, cut: int) -> NDArray[np.intp]:
-        """The boxes of other tiles that show the same object as this one."""
-        mine, border = self._boxes.corners[cut], self._borders[cut]
-        candidates = np.flatnonzero(
-            (self._boxes.classes == self._boxes.classes[cut]) & (self._tiles != self._tiles[cut])
+    def _halves(self) -> Pairs:
+        """Each cut box with each box of another tile that shows the same object."""
+        grown = _grown(self._boxes.corners)
+        x1, y1, x2, y2 = np.ascontiguousarray(grown.T)
+        cut, other = _pairs(
+            np.flatnonzero(self._is_cut),
+            lambda rows: (x1[rows, None] < x2) & (x2[rows, None] > x1) & (y1[rows, None] < y2) & (y2[rows, None] > y1),
         )
-        # widened, so that two halves that only meet at a border share something there
-        low = np.maximum(self._borders[candidates, :2], border[:2]) - CUT_WITHIN_PX
-        high = np.minimum(self._borders[candidates, 2:], border[2:]) + CUT_WITHIN_PX
+        may_be_one = (self._boxes.classes[cut] == self._boxes.classes[other]) & (self._tiles[cut] != self._tiles[other])
+        cut, other = cut[may_be_one], other[may_be_one]
+        # where both tiles look, widened so that two halves that only meet at a border share something there
+        low = np.maximum(self._borders[cut, :2], self._borders[other, :2]) - CUT_WITHIN_PX
+        high = np.minimum(self._borders[cut, 2:], self._borders[other, 2:]) + CUT_WITHIN_PX
         zones = np.concatenate([low, high], axis=1).astype(np.float32)
-        one = _within(np.broadcast_to(_grown(mine[None]), zones.shape), zones)
-        other = _within(_grown(self._boxes.corners[candidates]), zones)
-        is_shared = np.all(high > low, axis=1)
-        return candidates[is_shared & (_iou(one, other) >= HALVES_IOU_MIN)]
+        agrees = _iou(_within(grown[cut], zones), _within(grown[other], zones)) >= HALVES_IOU_MIN
+        is_half = agrees & np.all(high > low, axis=1)
+        return cut[is_half], other[is_half]
+
+
+def _pairs(rows: Indices, belongs: Callable[[Indices], Flags]) -> Pairs:
+    """Each of the rows with each box that belongs to it, in the order of the rows. belongs: rows -> bool[R, N]."""
+    firsts: list[Indices] = [np.empty(0, np.intp)]
+    seconds: list[Indices] = [np.empty(0, np.intp)]
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        first, second = np.nonzero(belongs(block))
+        firsts.append(block[first])
+        seconds.append(second)
+    return np.concatenate(firsts), np.concatenate(seconds)
 
 
 def _grown(corners: Floats) -> Floats:
@@ -166,9 +189,9 @@ def _iou(one: Floats, other: Floats) -> Floats:
     return (shared / np.maximum(union, 1e-9)).astype(np.float32)
 
 
-def _root(group: NDArray[np.intp], at: int) -> int:
+def _root(group: list[int], at: int) -> int:
     while group[at] != at:
-        at = int(group[at])
+        at = group[at]
     return at
 
 
@@ -179,12 +202,14 @@ def _once(tiled: _Tiled, *, width: int, height: int) -> Boxes:
     corners = boxes.corners / np.array([width, height, width, height], np.float32)
     centers, sizes = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
     shapes = np.concatenate([centers, sizes], axis=1)
+    x = np.ascontiguousarray(shapes[:, 0])
+    one, other = _pairs(np.arange(len(boxes)), lambda rows: np.abs(x[rows, None] - x) < SAME_WITHIN)
+    is_same = (one < other) & (boxes.classes[one] == boxes.classes[other])
+    is_same &= (tiles[one] != tiles[other]) | (tiles[other] < 0)
+    one, other = one[is_same], other[is_same]
+    is_same = (np.abs(shapes[other] - shapes[one]) < SAME_WITHIN).all(axis=1)
     is_left = np.ones(len(boxes), np.bool_)
-    for at in range(len(boxes)):
-        if not is_left[at]:
-            continue
-        rest = slice(at + 1, None)
-        is_same = (np.abs(shapes[rest] - shapes[at]) < SAME_WITHIN).all(axis=1)
-        is_same &= (boxes.classes[rest] == boxes.classes[at]) & ((tiles[rest] != tiles[at]) | (tiles[rest] < 0))
-        is_left[rest] &= ~is_same
+    for kept, repeat in zip(one[is_same].tolist(), other[is_same].tolist(), strict=True):
+        if is_left[kept]:  # settled: those before it had their turn
+            is_left[repeat] = False
     return boxes.take(is_left)

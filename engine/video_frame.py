@@ -5,14 +5,18 @@ import threading
 import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
 from engine.orientation import UPRIGHT, Size, Turn, turn_by_display_matrix
 from engine.picture import Crop, Rgb
 
+_COMMON_FORMATS = ("yuv420p", "yuvj420p")
+
 
 class DecodedFrame:
-    """A frame of a video; it implements `engine.picture.Picture`. Used by one thread at a time."""
+    """A frame of a video; it implements `engine.picture.Picture`. Its tiles may be asked for by several threads at once."""
 
     def __init__(self, frame: VideoFrame, *, turn: Turn, index: int, at_s: float, position_bytes: int) -> None:
         self.index = index
@@ -24,6 +28,7 @@ class DecodedFrame:
         self._turn = turn
         self._size = self._turn.size(Size(frame.width, frame.height))
         self._rgb: VideoFrame | None = None
+        self._converting = threading.Lock()
 
     @property
     def width(self) -> int:
@@ -34,16 +39,19 @@ class DecodedFrame:
         return self._size.height
 
     def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
-        """uint8[height, width, 3], RGB as displayed: scaled and converted in one pass, turned afterwards."""
+        """uint8[height, width, 3], RGB as displayed: scaled before it is turned."""
         is_whole = crop is None or (crop.width, crop.height) == (self.width, self.height)
         source = self._frame if crop is None or is_whole else self._cropped(self._turn.crop(crop, displayed=self._size))
         stored = self._turn.size(Size(width, height))
-        return self._turn.apply(_scaled(source, stored))
+        shown = _scaled(source, stored)
+        return shown if self._turn == UPRIGHT else self._turn.apply(shown)
 
     def _cropped(self, crop: Crop) -> VideoFrame:
         """A view of the whole frame in RGB, which is converted once for all crops."""
-        if self._rgb is None:
-            self._rgb = _reformatted(self._frame, Size(self._frame.width, self._frame.height))
+        whole_size = Size(self._frame.width, self._frame.height)
+        with self._converting:
+            if self._rgb is None:
+                self._rgb = _reformatted(_scalers.converting, self._frame, whole_size, "rgb24")
         whole = _pixels(self._rgb)
         part = whole[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
         return VideoFrame.from_numpy_buffer(part, format="rgb24")
@@ -73,25 +81,54 @@ def _integers(matrix: SideData) -> list[int]:
     return np.frombuffer(memoryview(matrix), np.int32).tolist()
 
 
-_scalers = threading.local()
-"""One swscale context per thread: a new one for each frame costs more than small frames do, and memory in PyAV 18."""
+class _Scalers(threading.local):
+    """swscale contexts of one thread, one for each step: a new one for each frame costs more than small frames do."""
+
+    def __init__(self) -> None:
+        self.shrinking = VideoReformatter()
+        self.converting = VideoReformatter()
 
 
-def _reformatted(frame: VideoFrame, size: Size) -> VideoFrame:
-    if not hasattr(_scalers, "reformatter"):
-        _scalers.reformatter = VideoReformatter()
-    reformatter: VideoReformatter = _scalers.reformatter
-    return reformatter.reformat(
-        frame, width=size.width, height=size.height, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1
-    )
+_scalers = _Scalers()
 
 
 def _scaled(frame: VideoFrame, size: Size) -> Rgb:
-    return _pixels(_reformatted(frame, size))
+    """Shrunk as it is stored, then converted: for 1080p to 640 in 0.3 of the time of both at once (0.8 for 2.5 ms).
+
+    swscale brings the colours of common video (8 bit 4:2:0) up to the size of its brightness before it shrinks both. What
+    the detour loses is colour finer than two pixels of the result. The planes come as a model wants them.
+    """
+    if not _can_be_shrunk_as_stored(frame, size):
+        return _pixels(_reformatted(_scalers.converting, frame, size, "rgb24"))
+    small = _reformatted(_scalers.shrinking, frame, size, frame.format.name)
+    return _planes(_reformatted(_scalers.converting, small, size, "gbrp")).transpose(1, 2, 0)
+
+
+def _can_be_shrunk_as_stored(frame: VideoFrame, size: Size) -> bool:
+    return frame.format.name in _COMMON_FORMATS and size.width < frame.width and size.height < frame.height
+
+
+def _reformatted(reformatter: VideoReformatter, frame: VideoFrame, size: Size, pixel_format: str) -> VideoFrame:
+    """Averaged over areas where it shrinks, bilinear where it grows: swscale's AREA does both."""
+    return reformatter.reformat(
+        frame, width=size.width, height=size.height, format=pixel_format, interpolation=Interpolation.AREA, threads=1
+    )
+
+
+def _planes(frame: VideoFrame) -> NDArray[np.uint8]:
+    """uint8[3, H, W] of a frame of planes in the order green, blue, red."""
+    planes = np.empty((3, frame.height, frame.width), np.uint8)
+    for to, plane in zip((1, 2, 0), frame.planes, strict=True):
+        planes[to] = _rows(plane, frame.height)[:, : frame.width]
+    return planes
 
 
 def _pixels(frame: VideoFrame) -> Rgb:
     """uint8[H, W, 3]: a view of the pixels of an RGB frame, without the padding of its rows; it keeps them alive."""
-    plane = frame.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+    rows = _rows(frame.planes[0], frame.height)
     return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+
+
+def _rows(plane: VideoPlane, height: int) -> NDArray[np.uint8]:
+    """uint8[H, bytes of a row with its padding], a view."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator
 from concurrent.futures import CancelledError
 
+from contracts.failures import Failure
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.account import Account, Finished, FrameReport, Progressed
@@ -36,6 +37,7 @@ def watch_video(
     it ends within a second with a last `Checkpoint` (none if there was nothing to resume from yet) and no `Finished`.
     With `resume`, frames up to that checkpoint are decoded again and neither looked at nor counted again.
     Closing the generator ends its thread and closes the file.
+    Raises `Failure(engine_unavailable)`, after a last `Checkpoint`, when the engine is away: the rest can be watched later.
     """
     decoder = DecodeThread(medium, workers=workers, options=options, resume=resume, terms=terms)
     account = Account(options, resume)
@@ -53,6 +55,9 @@ def watch_video(
         yield from account.last_checkpoint()
     except CancelledError:  # the workers were closed: the same as a stop
         yield from account.last_checkpoint()
+    except Failure:
+        yield from account.last_checkpoint()
+        raise
     finally:
         decoder.close()
 

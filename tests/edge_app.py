@@ -8,10 +8,19 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar
+from litestar.di import Provide
 
+from contracts.storage import Layout
 from edge import detect, tasks
+from edge.annotations import Annotations
+from edge.auth import Auth
 from edge.failures import EXCEPTION_HANDLERS
+from edge.owners import Owners
 from edge.parts import IntakeLimits, IntakeParts
+from edge.ports import Neighbours
+from edge.settings import EdgeSettings
+from edge.tokens import Tokens
+from edge.vault import Sealer, Vault
 from tests.fakes import FakeFeed, FakeOutbox, FakePresence
 
 WAIT_S = 10.0
@@ -30,15 +39,19 @@ class Answer(msgspec.Struct, frozen=True):
 class Edge:
     """The application, and everything around it that a test wants to look at."""
 
-    def __init__(self, root: Path, *, limits: IntakeLimits, presence: FakePresence) -> None:
+    def __init__(self, root: Path, *, limits: IntakeLimits, presence: FakePresence, auth: Auth | None = None) -> None:
         self.outbox = FakeOutbox()
         self.feed = FakeFeed()
         self.presence = presence
-        self.parts = IntakeParts(root, limits=limits, outbox=self.outbox, feed=self.feed, presence=presence)
+        layout = Layout(root)
+        annotations = Annotations(EdgeSettings(storage_dir=str(root)))
+        owners = Owners(annotations, Tokens(layout, Vault(Sealer("", layout)), annotations.refresh))
+        neighbours = Neighbours(outbox=self.outbox, feed=self.feed, presence=presence)
+        self.parts = IntakeParts(root, limits=limits, neighbours=neighbours, owners=owners)
         self.layout = self.parts.tasks.layout
         self.app = Litestar(
             route_handlers=[*detect.routes, *tasks.routes],
-            dependencies=self.parts.dependencies,
+            dependencies=self.parts.dependencies | {"caller": Provide((auth or Auth(None)).caller_of)},
             exception_handlers=EXCEPTION_HANDLERS,
             openapi_config=None,
             debug=False,
@@ -111,10 +124,12 @@ class Call:
 
 
 @asynccontextmanager
-async def running_edge(root: Path, *, is_consumer_alive: bool = True, **limits: Any) -> AsyncGenerator[Edge, None]:
+async def running_edge(
+    root: Path, *, is_consumer_alive: bool = True, auth: Auth | None = None, **limits: Any
+) -> AsyncGenerator[Edge, None]:
     """An edge with the given limits; its background work runs."""
     limits = {"free_bytes_min": 0, "confirm_wait_s": 2.0, "tasks_kept_s": 1e9} | limits
-    edge = Edge(root, limits=IntakeLimits(**limits), presence=FakePresence(is_alive=is_consumer_alive))
+    edge = Edge(root, limits=IntakeLimits(**limits), presence=FakePresence(is_alive=is_consumer_alive), auth=auth)
     async with edge.parts.running(), edge.app.lifespan():
         yield edge
 

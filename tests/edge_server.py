@@ -104,10 +104,11 @@ class Stream:
 
 @asynccontextmanager
 async def listening(
-    edge: EdgeServer, *, last_event_id: str | int | None = None, **query: str
+    edge: EdgeServer, *, last_event_id: str | int | None = None, token: str | None = None, **query: str
 ) -> AsyncGenerator[tuple[Stream, Sent]]:
     """A listener that has been told where it stands: the stream, and that first block."""
     headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+    headers |= {} if token is None else {"Authorization": f"Bearer {token}"}
     async with (
         httpx.AsyncClient(timeout=WAIT_S, trust_env=False) as client,
         client.stream("GET", f"{edge.url}/detect/stream", headers=headers, params=query) as response,

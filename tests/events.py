@@ -10,9 +10,22 @@ def new_task() -> str:
     return str(uuid4())
 
 
-def report(task_id: str, sequence: int, *, epoch: int = 1, is_quiet: bool = False, media_id: str = "") -> FrameDetected:
+def report(
+    task_id: str,
+    sequence: int,
+    *,
+    epoch: int = 1,
+    is_quiet: bool = False,
+    media_id: str = "",
+    owner: str | None = None,
+) -> FrameDetected:
     return FrameDetected(
-        task_id=task_id, media_id=media_id or task_id, sequence=sequence, epoch=epoch, is_quiet=is_quiet
+        task_id=task_id,
+        media_id=media_id or task_id,
+        sequence=sequence,
+        epoch=epoch,
+        is_quiet=is_quiet,
+        owner=owner,
     )
 
 

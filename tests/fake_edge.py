@@ -26,6 +26,9 @@ SEEN = Detection(center_x=0.5, center_y=0.5, width=0.1, height=0.2, class_num=0,
 POLL_S = 0.002
 
 
+_AnyRequest = Request[Any, Any, Any]
+
+
 class Received(msgspec.Struct):
     """An upload as it came in."""
 
@@ -61,6 +64,8 @@ class FakeEdge:
         self.uploads: dict[str, Received] = {}
         self.tasks: dict[str, Task] = {}
         self.log: list[DetectionEvent] = []
+        self.authorizations: set[str | None] = set()
+        """Of every request, to whatever route."""
         self.last_event_ids: list[str | None] = []
         """Of every stream that was opened."""
         self.detect_forms: list[dict[str, Any]] = []
@@ -116,7 +121,10 @@ class FakeEdge:
         )
 
     def _app(self) -> Litestar:
-        return Litestar([*self._media_routes(), *self._task_routes()], openapi_config=None)
+        return Litestar([*self._media_routes(), *self._task_routes()], openapi_config=None, before_request=self._note)
+
+    def _note(self, request: _AnyRequest) -> None:
+        self.authorizations.add(request.headers.get("authorization"))
 
     def _media_routes(self) -> list[Any]:
         @get("/health")

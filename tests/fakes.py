@@ -17,6 +17,7 @@ class FakeOutbox:
         self.commands: list[AnyCommand] = []
         self.cancelled: list[str] = []
         self.ends: list[TaskEnded] = []
+        self.woken: list[str] = []
         self.published = asyncio.Event()
 
     async def publish(self, command: AnyCommand) -> None:
@@ -27,6 +28,10 @@ class FakeOutbox:
     async def cancel(self, task_id: str) -> None:
         self._refuse_while_away()
         self.cancelled.append(task_id)
+
+    async def wake(self, task_id: str) -> None:
+        self._refuse_while_away()
+        self.woken.append(task_id)
 
     async def publish_end(self, event: TaskEnded) -> None:
         self._refuse_while_away()

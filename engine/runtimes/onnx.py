@@ -1,8 +1,8 @@
 """Models in ONNX files, run by onnxruntime; the only module that knows it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -11,7 +11,7 @@ import onnxruntime.capi.onnxruntime_pybind11_state  # the exceptions live in the
 from contracts.failures import Failure, FailureCode
 from engine.runtime import Tensor, TensorSpec
 
-CPU = ("CPUExecutionProvider",)
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _QUIET = 4  # fatal only: what goes wrong is raised, and warnings about a model's graph help nobody who serves it
 _ERRORS: tuple[type[BaseException], ...] = (
     *(
@@ -39,10 +39,12 @@ class OnnxRuntime:
     """A session of onnxruntime. `infer` may be called by many threads; each call uses `threads` of its own."""
 
     engine_type = "onnx"
-    gathers = False  # on a CPU a batch gains nothing (ENGINE 1)
 
-    def __init__(self, path: Path, *, threads: int = 1, providers: Sequence[str] = CPU) -> None:
-        """Raises `Failure`: `model_missing`, or `model_corrupt` with what onnxruntime says of the file."""
+    def __init__(self, path: Path, *, threads: int = 1, device: Literal["auto", "cpu", "cuda"] = "cpu") -> None:
+        """device: `auto` takes CUDA where this onnxruntime was built for it and finds it, `cuda` misses it otherwise.
+
+        Raises `Failure`: `model_missing`, or `model_corrupt` with what onnxruntime says of the file.
+        """
         if not path.is_file():
             raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name}")
         options = onnxruntime.SessionOptions()
@@ -54,15 +56,21 @@ class OnnxRuntime:
         try:
             # without its own fallback, which prints to the standard output and tries the same again
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=list(providers), enable_fallback=0
+                str(path), options, providers=_providers(device), enable_fallback=0
             )
             self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
             self._inputs = tuple(_spec(node) for node in self._session.get_inputs())
             self._outputs = tuple(_spec(node) for node in self._session.get_outputs())
         except _ERRORS as error:
             raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: {_one_line(error)}") from error
-        self._asked = tuple(providers)
+        self._is_on_gpu = CUDA in self._session.get_providers()
+        self._is_missing_gpu = device == "cuda" and not self._is_on_gpu
         self._names = [spec.name for spec in self._outputs]
+
+    @property
+    def gathers(self) -> bool:
+        """On a GPU; on a CPU a batch gains nothing (ENGINE 1)."""
+        return self._is_on_gpu
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -78,9 +86,8 @@ class OnnxRuntime:
 
     @property
     def missing_providers(self) -> tuple[str, ...]:
-        """Providers that were asked for and are not used: onnxruntime falls back to the CPU without a word."""
-        used = self._session.get_providers()
-        return tuple(provider for provider in self._asked if provider not in used)
+        """What was asked for and is not used: onnxruntime falls back to the CPU without a word."""
+        return (CUDA,) if self._is_missing_gpu else ()
 
     def infer(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         try:
@@ -91,6 +98,15 @@ class OnnxRuntime:
 
     def close(self) -> None:
         del self._session
+
+
+def _providers(device: str) -> list[str]:
+    """What to ask onnxruntime for; that it lists CUDA says only how it was built."""
+    if device == "cpu" or CUDA not in onnxruntime.get_available_providers():
+        return [CPU]
+    onnxruntime.preload_dlls()  # those of the nvidia-* packages: they are on no search path
+    onnxruntime.set_default_logger_severity(_QUIET)  # a GPU that is missing is told by `missing_providers`
+    return [CUDA, CPU]
 
 
 def _spec(node: Any) -> TensorSpec:

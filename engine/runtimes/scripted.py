@@ -2,7 +2,7 @@
 
 With it the whole system is tried and tested without a model: every step before and after the inference is the real one.
 The file: `{"runtime": "scripted", "input": [H, W], "objects": [{"class": 0, "name": "red", "rgb": [255, 0, 0],
-"confidence": 0.9}], "tolerance": 40, "delay_s": 0.0, "fail_every": 0}`.
+"confidence": 0.9}], "tolerance": 40, "delay_s": 0.0, "fail_every": 0, "away": [5, 8]}`.
 """
 
 import threading
@@ -53,6 +53,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Slept in every inference, however many pictures it is shown."""
     fail_every: Annotated[int, Meta(ge=0)] = 0
     """Every such inference fails, counted from 1 after the one at loading; 0: none."""
+    away: tuple[int, int] | None = None
+    """From the first to the last of these inferences, counted likewise, it is as a server that is away."""
 
 
 class ScriptedRuntime:
@@ -94,6 +96,8 @@ class ScriptedRuntime:
             time.sleep(self._script.delay_s)
         if self._script.fail_every and number > 0 and number % self._script.fail_every == 0:
             raise Failure(FailureCode.INFERENCE_FAILED, f"inference {number} fails as scripted")
+        if self._script.away and self._script.away[0] <= number <= self._script.away[1]:
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"away in inference {number} as scripted")
         images = tensors["images"]
         rows = np.zeros((len(images), ROWS, 6), np.float32)
         for at, image in enumerate(images):

@@ -76,7 +76,15 @@ async def test_a_consumer_that_was_seen_makes_the_edge_ready_until_it_is_silent(
         "engineType": "onnx",
         "errorMessage": None,
         "consumers": [
-            {"id": "c1", "host": "h", "engineType": "onnx", "aiAvailability": "Enabled", "model": "m", "busy": True}
+            {
+                "id": "c1",
+                "host": "h",
+                "engineType": "onnx",
+                "aiAvailability": "Enabled",
+                "errorMessage": None,
+                "model": "m",
+                "busy": True,
+            }
         ],
     }
 
@@ -123,7 +131,7 @@ async def test_the_openapi_document_describes_the_stream(tmp_path: Path) -> None
     async with serving(NOWHERE.format(free_port()), tmp_path) as edge:
         document = (await get(edge, "/schema/openapi.json")).json()
     parameters = {parameter["name"] for parameter in document["paths"]["/detect/stream"]["get"]["parameters"]}
-    assert parameters == {"taskId", "mediaId", "Last-Event-ID"}
+    assert parameters == {"taskId", "mediaId", "Last-Event-ID", "lastEventId", "ticket"}
     assert "/health/ready" in document["paths"]
 
 

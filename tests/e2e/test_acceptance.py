@@ -1,7 +1,6 @@
 """The acceptance scenarios of the original system, each named by its id, on real processes and a real RabbitMQ.
 
-Not here: those of media by id, of the Annotations service and of the Loader (FT-P-08, FT-N-03, 04, 06, 07, NFT-RES-01, 02, 03,
-NFT-SEC-03), which belong to parts that are not built yet.
+Those of the Loader (FT-N-03, 06, NFT-RES-01, 03) are in `test_model_lifecycle.py`.
 """
 
 import itertools
@@ -19,6 +18,7 @@ import pytest
 
 from benchmarks.probes import rss_bytes
 from detections.local import LocalStack
+from tests.annotations import AnnotationsProcess
 from tests.media import BLUE, GREEN, RED, Square, write_image, write_video
 
 pytestmark = pytest.mark.e2e
@@ -46,10 +46,31 @@ CLASSES = [
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def system(tmp_path_factory: pytest.TempPathFactory, annotations: AnnotationsProcess) -> Iterator[LocalStack]:
     folder = tmp_path_factory.mktemp("acceptance")
-    with LocalStack(folder / "storage", model=write_model(folder / "models")) as stack:
+    environ = {
+        "ANNOTATIONS_URL": annotations.url,
+        "VIDEOS_DIR": str(folder),
+        "IMAGES_DIR": str(folder),
+        "EDGE_POST_DELAYS_S": "0.3 1",
+    }
+    with LocalStack(folder / "storage", model=write_model(folder / "models"), environ=environ) as stack:
         yield stack
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnnotationsProcess]:
+    """A double of the Annotations service; requests without a token do not touch it."""
+    double = AnnotationsProcess(tmp_path_factory.mktemp("double"))
+    double.start()
+    yield double
+    double.kill()
+
+
+def add_medium(annotations: AnnotationsProcess, system: LocalStack, name: str, frames: int) -> str:
+    """The id of a clip in the media root that the service knows."""
+    write_video(system.storage.parent / f"{name}.mp4", frames=frames)
+    return annotations.add_medium(name, f"{name}.mp4")
 
 
 @pytest.fixture
@@ -330,6 +351,81 @@ def test_ft_p_12_only_what_moved_is_news(http: httpx.Client, tmp_path: Path) -> 
 
     assert len(reports(heard_while_uploading(http, moving, **rule))) >= 3
     assert len(reports(heard_while_uploading(http, static, **rule))) == 1
+
+
+# Media by id
+
+
+def test_ft_p_08_media_by_id_starts_within_a_second(
+    http: httpx.Client, system: LocalStack, annotations: AnnotationsProcess
+) -> None:
+    media_id = add_medium(annotations, system, "ft-p-08", frames=50)
+    headers = annotations.headers()
+    began = time.monotonic()
+    answer = http.post(f"/detect/{media_id}", headers=headers)
+    took = time.monotonic() - began
+
+    assert (answer.status_code, answer.json()["status"], answer.json()["mediaId"]) == (202, "started", media_id)
+    assert took < 1
+
+
+def test_ft_p_09_a_listener_hears_the_work_on_media_by_id(
+    http: httpx.Client, system: LocalStack, annotations: AnnotationsProcess
+) -> None:
+    media_id = add_medium(annotations, system, "ft-p-09", frames=100)
+    with http.stream("GET", "/detect/stream", params={"mediaId": media_id}) as stream:
+        lines = stream.iter_lines()
+        wait_until_listening(lines)
+        http.post(f"/detect/{media_id}", headers=annotations.headers(), json={"frame_recognition_seconds": 0})
+        events = list(until_the_end(lines))
+
+    assert reports(events)
+    assert {event["mediaId"] for event in events} == {media_id}
+    assert (events[-1]["mediaStatus"], events[-1]["mediaPercent"]) == ("AIProcessed", 100)
+
+
+def test_ft_n_04_the_same_media_twice(http: httpx.Client, system: LocalStack, annotations: AnnotationsProcess) -> None:
+    media_id = add_medium(annotations, system, "ft-n-04", frames=2000)
+    headers = annotations.headers()
+    first = http.post(f"/detect/{media_id}", headers=headers, json={"frame_period_recognition": 1})
+    second = http.post(f"/detect/{media_id}", headers=headers)
+    http.delete(first.headers["location"])
+
+    assert (first.status_code, second.status_code) == (202, 409)
+    assert second.headers["location"] == first.headers["location"]
+
+
+def test_nft_sec_03_annotations_sees_the_authorization_as_it_was_sent(
+    http: httpx.Client, annotations: AnnotationsProcess, tmp_path: Path
+) -> None:
+    headers = annotations.headers("nft-sec-03")
+    clip = write_video(tmp_path / "sec.mp4", frames=20)
+    http.post("/detect/video", content=clip.read_bytes(), headers={**headers, "X-Filename": "sec.mp4"})
+    annotations.wait_until(lambda: [one for one in annotations.stored() if one["user_id"] == "nft-sec-03"])
+
+    assert headers["Authorization"] in annotations.seen()["authorizations"]
+
+
+def test_ft_n_07_and_nft_res_02_without_annotations_detection_and_listeners_go_on(
+    http: httpx.Client, system: LocalStack, annotations: AnnotationsProcess, tmp_path: Path
+) -> None:
+    """It dies in the middle of a task (NFT-RES-02), and is away when an upload of a user comes in (FT-N-07)."""
+    media_id = add_medium(annotations, system, "nft-res-02", frames=400)
+    headers = annotations.headers()
+    with http.stream("GET", "/detect/stream", params={"mediaId": media_id}) as stream:
+        lines = stream.iter_lines()
+        wait_until_listening(lines)
+        http.post(f"/detect/{media_id}", headers=headers, json={"frame_recognition_seconds": 0})
+        annotations.kill()
+        events = list(until_the_end(lines))
+    picture = write_image(tmp_path / "a.png", squares=squares((16, 16)))
+    answer = http.post("/detect", files={"file": ("ft-n-07.png", picture.read_bytes())}, headers=headers)
+    annotations.start()
+
+    assert (events[-1]["mediaStatus"], events[-1]["mediaPercent"]) == ("AIProcessed", 100)
+    assert (answer.status_code, len(answer.json())) == (200, 1)
+    annotations.wait_for_end(media_id)
+    assert len(annotations.annotations(media_id)) == len(reports(events))
 
 
 # Bad input

@@ -20,8 +20,16 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "mana
 HOMES = {
     "av": {"engine/decode.py", "engine/video_frame.py", "engine/encode.py"},
     "cv2": {"engine/images.py", "engine/drawing.py", "detections/street.py"},
-    "onnxruntime": {"engine/runtimes/onnx.py"},
+    "onnxruntime": {"engine/runtimes/onnx.py", "engine/quantising.py", "engine/precision.py"},
+    "openvino": {"engine/runtimes/openvino.py"},
     "PIL": {"engine/images.py"},
+    "cuda": {"engine/devices/cuda_core.py"},
+    "pycuda": {"engine/devices/pycuda.py"},
+    "tensorrt": {"engine/tensorrt_library.py"},
+    "tensorrt_rtx": {"engine/tensorrt_library.py"},
+    "tritonclient": {"engine/kserve.py", "engine/kserve_grpc.py", "engine/kserve_http.py"},
+    "jwt": {"edge/jwts.py", "edge/jwks.py", "detections/annotations_double.py"},
+    "cryptography": {"edge/vault.py", "edge/jwks.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
 """The one module of the engine (and the maker of the demo clip) that knows each native library."""

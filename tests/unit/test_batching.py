@@ -1,54 +1,21 @@
 """Workers: fairness, bounds, and what one bad picture may do."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
-from engine.batching import IMAGES_IN_A_ROW_MAX, Workers
-from engine.picture import Crop, Picture, Rgb
+from engine.batching import Workers
+from engine.picture import Crop, Rgb
+from engine.postprocess import Boxes
+from engine.preprocess import View
+from engine.turns import IMAGES_IN_A_ROW_MAX
+from tests.detectors import WAIT_S, Gated, Named, in_thread, wait_until
 
 OPTIONS = DetectionOptions()
-WAIT_S = 10
-
-
-class Named:
-    """A picture that is only a name."""
-
-    width = height = 1
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
-        raise AssertionError("nobody looks at the pixels of this picture")
-
-
-class Gated:
-    """Detects nothing, one picture after the other, each when it is let through; remembers the order."""
-
-    def __init__(self) -> None:
-        self.looked_at: list[str] = []
-        self.started = threading.Semaphore(0)
-        self._gate = threading.Semaphore(0)
-
-    def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
-        assert isinstance(picture, Named)
-        self.looked_at.append(picture.name)
-        self.started.release()
-        assert self._gate.acquire(timeout=WAIT_S)
-        if picture.name.startswith("bad"):
-            raise Failure(FailureCode.INFERENCE_FAILED, picture.name)
-        if picture.name.startswith("bug"):
-            raise ZeroDivisionError(picture.name)
-        return []
-
-    def let_through(self, count: int = 1) -> None:
-        self._gate.release(count)
 
 
 @pytest.fixture
@@ -62,21 +29,6 @@ def workers(detector: Gated) -> Iterator[Workers]:
     yield workers
     detector.let_through(1000)
     workers.close()
-
-
-def _in_thread(call: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=call)
-    thread.start()
-    return thread
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(WAIT_S * 1000):
-        if condition():
-            return
-        pause.wait(0.001)
-    raise AssertionError("it does not come")
 
 
 def test_a_future_holds_what_the_detector_saw(workers: Workers, detector: Gated) -> None:
@@ -99,7 +51,7 @@ def test_streams_take_turns(workers: Workers, detector: Gated) -> None:
 def test_a_stream_with_enough_in_flight_waits_and_others_do_not(workers: Workers, detector: Gated) -> None:
     workers.submit(Named("a1"), OPTIONS, stream="a")
     workers.submit(Named("a2"), OPTIONS, stream="a")
-    third = _in_thread(lambda: workers.submit(Named("a3"), OPTIONS, stream="a"))
+    third = in_thread(lambda: workers.submit(Named("a3"), OPTIONS, stream="a"))
     workers.submit(Named("b1"), OPTIONS, stream="b")
     third.join(0.05)
     assert third.is_alive()
@@ -112,8 +64,8 @@ def test_an_image_goes_before_waiting_frames(workers: Workers, detector: Gated) 
     workers.submit(Named("a1"), OPTIONS, stream="a")
     assert detector.started.acquire(timeout=WAIT_S)
     frame = workers.submit(Named("a2"), OPTIONS, stream="a")
-    image = _in_thread(lambda: workers.detect_image(Named("image"), OPTIONS))
-    _wait_until(lambda: bool(workers._images))
+    image = in_thread(lambda: workers.detect_image(Named("image"), OPTIONS))
+    wait_until(lambda: bool(workers._turns._images))
     detector.let_through(3)
     frame.result(WAIT_S)
     image.join(WAIT_S)
@@ -124,8 +76,8 @@ def test_a_flood_of_images_does_not_stop_the_videos(workers: Workers, detector: 
     workers.submit(Named("a1"), OPTIONS, stream="a")
     assert detector.started.acquire(timeout=WAIT_S)
     frame = workers.submit(Named("a2"), OPTIONS, stream="a")
-    flood = [_in_thread(lambda: workers.detect_image(Named("image"), OPTIONS)) for _ in range(2 * IMAGES_IN_A_ROW_MAX)]
-    _wait_until(lambda: len(workers._images) == len(flood))
+    flood = [in_thread(lambda: workers.detect_image(Named("image"), OPTIONS)) for _ in range(2 * IMAGES_IN_A_ROW_MAX)]
+    wait_until(lambda: len(workers._turns._images) == len(flood))
     detector.let_through(100)
     frame.result(WAIT_S)
     for thread in flood:
@@ -154,7 +106,7 @@ def test_a_forgotten_stream_is_dropped_and_its_submitter_let_go(workers: Workers
     running = workers.submit(Named("a1"), OPTIONS, stream="a")
     assert detector.started.acquire(timeout=WAIT_S)
     waiting = workers.submit(Named("a2"), OPTIONS, stream="a")
-    submitter = _in_thread(lambda: workers.submit(Named("a3"), OPTIONS, stream="a"))
+    submitter = in_thread(lambda: workers.submit(Named("a3"), OPTIONS, stream="a"))
     submitter.join(0.05)
     workers.forget("a")
     submitter.join(WAIT_S)
@@ -170,8 +122,8 @@ def test_closing_cancels_what_waits_and_joins_the_threads(detector: Gated) -> No
     running = workers.submit(Named("a1"), OPTIONS, stream="a")
     assert detector.started.acquire(timeout=WAIT_S)
     waiting = workers.submit(Named("a2"), OPTIONS, stream="a")
-    closing = _in_thread(workers.close)
-    _wait_until(waiting.cancelled)
+    closing = in_thread(workers.close)
+    wait_until(waiting.cancelled)
     detector.let_through()
     closing.join(WAIT_S)
     assert not closing.is_alive()
@@ -196,13 +148,10 @@ def test_as_many_pictures_as_workers_are_looked_at_at_once(detector: Gated) -> N
 def test_a_picture_is_let_go_when_it_has_been_looked_at() -> None:
     """Frames are large: a worker that waits for the next one must not hold the last one."""
 
-    class Remembers:
-        def __init__(self) -> None:
-            self.pixels: list[int] = []
-
-        def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
-            self.pixels.append(int(picture.scaled(width=1, height=1).sum()))
-            return []
+    class Remembers(Gated):
+        def look(self, views: Sequence[View], *, score_min: float) -> list[Boxes]:
+            views[0].picture.scaled(width=1, height=1)
+            return super().look(views, score_min=score_min)
 
     class Freed(Named):
         freed = threading.Event()
@@ -213,7 +162,9 @@ def test_a_picture_is_let_go_when_it_has_been_looked_at() -> None:
         def __del__(self) -> None:
             self.freed.set()
 
-    workers = Workers(Remembers(), count=1)
+    detector = Remembers()
+    detector.let_through()
+    workers = Workers(detector, count=1)
     workers.submit(Freed("a"), OPTIONS, stream="a").result(WAIT_S)
     assert Freed.freed.wait(WAIT_S)
     workers.close()

@@ -10,15 +10,16 @@ from detections.broker_setup import policies, virtual_host, without_password
     [("3.10.8", False), ("3.11.28", False), ("3.12.0", True), ("3.13.7", True), ("4.0.5", True), ("4.1.0-rc.1", True)],
 )
 def test_the_consumer_timeout_is_a_policy_only_where_it_is_known(version: str, knows_timeout: bool) -> None:
-    commands, _dead_letters = policies(version)
+    commands, _outbox, _dead_letters = policies(version)
 
     assert ("consumer-timeout" in commands.definition) == knows_timeout
 
 
 def test_patterns_match_the_names_of_the_topology_alone() -> None:
-    commands, dead_letters = policies("4.0.5")
+    commands, outbox, dead_letters = policies("4.0.5")
 
     assert commands.pattern == r"^detections\.commands\."
+    assert outbox.pattern == r"^detections\.outbox$"
     assert dead_letters.pattern == r"^detections\.dead\-letters"
 
 

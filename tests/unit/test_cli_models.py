@@ -12,7 +12,10 @@ from contracts.failures import Failure, FailureCode
 from detections.cli import build
 from detections.model_files import SHIPPED_MODELS, find_model
 from detections.timing import Blank
+from engine.sources import RemoteModel
+from tests.families import BRIGHT, DARK, FAMILIES
 from tests.scripted import write_model
+from tests.tiny_models import write_colour_model, write_constant_model, write_two_faced_model
 
 
 def check(*arguments: object) -> Result:
@@ -39,7 +42,19 @@ def test_the_shipped_model_is_described_line_by_line() -> None:
 
     assert result.exit_code == 0, result.stderr
     said = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
-    assert list(said) == ["file", "runtime", "input", "shown", "output", "head", "classes", "timing"]
+    assert list(said) == [
+        "file",
+        "runtime",
+        "input",
+        "shown",
+        "batch",
+        "output",
+        "head",
+        "repeats",
+        "classes",
+        "sees",
+        "timing",
+    ]
     assert said["runtime"] == "onnx"
     assert said["input"] == "images float32[?, 3, ?, ?]"
     assert said["shown"].startswith("960 x 960 px, native")
@@ -63,7 +78,62 @@ def test_a_scripted_model_is_described_too(tmp_path: Path) -> None:
     assert "red, green" in result.stdout
 
 
+def test_what_nobody_stated_is_said_to_be_assumed(tmp_path: Path) -> None:
+    model = write_two_faced_model(
+        tmp_path / "model.onnx", FAMILIES["yolov8"].outputs(DARK), FAMILIES["yolov8"].outputs(BRIGHT)
+    )
+
+    said = dict(line.split(maxsplit=1) for line in check(model, "--runs", 1).stdout.splitlines())
+
+    assert said["shown"] == "128 x 128 px, letterbox, NCHW, RGB 0..1"
+    assert said["assumed"].startswith("colour, scale, resize: as usual for this head")
+    assert said["batch"] == "any number of pictures in one inference"
+    assert said["sees"].startswith("class_2 0.60 in the drawn picture")
+
+
+def test_a_model_that_mixes_its_pictures_is_said_to_be_shown_one_at_a_time(tmp_path: Path) -> None:
+    said = check(write_colour_model(tmp_path / "model.onnx", mixes=True), "--runs", 1).stdout
+
+    assert "batch     1 at most in one inference" in said
+    assert "warning   one picture at a time: " in said
+
+
+@pytest.mark.real_media
+def test_a_real_model_sees_what_is_drawn(shared_data: Path) -> None:
+    said = check(shared_data / "models" / "deimv2_femto.onnx", "--runs", 1).stdout
+
+    assert "head      detr: boxes, scores and classes in three tensors" in said
+    assert "in the drawn picture of a stop sign and a clock" in said
+
+
+def test_an_address_is_a_model_and_what_is_wrong_with_it_is_said() -> None:
+    nobody = check("triton+http://127.0.0.1/street")
+
+    assert find_model("triton+grpc://127.0.0.1:8001/aerial-vehicle/1") == RemoteModel(
+        protocol="grpc", host="127.0.0.1", port=8001, name="aerial-vehicle", version="1", folder=SHIPPED_MODELS
+    )
+    assert (nobody.exit_code, nobody.stdout) == (1, "")
+    assert "an address is triton+grpc://host:port/model" in nobody.stderr
+
+
 # What it refuses
+
+
+def test_a_refusal_says_which_lines_to_write_into_which_file(tmp_path: Path) -> None:
+    model = write_constant_model(tmp_path / "mine.onnx", {"output": np.zeros((0, 7), np.float32)})
+
+    result = check(model)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    lines = result.stderr.splitlines()
+    assert lines[0] == (
+        "detections: model_not_a_detector: it has a row of seven numbers per box, but their order can't be told:"
+        " it finds nothing in the picture it is tried on"
+    )
+    assert "    outputs output float32[0, 7]" in lines
+    assert "    if it is a detector, write into `mine.json` beside it" in lines
+    assert any(line.startswith('    {"head": "flat", "output": {"columns": ["batch",') for line in lines)
+    assert lines[-1].startswith("then ask again: detections models check mine.onnx")
 
 
 def test_a_model_that_is_no_detector_is_refused_with_what_was_seen(tmp_path: Path) -> None:

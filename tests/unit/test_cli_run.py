@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import msgspec
 import numpy as np
+import onnxruntime
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -21,8 +22,10 @@ from detections.cli import build
 from tests.conftest import REPOSITORY
 from tests.media import GREEN, RED, Square, write_audio_only, write_image, write_no_frames, write_video
 from tests.scripted import write_model
+from tests.tiny_models import write_colour_model
 
 EVERY_FRAME = '{"frame_period_recognition": 1, "frame_recognition_seconds": 0}'
+SURE_OF_NOTHING = '{"probability_threshold": 0.1}'
 TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -385,3 +388,26 @@ def test_a_coco_model_names_what_is_in_a_photo(shared_data: Path) -> None:
 
     [event] = events_of(result)
     assert {"bus", "person"} <= {seen.label for seen in event.annotations}
+
+
+def test_a_provider_that_is_missing_is_told_and_the_cpu_used(tmp_path: Path) -> None:
+    picture = write_image(tmp_path / "a.png")
+    model = write_colour_model(tmp_path / "model.onnx")
+
+    result = run(picture, "-m", model, "--provider", "cuda", "--config", SURE_OF_NOTHING)
+
+    assert result.exit_code == 0, result.stderr
+    assert len(events_of(result)) == 1
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert "warning: CUDAExecutionProvider is not available" in result.stderr
+
+
+def test_openvino_sees_what_the_default_sees(tmp_path: Path) -> None:
+    picture = write_image(tmp_path / "a.png")
+    model = write_colour_model(tmp_path / "model.onnx")
+    options = ("-m", model, "--config", SURE_OF_NOTHING)
+
+    [exact], [fast] = (events_of(run(picture, *options, *more)) for more in ((), ("--provider", "openvino")))
+
+    assert len(exact.annotations) == len(fast.annotations) == 1
+    assert fast.annotations[0].width == pytest.approx(exact.annotations[0].width, rel=0.02)

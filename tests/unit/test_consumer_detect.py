@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from consumers import lane, roots, sealing
+from consumers import lane, roots
 from consumers.attempt import Desk
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.engine_room import EngineRoom
@@ -26,6 +26,7 @@ from contracts.storage import Layout, Lease, TaskRecord, create_record, read_rec
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
 from tests.media import STATIC, write_audio_only, write_image, write_video
 from tests.unit.consumer_fakes import FakeBroker
+from tests.unit.model_fakes import FakeModels
 from tests.unit.small_disk import fill, small_disk
 
 __all__ = ["small_disk"]
@@ -49,7 +50,7 @@ class Consumer:
         self.layout = Layout(storage or folder / "storage")
         self.layout.uploads.mkdir(parents=True, exist_ok=True)
         self.broker = broker or FakeBroker()
-        self.room = EngineRoom(find_model=lambda: model, workers_count=1)
+        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers_count=1)
         self.hung_up = 0
         leases = Leases(self.layout, owner=name)
         desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4)
@@ -72,7 +73,6 @@ class Consumer:
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "RESEND_PAUSES_S", (0.0,))
     monkeypatch.setattr(roots, "LATE_FILE_S", 0.0)
-    monkeypatch.setattr(sealing, "POLL_S", 0.0)
 
 
 @pytest.fixture
@@ -86,6 +86,23 @@ def picture(consumer: Consumer, *, is_quiet: bool) -> DetectImage:
     write_image(consumer.folder / "a.png", squares=STATIC)
     medium = Medium(root="images", path="a.png", kind=MediumKind.IMAGE, media_id="m")
     return DetectImage(task_id=new_task_id(), medium=medium, is_quiet=is_quiet)
+
+
+TILES = 400
+"""About so many has a large picture."""
+
+
+def large_picture(consumer: Consumer, *, is_quiet: bool) -> DetectImage:
+    write_image(consumer.folder / "large.png", size=(2600, 2000), squares=STATIC)
+    medium = Medium(root="images", path="large.png", kind=MediumKind.IMAGE, media_id="m")
+    return DetectImage(task_id=new_task_id(), medium=medium, is_quiet=is_quiet)
+
+
+async def tiles_waiting(consumer: Consumer) -> None:
+    """Wait until the first tiles of a picture are looked at."""
+    async with asyncio.timeout(10):
+        while consumer.room.ready is None or not consumer.room.ready._turns:
+            await asyncio.sleep(0.001)
 
 
 def finished_video(consumer: Consumer, *, frames: int = 5, **changes: object) -> DetectVideo:
@@ -411,6 +428,33 @@ async def test_cancelling_another_task_changes_nothing(consumer: Consumer) -> No
     await working
 
     assert only_end(consumer.broker).failure is None
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_a_large_picture_is_cancelled_between_two_tiles(tmp_path: Path, is_quiet: bool) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.01))
+    working = asyncio.create_task(consumer.take(large := large_picture(consumer, is_quiet=is_quiet)))
+    await tiles_waiting(consumer)
+    consumer.detecting.cancel(large.task_id)
+    async with asyncio.timeout(TILES * 0.01 / 2):
+        await working
+
+    assert only_end(consumer.broker).is_cancelled
+    assert consumer.broker.reports == []
+    consumer.close()
+
+
+async def test_a_stopping_consumer_hands_its_large_picture_on(tmp_path: Path) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.01))
+    working = asyncio.create_task(consumer.take(large := large_picture(consumer, is_quiet=False)))
+    await tiles_waiting(consumer)
+    consumer.detecting.stop()
+    await working
+
+    (continuation,) = consumer.broker.of(topology.COMMANDS)
+    assert wire.decode_command(continuation.body) == msgspec.structs.replace(large, continuation=1)
+    assert consumer.broker.events == []
+    consumer.close()
 
 
 async def test_a_stopping_consumer_hands_its_video_on(consumer: Consumer) -> None:

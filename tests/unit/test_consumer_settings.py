@@ -5,9 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from consumers.engine_room import SHIPPED_MODEL, find_model
 from consumers.settings import ConsumerSettings, from_environment
-from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
 
 
@@ -51,30 +49,3 @@ def _description(described: object) -> str | None:
 def test_models_lie_in_the_storage_unless_said_otherwise(tmp_path: Path) -> None:
     assert ConsumerSettings(storage_dir=str(tmp_path)).models == tmp_path / "models"
     assert ConsumerSettings(storage_dir=str(tmp_path), models_dir="/m").models == Path("/m")
-
-
-def test_the_shipped_model_serves_where_none_is_named(tmp_path: Path) -> None:
-    assert find_model(ConsumerSettings(storage_dir=str(tmp_path))) == SHIPPED_MODEL
-
-
-def test_the_active_model_of_the_storage_is_used(tmp_path: Path) -> None:
-    (tmp_path / "active.json").write_text('{"file": "a.onnx"}')
-
-    assert find_model(ConsumerSettings(models_dir=str(tmp_path))) == tmp_path / "a.onnx"
-
-
-def test_an_unreadable_choice_of_model_is_a_failure_with_a_name(tmp_path: Path) -> None:
-    (tmp_path / "active.json").write_text("{")
-
-    with pytest.raises(Failure) as failed:
-        find_model(ConsumerSettings(models_dir=str(tmp_path)))
-    assert failed.value.code is FailureCode.MODEL_MISSING
-
-
-def test_a_setting_goes_before_the_active_model(tmp_path: Path) -> None:
-    (tmp_path / "active.json").write_text('{"file": "a.onnx"}')
-    (tmp_path / "b.json").write_text("{}")
-
-    assert find_model(ConsumerSettings(models_dir=str(tmp_path), model="b")) == tmp_path / "b.json"
-    assert find_model(ConsumerSettings(models_dir=str(tmp_path), model="gone.onnx")) == tmp_path / "gone.onnx"
-    assert find_model(ConsumerSettings(models_dir=str(tmp_path), model="/x/y.onnx")) == Path("/x/y.onnx")

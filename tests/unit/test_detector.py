@@ -104,7 +104,7 @@ def test_hostile_numbers_never_leave_the_engine(tmp_path: Path) -> None:
         (-1e30, 10, 30, 40, 0.8, 1),
         (10, 10, 20, 20, 7.0, 2),
     ]
-    detector = load_detector(write_constant_model(tmp_path / "model.onnx", rows(*boxes)))
+    detector = load_detector(write_constant_model(tmp_path / "model.onnx", rows(*boxes), metadata={"end2end": "True"}))
 
     found = detector.detect(drawn(64, 64), DetectionOptions())
 

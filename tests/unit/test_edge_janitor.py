@@ -1,5 +1,6 @@
 """The janitor: what has had its time goes, and nothing that a task without an end uses."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -11,10 +12,12 @@ from contracts.commands import DetectVideo
 from contracts.events import TaskEnded
 from contracts.media import MediumKind
 from contracts.storage import Layout, create_record, read_record, upload_medium
+from edge.app import _parts
 from edge.growing_body import UploadPlan
 from edge.idempotency import IdempotencyKeys
 from edge.janitor import Janitor, JanitorLease, Retention, Swept
 from edge.outcomes import PictureSeen
+from edge.settings import EdgeSettings
 from edge.storage import UploadStore
 from edge.task_store import TaskStore
 from tests.edge_app import names_in
@@ -37,7 +40,7 @@ class Place:
         return self.now
 
     def another_janitor(self) -> Janitor:
-        return Janitor(self.layout, self.keys, retention=Retention(), clock=self.clock)
+        return Janitor(self.layout, [self.keys], retention=Retention(), clock=self.clock)
 
     def pass_time(self, age: timedelta) -> None:
         self.now += age
@@ -130,7 +133,7 @@ def test_keys_go_after_a_day(place: Place) -> None:
     assert place.janitor.sweep() == Swept()
     assert place.keys.claim("k", "f") == PictureSeen(detections=[])
     place.pass_time(timedelta(hours=2))
-    assert place.janitor.sweep() == Swept(keys=1)
+    assert place.janitor.sweep() == Swept(records=1)
     assert place.keys.claim("k", "other") is None
 
 
@@ -171,3 +174,15 @@ def test_another_janitor_takes_over_from_one_that_is_silent(place: Place) -> Non
 def test_an_empty_storage_is_no_trouble(place: Place) -> None:
     assert place.janitor.sweep_if_ours() == Swept()
     assert names_in(place.layout.root) == ["janitor"]
+
+
+def test_the_edge_s_janitor_looks_after_used_tickets_and_refreshed_tokens(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    for path in (layout.tickets / "0123", layout.sessions / "4567.sealed", layout.sessions / "turn-00"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (1_000, 1_000))
+    swept = _parts(EdgeSettings(storage_dir=str(tmp_path))).intake.janitor.sweep()
+
+    assert swept == Swept(records=2)
+    assert [path.name for path in (*layout.tickets.iterdir(), *layout.sessions.iterdir())] == ["turn-00"]

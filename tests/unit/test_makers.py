@@ -1,5 +1,6 @@
 """The makers of test media make what they say."""
 
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from contracts.options import DetectionOptions
+from engine.batching import Workers
 from engine.images import StillPicture
 from tests.finders import RedFinder
 from tests.media import INDEX_LAST, Container, Square, boxes, draw, write_video
@@ -36,7 +38,10 @@ def test_a_square_moves_appears_and_goes() -> None:
 
 def test_the_red_finder_finds_the_red_square() -> None:
     finder = RedFinder()
-    (found,) = finder.detect(StillPicture(draw((200, 100), [Square(x=40, y=20, side=20)])), DetectionOptions())
+    with closing(Workers(finder, count=1)) as workers:
+        square = StillPicture(draw((200, 100), [Square(x=40, y=20, side=20)]))
+        (found,) = workers.detect_image(square, DetectionOptions())
+        nothing = workers.detect_image(StillPicture(draw((200, 100), [])), DetectionOptions())
     assert (found.center_x, found.center_y) == pytest.approx((0.25, 0.3), abs=0.01)
-    assert finder.detect(StillPicture(draw((200, 100), [])), DetectionOptions()) == []
+    assert nothing == []
     assert finder.calls == 2

@@ -92,6 +92,14 @@ def test_a_classifier_is_no_detector_and_the_refusal_says_what_was_seen(tmp_path
     assert "logits float32[1, 1000]" in failure.detail
 
 
+def test_outputs_of_one_picture_only_are_asked_for_one(tmp_path: Path) -> None:
+    outputs = {"boxes": np.ones((2, 4), np.float32), "labels": np.ones(2, np.int64), "scores": np.ones(2, np.float32)}
+
+    card = describe(write_constant_model(tmp_path / "model.onnx", outputs))
+
+    assert (card.head, card.batch_max, card.input.batch) == ("detr", 1, None)
+
+
 # -- the side file --
 
 

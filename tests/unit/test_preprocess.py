@@ -182,3 +182,26 @@ def test_a_placement_maps_a_box_into_its_part_of_the_picture() -> None:
     )
 
     assert placed.to_picture(box).corners.tolist() == [[100, 200, 125, 250]]
+
+
+class Unseeable(ArrayPicture):
+    def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> np.ndarray:
+        raise RuntimeError("no pixels")
+
+
+def test_the_border_is_whole_whatever_the_tensor_held_before() -> None:
+    """Borders that are painted already are left alone: pictures of other shapes, also one that fails, must not show."""
+    wide, tall = ArrayPicture(np.full((10, 60, 3), 9, np.uint8)), ArrayPicture(np.full((60, 10, 3), 200, np.uint8))
+    wanted = rule(std=(0.5, 0.5, 0.5))
+    preprocessor = Preprocessor(wanted)
+
+    def shown(*pictures: ArrayPicture) -> np.ndarray:
+        return preprocessor.batch(
+            [View(picture=each, placement=place(wanted, whole(each))) for each in pictures]
+        ).copy()
+
+    for pictures in [(wide,), (wide,), (tall,), (wide, tall), (tall, wide), (wide,)]:
+        assert (shown(*pictures) == batch_of(wanted, *pictures)).all()
+    with pytest.raises(RuntimeError):
+        shown(tall, Unseeable(np.zeros((30, 30, 3), np.uint8)))
+    assert (shown(wide) == batch_of(wanted, wide)).all()

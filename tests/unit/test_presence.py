@@ -91,3 +91,10 @@ def test_a_full_table_forgets_who_has_been_silent_longest() -> None:
 def test_health_shows_the_error_of_the_best_and_stays_healthy() -> None:
     answer = health.fn(presence_of(consumer(status=EngineStatus.ERROR, error="no model")))
     assert (answer.status, answer.ai_availability, answer.error_message) == ("healthy", "Error", "no model")
+
+
+def test_each_consumer_says_why_it_does_not_serve_as_well_as_it_should() -> None:
+    answer = health.fn(presence_of(consumer("a"), consumer("b", EngineStatus.WARNING, error="b.onnx does not serve")))
+
+    assert (answer.ai_availability, answer.error_message) == ("Enabled", None)
+    assert [entry.error_message for entry in answer.consumers] == [None, "b.onnx does not serve"]

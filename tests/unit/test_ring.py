@@ -101,6 +101,30 @@ def test_a_filter_shows_what_was_asked_for(wanted: Wanted, *, is_quiet: bool, ma
     assert wanted.matches(encode_event(0, report("t", 1, media_id="m", is_quiet=is_quiet))) is matches
 
 
+@pytest.mark.parametrize("owner", ["ada", "bob", None])
+@pytest.mark.parametrize("asked", [{}, {"task_id": "t"}, {"media_id": "m"}])
+def test_a_listener_sees_its_own_and_with_authentication_off_everybody_s(
+    asked: dict[str, str], owner: str | None
+) -> None:
+    event = report("t", 1, media_id="m", owner=owner)
+
+    assert Wanted(**asked, owner="ada").matches(event) is (owner == "ada")
+    assert Wanted(**asked, owner="ada").matches(encode_event(0, event)) is (owner == "ada")
+    assert Wanted(**asked).matches(encode_event(0, event))
+
+
+def test_listeners_at_the_same_place_do_not_get_each_other_s_events() -> None:
+    ring = Ring(events_max=100, bytes_max=100_000)
+    for offset, owner in enumerate(["ada", "bob", None]):
+        ring.append(offset, encode_event(offset, report("t", offset + 1, owner=owner)))
+    texts = {owner: ring.take(0, Wanted(owner=owner), bytes_max=10_000).text for owner in (None, "ada", "bob")}
+
+    assert [texts[owner].count(b"data:") for owner in (None, "ada", "bob")] == [3, 1, 1]
+    assert b'"sequence":1,' in texts["ada"]
+    assert b'"sequence":2,' in texts["bob"]
+    assert b"ada" not in texts[None], "an owner is never shown"
+
+
 def test_a_filter_that_matches_nothing_moves_on() -> None:
     taken = ring_of(1, 2, 3).take(0, Wanted(task_id="u"), bytes_max=100)
     assert (taken.text, taken.next_offset) == (b"", 3)

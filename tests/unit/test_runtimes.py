@@ -1,12 +1,19 @@
 """What every runtime does with tensors, and what it says when it cannot."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import external_data_helper
 
 from contracts.failures import Failure, FailureCode
+from contracts.settings import Provider
+from engine.models import open_model
+from engine.opening import open_runtime
 from engine.runtimes.onnx import OnnxRuntime
+from engine.runtimes.openvino import OpenVinoRuntime
 from engine.runtimes.scripted import ScriptedRuntime, blobs
 from tests.tiny_models import write_colour_model, write_script
 
@@ -52,37 +59,109 @@ def test_a_tensor_that_does_not_fit_is_a_failed_inference(tmp_path: Path, tensor
     assert caught.value.code is FailureCode.INFERENCE_FAILED
 
 
-def test_a_provider_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_gpu_that_is_asked_for_and_not_there_is_named_and_the_cpu_used(tmp_path: Path) -> None:
     path = write_colour_model(tmp_path / "model.onnx")
 
-    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        runtime = OnnxRuntime(path, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+    asked, chosen = OnnxRuntime(path, device="cuda"), OnnxRuntime(path, device="auto")
 
-    assert runtime.missing_providers == ("CUDAExecutionProvider",)
+    if not asked.gathers:  # this machine has none
+        assert asked.missing_providers == ("CUDAExecutionProvider",)
+        assert asked.infer({"images": BATCH})[0].shape == (3, 1, 6)
+    assert chosen.missing_providers == ()
+    assert chosen.gathers == asked.gathers
 
 
-def test_a_model_that_reads_a_file_outside_its_folder_is_refused(tmp_path: Path) -> None:
-    import onnx
-    from onnx import external_data_helper
+RUNTIMES = [OnnxRuntime, OpenVinoRuntime]
 
-    secret = tmp_path / "secret"
-    secret.write_bytes(b"\0" * 4 * 18)
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_model_that_reads_a_file_outside_its_folder_is_refused(
+    tmp_path: Path, runtime: type[OnnxRuntime | OpenVinoRuntime]
+) -> None:
     inside = tmp_path / "models"
     inside.mkdir()
-    model = onnx.load(write_colour_model(inside / "model.onnx"))
-    weights = next(node for node in model.graph.node if node.output[0] == "weights").attribute[0].t
-    initializer = model.graph.initializer.add()
-    initializer.CopyFrom(weights)
-    initializer.name = "weights"
-    model.graph.node.remove(next(node for node in model.graph.node if node.output[0] == "weights"))
-    external_data_helper.set_external_data(initializer, "../secret", 0, 72)
-    initializer.ClearField("raw_data")
-    (inside / "model.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "secret").write_bytes(b"\0" * 4 * 18)
+    path = write_colour_model(inside / "model.onnx")
+    keep_weights_in(path, "../secret")
 
     with pytest.raises(Failure) as caught:
-        OnnxRuntime(inside / "model.onnx")
+        runtime(path)
 
     assert caught.value.code is FailureCode.MODEL_CORRUPT
+
+
+def keep_weights_in(path: Path, location: str) -> None:
+    model = onnx.load(path)
+    constant = next(node for node in model.graph.node if node.output[0] == "weights")
+    initializer = model.graph.initializer.add()
+    initializer.CopyFrom(constant.attribute[0].t)
+    initializer.name = "weights"
+    model.graph.node.remove(constant)
+    external_data_helper.set_external_data(initializer, location, 0, 72)
+    initializer.ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())
+
+
+# -- openvino --
+
+
+def test_openvino_says_of_a_model_what_onnxruntime_says(tmp_path: Path) -> None:
+    path = write_colour_model(tmp_path / "model.onnx")
+
+    one, other = OnnxRuntime(path), OpenVinoRuntime(path)
+
+    assert (other.inputs, other.outputs) == (one.inputs, one.outputs)
+    assert other.metadata == one.metadata == {"end2end": "True"}
+
+
+def test_openvino_sees_nearly_the_same_in_any_batch_from_any_thread(tmp_path: Path) -> None:
+    path = write_colour_model(tmp_path / "model.onnx")
+    [exact] = OnnxRuntime(path).infer({"images": BATCH})
+    runtime = OpenVinoRuntime(path)
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda at: runtime.infer({"images": BATCH[at % 3 : at % 3 + 1]})[0], range(24)))
+    [together] = runtime.infer({"images": BATCH})
+
+    assert together.shape == (3, 1, 6)
+    assert np.allclose(together, exact, rtol=0.02)  # bfloat16 has 8 bits
+    for at, answer in enumerate(answers):
+        assert np.allclose(answer, exact[at % 3 : at % 3 + 1], rtol=0.02)
+
+
+def test_what_openvino_returned_stays_when_it_infers_again(tmp_path: Path) -> None:
+    runtime = OpenVinoRuntime(write_colour_model(tmp_path / "model.onnx"))
+    [first] = runtime.infer({"images": BATCH})
+    before = first.copy()
+
+    runtime.infer({"images": np.zeros_like(BATCH)})
+
+    assert (first == before).all()
+
+
+def test_openvino_says_what_is_wrong_with_a_file_and_with_a_tensor(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    runtime = OpenVinoRuntime(write_colour_model(tmp_path / "model.onnx"))
+
+    with pytest.raises(Failure) as of_file:
+        OpenVinoRuntime(tmp_path / "broken.onnx")
+    with pytest.raises(Failure) as of_tensor:
+        runtime.infer({"images": BATCH[:, :2]})
+
+    assert of_file.value.code is FailureCode.MODEL_CORRUPT
+    assert "broken.onnx" in of_file.value.detail
+    assert of_tensor.value.code is FailureCode.INFERENCE_FAILED
+
+
+@pytest.mark.parametrize(("provider", "engine_type"), [("auto", "onnx"), ("cpu", "onnx"), ("openvino", "openvino")])
+def test_the_provider_chooses_the_runtime(tmp_path: Path, provider: Provider, engine_type: str) -> None:
+    path = write_colour_model(tmp_path / "model.onnx")
+
+    assert open_model(path, provider=provider).card.engine_type == engine_type
+
+
+def test_a_script_needs_no_provider(tmp_path: Path) -> None:
+    assert open_runtime(write_script(tmp_path / "model.json"), provider="openvino").engine_type == "scripted"
 
 
 # -- scripted --

@@ -82,3 +82,21 @@ def test_a_failed_conversion_leaves_the_engine_serving() -> None:
     state = EngineState(status=EngineStatus.CONVERTING).after(Step.CONVERSION_FAILED, "builder died")
 
     assert (state.status, state.reason, state.is_serving) == (EngineStatus.WARNING, "builder died", True)
+
+
+@pytest.mark.parametrize("status", [status for status in EngineStatus if EngineState(status=status).is_serving])
+def test_another_model_takes_the_place_of_any_that_serves_or_leaves_it(status: EngineStatus) -> None:
+    state = EngineState(status=status, reason="before")
+
+    assert state.after(Step.LOADED) == EngineState(status=EngineStatus.ENABLED)
+    assert state.after(Step.LOADED_WITH_WARNING, "no names") == EngineState(
+        status=EngineStatus.WARNING, reason="no names"
+    )
+    assert state.after(Step.LOAD_FAILED, "corrupt") == EngineState(status=EngineStatus.WARNING, reason="corrupt")
+
+
+def test_a_lost_engine_stays_lost_when_another_model_fails() -> None:
+    lost = EngineState(status=EngineStatus.ERROR)
+
+    assert lost.after(Step.LOAD_FAILED, "corrupt").status is EngineStatus.ERROR
+    assert lost.after(Step.LOADED).status is EngineStatus.ENABLED

@@ -7,7 +7,7 @@ from contracts.options import CameraConfig, DetectionOptions
 from engine.heads import InputSize
 from engine.picture import Crop
 from engine.postprocess import Boxes
-from engine.tiling import TILES_MAX, TileBoxes, ground_m_per_px, merged, plan
+from engine.tiling import BOXES_MAX, TILES_MAX, TileBoxes, ground_m_per_px, merged, plan
 
 SIZE = InputSize(width=640, height=640)
 PERCENT_0 = DetectionOptions(big_image_tile_overlap_percent=0)
@@ -205,3 +205,22 @@ def test_neighbours_of_one_tile_are_never_repeats() -> None:
 
 def test_nothing_seen_in_any_tile_is_nothing() -> None:
     assert corners_of(seen(LEFT), seen(RIGHT)) == []
+
+
+def test_of_more_boxes_than_can_be_merged_the_most_confident_are_left() -> None:
+    rng = np.random.default_rng(3)
+    count = BOXES_MAX // 2 + 100
+    parts: list[TileBoxes] = []
+    for x in (0, 500):
+        low = rng.uniform([x, 0], [x + 490, 490], (count, 2))
+        boxes = Boxes(
+            corners=np.concatenate([low, low + rng.uniform(0.1, 0.2, (count, 2))], axis=1).astype(np.float32),
+            scores=rng.random(count).astype(np.float32),
+            classes=np.arange(count, dtype=np.int32),
+        )
+        parts.append(TileBoxes(tile=Crop(x=x, y=0, width=500, height=500), boxes=boxes))
+    best = np.sort(np.concatenate([part.boxes.scores for part in parts]))[::-1][:BOXES_MAX]
+
+    left = merged(parts, width=1000, height=500)
+
+    assert left.scores.tolist() == best.tolist()

@@ -2,13 +2,13 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from contracts.detections import Detection
 from contracts.failures import FailureCode
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
@@ -16,7 +16,9 @@ from engine.batching import Workers
 from engine.decode import VideoLimits
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
-from engine.picture import Picture
+from engine.loading import load_detector
+from engine.postprocess import Boxes
+from engine.preprocess import View
 from engine.watching import Finished, FrameReport, Progressed, Seen, watch_video
 from tests.finders import RedFinder
 from tests.media import (
@@ -29,6 +31,7 @@ from tests.media import (
     write_resolution_change,
     write_video,
 )
+from tests.tiny_models import write_script
 from tests.uploads import Upload, VirtualTime
 
 EVERY = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
@@ -315,12 +318,12 @@ def test_closing_the_generator_ends_its_thread(workers: Workers, tmp_path: Path)
 
 
 def test_closing_the_generator_waits_for_no_detector(tmp_path: Path) -> None:
-    may_end = threading.Event()
+    class Hangs(RedFinder):
+        may_end = threading.Event()
 
-    class Hangs:
-        def detect(self, picture: Picture, options: DetectionOptions) -> list[Detection]:
-            assert may_end.wait(WAIT_S)
-            return []
+        def look(self, views: Sequence[View], *, score_min: float) -> list[Boxes]:
+            assert self.may_end.wait(WAIT_S)
+            return super().look(views, score_min=score_min)
 
     workers = Workers(Hangs(), count=1)
     medium = MediumFile(path=write_video(tmp_path / "clip", frames=30))
@@ -328,7 +331,7 @@ def test_closing_the_generator_waits_for_no_detector(tmp_path: Path) -> None:
     assert isinstance(next(watching), Progressed)  # after a second without a result
     watching.close()
     assert not any(thread.name.startswith("video-") for thread in threading.enumerate())
-    may_end.set()
+    Hangs.may_end.set()
     workers.close()
 
 
@@ -337,6 +340,17 @@ def test_percent_does_not_fall_when_a_task_is_resumed(workers: Workers, tmp_path
     done = next(each for each in _watch(clip, workers) if isinstance(each, Checkpoint))
     rest = _watch(clip, workers, resume=msgspec.structs.replace(done, percent=97))
     assert {each.percent for each in rest} <= {97, 98, 99, 100}
+
+
+def test_the_tiles_of_a_frame_are_seen_by_many_workers_as_by_one(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip", frames=4, size=(640, 480), squares=(Square(x=300, y=100, side=60, dx=9),))
+    model = write_script(tmp_path / "model.json", tolerance=60)
+    seen: list[list[FrameReport]] = []
+    for count in (1, 4):
+        with closing(Workers(load_detector(model), count=count)) as workers:
+            seen.append(_reports(_watch(clip, workers)))
+    assert len(seen[0]) == 4
+    assert seen[0] == seen[1]
 
 
 def test_closed_workers_are_a_stop_and_no_failed_frames(finder: RedFinder, tmp_path: Path) -> None:

@@ -3,8 +3,16 @@
 import pytest
 
 from contracts import wire
-from contracts.commands import DetectImage, DetectVideo
-from contracts.events import FrameDetected, TaskEnded, TaskProgressed, as_seen_by_clients, event_id
+from contracts.commands import CancelTask, DetectImage, DetectVideo
+from contracts.events import (
+    ActiveModel,
+    FrameDetected,
+    ModelChanged,
+    TaskEnded,
+    TaskProgressed,
+    as_seen_by_clients,
+    event_id,
+)
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 
@@ -27,6 +35,17 @@ def test_a_command_comes_back_as_it_was_sent(command: DetectImage | DetectVideo)
 @pytest.mark.parametrize("event", EVENTS)
 def test_an_event_comes_back_as_it_was_sent(event: FrameDetected | TaskProgressed | TaskEnded) -> None:
     assert wire.decode_event(wire.encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        CancelTask(task_id=TASK_ID),
+        ModelChanged(active=ActiveModel(file="b/b.onnx", revision="r", previous=ActiveModel(file="a.onnx"))),
+    ],
+)
+def test_a_control_message_comes_back_as_it_was_sent(control: wire.AnyControl) -> None:
+    assert wire.decode_control(wire.encode(control)) == control
 
 
 def test_an_unknown_field_is_tolerated() -> None:

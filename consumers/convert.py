@@ -1,0 +1,300 @@
+"""A faster engine is made behind the one that serves: built, compared with it, put in its place, uploaded.
+
+Whatever goes wrong, the ONNX file goes on serving and the status says why. A plan that once passed is loaded first at the
+next start (`load_fastest`), until the model, the GPU or TensorRT is another one.
+"""
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from consumers.building import Builder
+from contracts.failures import Failure, FailureCode
+from engine.agreement import Agreement, AgreementLimits, compare
+from engine.building import can_calibrate
+from engine.conversion import BuildOrder, Progress
+from engine.detector import Detector
+from engine.devices.memory import GpuFacts
+from engine.devices.opening import find_gpu
+from engine.loading import load_detector
+from engine.picture import Picture
+from engine.plans import (
+    PlanRecord,
+    Precision,
+    Verdict,
+    drop_plan,
+    move_plan,
+    plan_path,
+    read_record,
+    record_path,
+    sha256_of,
+    staleness,
+    write_record,
+)
+from engine.reference_pictures import pictures_in, reference_pictures
+from engine.status import Step
+from engine.tensorrt_library import load_library
+
+FASTEST_FIRST: tuple[Precision, ...] = ("int8", "fp16")
+LIMITS: dict[Precision, AgreementLimits] = {
+    "fp16": AgreementLimits(iou_min=0.9),
+    "int8": AgreementLimits(iou_min=0.5),  # the boxes of good INT8 models overlap by .94 in the mean (measured)
+}
+CALIBRATION_FOLDER = "calibration"
+"""Beside the model; with pictures in it an INT8 engine is built, too."""
+CALIBRATION_PICTURES_MIN = 8
+RECORD_BYTES_MAX = 1_000_000
+"""Of one that comes from the Loader."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine is built for."""
+
+    gpu: GpuFacts
+    library: str
+    library_version: str
+
+
+class Room(Protocol):
+    """Where the engine serves (`consumers/engine_room.py`)."""
+
+    def step(self, step: Step, reason: str | None = None) -> None: ...
+
+    async def use(self, detector: Detector) -> None:
+        """Swap between two batches. Raises `Failure(engine_unavailable)` if nothing serves any more."""
+        ...
+
+
+class PlanLoader(Protocol):
+    """Where engines are exchanged (`consumers/loader.py`)."""
+
+    async def fetch(
+        self, filename: str, *, into: Path | None = None, sha256: str | None = None, bytes_max: int | None = None
+    ) -> Path: ...
+
+    async def upload(self, path: Path) -> None: ...
+
+
+def machine_here(library: str = "tensorrt") -> Machine | None:
+    """None without a GPU. Raises `Failure(engine_unavailable)` for a GPU without TensorRT."""
+    gpu = find_gpu()
+    if gpu is None:
+        return None
+    return Machine(gpu=gpu, library=library, library_version=str(load_library(library).__version__))
+
+
+def load_fastest(model: Path, machine: Machine, *, load: Callable[[Path], Detector] = load_detector) -> Detector:
+    """The model as the fastest engine that fits this machine and has passed, else as it is. Raises `Failure`."""
+    if model.suffix == ".onnx":
+        digest = sha256_of(model)
+        for plan in (plan_path(model, machine.gpu, precision) for precision in FASTEST_FIRST):
+            record = _fitting(plan, digest, machine)
+            if record is None or record.verdict is None or not record.verdict.is_enough:
+                continue
+            try:
+                return load(plan)
+            except Failure as failure:
+                logger.warning("an engine does not load", plan=plan.name, reason=str(failure))
+    return load(model)
+
+
+class Converter:
+    """Makes engines of the models that serve; one call of `run` for each model, cancelled when another one comes."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        builder: Builder | None = None,
+        loader: PlanLoader | None = None,
+        load: Callable[[Path], Detector] = load_detector,
+        batch_max: int = 16,
+    ) -> None:
+        self._machine = machine
+        self._builder = builder or Builder()
+        self._loader = loader
+        self._load = load
+        self._batch_max = batch_max
+
+    async def run(self, model: Path, *, serving: Detector, room: Room) -> None:
+        """Put an engine of the model in the place of `serving`, if one can be had that sees the same."""
+        if model.suffix != ".onnx" or serving.model.engine_type == "tensorrt":
+            return
+        room.step(Step.CONVERSION_STARTED, "an engine is looked for")
+        reasons: list[str] = []
+        for precision in self._precisions(model):
+            plan = plan_path(model, self._machine.gpu, precision)
+            try:
+                is_new = await self._find_or_build(model, plan, precision, room)
+                detector = await self._judged(plan, model, serving, LIMITS[precision])
+                await self._swap(room, detector)
+            except Failure as failure:
+                logger.warning("no engine", precision=precision, model=model.name, reason=str(failure))
+                reasons.append(f"no {precision} engine: {failure.detail}")
+            else:
+                room.step(Step.CONVERTED, plan.name)
+                await self._share(plan if is_new else None, room, "; ".join(reasons) or None)
+                return
+        room.step(Step.CONVERSION_FAILED, f"{model.name} goes on as ONNX: {'; '.join(reasons)}")
+
+    def _precisions(self, model: Path) -> list[Precision]:
+        """INT8 only where there is something to calibrate with."""
+        is_possible = self._cache(model) is not None or len(_calibration_pictures(model)) >= CALIBRATION_PICTURES_MIN
+        return [precision for precision in FASTEST_FIRST if precision != "int8" or is_possible]
+
+    def _cache(self, model: Path) -> Path | None:
+        """The calibration cache of TensorRT 10, if there is one that can be used."""
+        cache = model.with_suffix(".int8_calib.cache")
+        return cache if cache.is_file() and can_calibrate(self._machine.library) else None
+
+    async def _find_or_build(self, model: Path, plan: Path, precision: Precision, room: Room) -> bool:
+        """True if it was built now. Raises `Failure`, also for one that was refused before."""
+        digest = await asyncio.to_thread(sha256_of, model)
+        record = _fitting(plan, digest, self._machine) or await self._fetched(plan, digest)
+        if record is not None and record.verdict is not None and not record.verdict.is_enough:
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"refused before: {record.verdict.agreement}")
+        if record is None:
+            cache = self._cache(model)
+            order = BuildOrder(
+                model=str(model),
+                precision=precision,
+                library=self._machine.library,
+                batch_max=self._batch_max,
+                calibration_pictures=[str(path) for path in _calibration_pictures(model)],
+                calibration_cache=str(cache) if cache else None,
+            )
+            await self._builder.build(order, lambda progress: _tell(room, precision, progress))
+        return record is None
+
+    async def _fetched(self, plan: Path, digest: str) -> PlanRecord | None:
+        """The record of the Loader's engine, which now lies here; None if it has none that fits and has passed."""
+        if self._loader is None:
+            return None
+        try:
+            with tempfile.TemporaryDirectory(dir=plan.parent, prefix=".incoming.") as folder:
+                staging = Path(folder)
+                await self._loader.fetch(record_path(plan).name, into=staging, bytes_max=RECORD_BYTES_MAX)
+                record = read_record(staging / plan.name)
+                if record is None or record.verdict is None or not record.verdict.is_enough:
+                    return None
+                if self._staleness(record, digest) is not None:
+                    return None
+                fetched = await self._loader.fetch(plan.name, into=staging, sha256=record.plan_sha256)
+                await asyncio.to_thread(move_plan, fetched, plan)
+        except Failure as failure:
+            logger.info("no engine from the Loader", plan=plan.name, reason=str(failure))
+            return None
+        return record
+
+    def _staleness(self, record: PlanRecord, digest: str) -> str | None:
+        machine = self._machine
+        return staleness(record, model_sha256=digest, gpu=machine.gpu, library_version=machine.library_version)
+
+    async def _judged(self, plan: Path, model: Path, serving: Detector, limits: AgreementLimits) -> Detector:
+        """The engine's detector, warm, after it saw what the serving one sees. Raises `Failure` with the numbers."""
+        stop = threading.Event()
+        judging = asyncio.ensure_future(
+            asyncio.to_thread(
+                lambda: _judge(plan, serving, self._load, limits, _until(stop, reference_pictures(model)))
+            )
+        )
+        try:
+            return await asyncio.shield(judging)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait((judging,))  # it ends after the picture it looks at; `serving` is not closed before
+            _close(judging)
+            raise
+
+    async def _swap(self, room: Room, detector: Detector) -> None:
+        try:
+            await room.use(detector)
+        except Failure:
+            await asyncio.to_thread(detector.close)
+            raise
+
+    async def _share(self, plan: Path | None, room: Room, reason: str | None) -> None:
+        """Give a new engine to the Loader; its record last, without which nobody uses it."""
+        try:
+            if plan is not None and self._loader is not None:
+                await self._loader.upload(plan)
+                await self._loader.upload(record_path(plan))
+        except Failure as failure:
+            room.step(Step.UPLOAD_FAILED, f"the engine serves here, but was not uploaded: {failure.detail}")
+        else:
+            room.step(Step.UPLOADED, reason)
+
+
+def _judge(
+    plan: Path,
+    serving: Detector,
+    load: Callable[[Path], Detector],
+    limits: AgreementLimits,
+    pictures: Iterator[Picture],
+) -> Detector:
+    try:
+        detector = load(plan)
+    except Failure as failure:
+        if failure.code is FailureCode.MODEL_CORRUPT:
+            drop_plan(plan)  # it is built again next time
+        raise
+    record = read_record(plan)
+    if record is None or (record.verdict is not None and record.verdict.is_enough):
+        return detector
+    try:
+        _record_verdict(plan, record, compare(serving, detector, pictures, limits=limits))
+    except Failure:
+        detector.close()
+        raise
+    return detector
+
+
+def _record_verdict(plan: Path, record: PlanRecord, agreement: Agreement) -> None:
+    """Write the verdict down. Raises `Failure(engine_unavailable)` if it is not enough; the plan is gone then."""
+    verdict = Verdict(is_enough=agreement.is_enough, agreement=str(agreement))
+    write_record(plan, msgspec.structs.replace(record, verdict=verdict))
+    if not agreement.is_enough:
+        plan.unlink(missing_ok=True)
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"it does not see the same: {agreement}")
+
+
+def _until(stop: threading.Event, pictures: Iterator[Picture]) -> Iterator[Picture]:
+    for picture in pictures:
+        if stop.is_set():
+            raise Failure(FailureCode.CANCELLED, "stopped between two pictures")
+        yield picture
+
+
+def _close(judging: "asyncio.Future[Detector]") -> None:
+    """Free an engine that nobody waits for any more."""
+    if not judging.cancelled() and judging.exception() is None:
+        judging.result().close()
+
+
+def _fitting(plan: Path, digest: str, machine: Machine) -> PlanRecord | None:
+    """The record of a plan that need not be built (again): it is there, or it was refused."""
+    record = read_record(plan)
+    if record is None:
+        return None
+    why = staleness(record, model_sha256=digest, gpu=machine.gpu, library_version=machine.library_version)
+    if why is not None:
+        logger.info("an engine is stale", plan=plan.name, reason=why)
+        return None
+    is_refused = record.verdict is not None and not record.verdict.is_enough
+    return record if is_refused or plan.is_file() else None
+
+
+def _calibration_pictures(model: Path) -> list[Path]:
+    return pictures_in(model.parent / CALIBRATION_FOLDER)
+
+
+def _tell(room: Room, precision: Precision, progress: Progress) -> None:
+    room.step(Step.CONVERSION_GOES_ON, f"{precision}: {progress.percent} %, {progress.doing}")

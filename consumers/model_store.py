@@ -1,0 +1,286 @@
+"""Where models come from: the models folder, the Loader, or what is shipped; nothing leaves here untried.
+
+The folder holds the files of the contract (`<model>.onnx`, `<model>.json`, `classes.json`), one folder for each model that
+`detections models use` put there with its side files (`<model>-<digest>/`, so that no choice overwrites another), and
+`active.json`, which names the one that serves.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import shutil
+import time
+from collections.abc import Generator
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from consumers.loader import Loader, LoaderLimits, Refused, confined
+from consumers.settings import ConsumerSettings
+from contracts.events import ActiveModel
+from contracts.failures import Failure, FailureCode
+from contracts.storage import read_record, replace_record
+from engine.models import describe
+from engine.side_files import SIDE_FILE_BYTES_MAX, side_file_of
+from engine.sources import ModelSource, is_address, remote_model
+from engine.trial import TrialLimits, Trials
+
+SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "aerial-vehicle.onnx"
+ACTIVE = "active.json"
+CLASSES = "classes.json"
+DIGEST_CHARACTERS = 8
+KEPT_MAX = 8
+"""Folders of models that were put here; the oldest go first."""
+LEFTOVER_S = 24 * 3600.0
+"""Nobody needs so long for the files of one model: whoever began is gone."""
+_INCOMING = ".incoming."
+_SUFFIXES = (".onnx", ".json")
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that can be loaded."""
+
+    source: ModelSource
+    copied_since: str | None = None
+    """Why the Loader did not give it and the copy here is used; None: nothing was wrong."""
+
+
+class ModelStore:
+    """The models of one consumer."""
+
+    def __init__(
+        self, folder: Path, *, trials: Trials, default: str | None = None, loader: Loader | None = None
+    ) -> None:
+        """default: a file, a name here or at the Loader, or an address, served while none is active; None: the shipped one."""
+        self._folder = folder
+        self._trials = trials
+        self._default = default
+        self.loader = loader
+        """None: this folder is all there is."""
+
+    def active(self) -> ActiveModel | None:
+        """What was chosen last, None if nothing was. Raises `Failure(model_missing)` if that is unreadable."""
+        try:
+            return read_record(self._folder / ACTIVE, ActiveModel)
+        except (OSError, msgspec.DecodeError) as error:
+            raise Failure(FailureCode.MODEL_MISSING, f"{ACTIVE} is unreadable: {error}") from error
+
+    async def find(self, active: ActiveModel | None) -> Found:
+        """The file of a model, tried; None is the default.
+
+        Raises `Failure`: `model_missing`, `model_corrupt`, `model_not_a_detector`, `forbidden_path`, and
+        `engine_unavailable` if it can only come from a Loader that is away.
+        """
+        if active is not None:
+            return await self._chosen(active)
+        if self._default is None:
+            return await self._tried(SHIPPED_MODEL)
+        if is_address(self._default):
+            return self._remote(self._default)
+        given = Path(self._default)
+        if given.is_absolute() or await asyncio.to_thread(given.is_file):
+            return await self._tried(given)
+        return await self._named(self._default, sha256=None)
+
+    def put(self, source: ModelSource) -> ActiveModel:
+        """Copy a model with its side files into a folder of its own; it is tried there, and not active yet.
+
+        A server's model stays where it is. Raises `Failure`: `model_corrupt`, `model_not_a_detector`, `model_missing`, and
+        `engine_unavailable` if its server is away.
+        """
+        return self._put_file(source) if isinstance(source, Path) else self._put_address(str(source))
+
+    def _put_address(self, address: str) -> ActiveModel:
+        describe(self._remote(address).source)
+        return ActiveModel(file=address, revision=secrets.token_hex(8), previous=self._current())
+
+    def _put_file(self, path: Path) -> ActiveModel:
+        with self._staging() as staging:
+            staged = staging / confined(path.name)
+            try:
+                for source in (path, *_beside(path)):
+                    if source.is_file():
+                        shutil.copyfile(source, staging / source.name)
+                self._trials.check(staged)
+            except OSError as error:
+                raise Failure(FailureCode.MODEL_MISSING, f"{path}: {error}") from error
+            folder = self._folder / f"{path.stem}-{_digest_of_all(staging)[:DIGEST_CHARACTERS]}"
+            sha256 = _sha256(staged)
+            _move(staging, folder)
+        self._forget_oldest(but=folder)
+        return ActiveModel(
+            file=f"{folder.name}/{path.name}",
+            sha256=sha256,
+            beside=tuple(beside.name for beside in _beside(folder / path.name) if beside.is_file()),
+            revision=secrets.token_hex(8),
+            previous=self._current(),
+        )
+
+    def activate(self, active: ActiveModel) -> None:
+        """From now on every consumer that looks serves this one."""
+        replace_record(self._folder / ACTIVE, active)
+
+    async def share(self, active: ActiveModel) -> None:
+        """Send what was put here to the Loader, if there is one: consumers with a folder of their own get it there."""
+        if self.loader is not None:
+            for file in self._files_of(active):
+                await self.loader.upload(file)
+
+    def _files_of(self, active: ActiveModel) -> list[Path]:
+        """The model and what lies beside it; nothing of a model that a server has."""
+        path = self._folder / active.file
+        return [] if is_address(active.file) else [*(path.with_name(name) for name in active.beside), path]
+
+    def close(self) -> None:
+        """End a trial that runs."""
+        self._trials.close()
+
+    def _remote(self, address: str) -> Found:
+        """A server's model runs there: nothing is tried here before it is loaded."""
+        return Found(source=remote_model(address, folders=[self._folder, SHIPPED_MODEL.parent]))
+
+    async def _chosen(self, active: ActiveModel) -> Found:
+        if is_address(active.file):
+            return self._remote(active.file)
+        parts = PurePosixPath(active.file).parts
+        if not parts or ".." in parts or parts[0].startswith("/"):
+            raise Failure(FailureCode.FORBIDDEN_PATH, f"{active.file!r} leaves the models folder")
+        path = self._folder.joinpath(*parts)
+        if len(parts) == 1:
+            return await self._named(active.file, sha256=active.sha256)
+        if not path.exists() and self.loader is not None:
+            await self._fetch_chosen(self.loader, active, path)
+        return await self._tried(path, sha256=active.sha256)
+
+    async def _fetch_chosen(self, loader: Loader, active: ActiveModel, path: Path) -> None:
+        """What was put into a folder of its own elsewhere; the Loader may hold other files by now."""
+        with self._staging() as staging:
+            for name in active.beside:
+                await loader.fetch(name, into=staging, bytes_max=SIDE_FILE_BYTES_MAX)
+            await self._tried(await loader.fetch(path.name, into=staging, sha256=active.sha256))
+            if not path.parent.name.endswith(f"-{_digest_of_all(staging)[:DIGEST_CHARACTERS]}"):
+                raise Failure(
+                    FailureCode.MODEL_CORRUPT, f"the Loader has other side files of {path.name} than were chosen"
+                )
+            await asyncio.to_thread(_move, staging, path.parent)
+        self.activate(active)  # what is active is written where it was chosen, and here is another folder
+
+    async def _named(self, name: str, *, sha256: str | None) -> Found:
+        """A file of the folder itself, fresh from the Loader if there is one."""
+        path = _with_suffix(self._folder / confined(name))
+        if self.loader is None:
+            return await self._tried(path, sha256=sha256)
+        try:
+            with self._staging() as staging:
+                await self._fetch_named(self.loader, path.name, into=staging, sha256=sha256)
+                await asyncio.to_thread(_replace_all, staging, path)
+        except Failure as failure:
+            if not path.exists():
+                raise
+            copy = await self._tried(path, sha256=sha256)
+            return Found(source=copy.source, copied_since=failure.detail)
+        return await self._tried(path)
+
+    async def _fetch_named(self, loader: Loader, filename: str, *, into: Path, sha256: str | None) -> None:
+        """The model and what belongs beside it, tried."""
+        for beside in _beside(into / filename):
+            try:
+                await loader.fetch(beside.name, into=into, bytes_max=SIDE_FILE_BYTES_MAX)
+            except Refused:  # it does not have one: the one that lies here is used, if any
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(self._folder / beside.name, beside)
+        await self._tried(await loader.fetch(filename, into=into, sha256=sha256))
+
+    async def _tried(self, path: Path, *, sha256: str | None = None) -> Found:
+        if not await asyncio.to_thread(path.is_file):
+            raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name} in {path.parent}")
+        if sha256 is not None and sha256 != (digest := await asyncio.to_thread(_sha256, path)):
+            raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, expected {sha256}")
+        if path == SHIPPED_MODEL:  # known: its side file states its checksum, which is looked at when it is loaded
+            return Found(source=path)
+        await asyncio.to_thread(self._trials.check, path)
+        return Found(source=path)
+
+    @contextlib.contextmanager
+    def _staging(self) -> Generator[Path]:
+        """A folder for files that nobody may load yet."""
+        _forget_leftovers(self._folder)
+        staging = self._folder / f"{_INCOMING}{secrets.token_hex(6)}"
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _current(self) -> ActiveModel | None:
+        with contextlib.suppress(Failure):
+            active = self.active()
+            return None if active is None else msgspec.structs.replace(active, previous=None)
+        return None
+
+    def _forget_oldest(self, *, but: Path) -> None:
+        current = self._current()
+        kept = {but.name, current.file.partition("/")[0] if current else ""}
+        put = [path.parent for suffix in _SUFFIXES for path in self._folder.glob(f"*-????????/*{suffix}")]
+        old = sorted({folder for folder in put if folder.name not in kept}, key=lambda folder: folder.stat().st_mtime)
+        for folder in old[: max(0, len(old) + len(kept) - KEPT_MAX)]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def store_of(settings: ConsumerSettings) -> ModelStore:
+    """The store that the settings describe."""
+    limits = LoaderLimits(total_s=settings.loader_s, bytes_max=settings.model_bytes_max)
+    trial = TrialLimits(memory_bytes=settings.trial_memory_bytes, cpu_s=settings.trial_s, wall_s=settings.trial_s * 1.5)
+    return ModelStore(
+        settings.models,
+        trials=Trials(settings.models / "tried", limits=trial),
+        default=settings.model,
+        loader=Loader(settings.loader_url, folder=settings.models, limits=limits) if settings.loader_url else None,
+    )
+
+
+def _forget_leftovers(folder: Path) -> None:
+    """Of processes that died while files arrived."""
+    for staging in folder.glob(f"{_INCOMING}*"):
+        if time.time() - staging.stat().st_mtime > LEFTOVER_S:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _with_suffix(path: Path) -> Path:
+    """The file of a model that was named without its extension."""
+    if path.suffix in _SUFFIXES:
+        return path
+    candidates = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+
+
+def _beside(model: Path) -> list[Path]:
+    """What may lie beside a model and belongs to it."""
+    side = side_file_of(model)
+    return [model.with_name(CLASSES)] if side == model else [side, model.with_name(CLASSES)]
+
+
+def _move(staging: Path, folder: Path) -> None:
+    try:
+        staging.rename(folder)
+    except OSError:  # not empty: the same files are there, somebody was faster
+        if not folder.is_dir():
+            raise
+        folder.touch()
+
+
+def _replace_all(staging: Path, model: Path) -> None:
+    """The model last: until then the old one serves, also after a crash."""
+    for staged in sorted(staging.iterdir(), key=lambda staged: staged.name == model.name):
+        staged.replace(model.with_name(staged.name))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of_all(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    return hashlib.sha256("".join(f"{name} {_sha256(folder / name)}\n" for name in names).encode()).hexdigest()

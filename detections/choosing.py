@@ -1,0 +1,147 @@
+"""A choice of a model goes out, and what each consumer made of it comes back with its heartbeat."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from contracts import topology, wire
+from contracts.events import ActiveModel, ConsumerSeen, ModelChanged
+from contracts.failures import Failure, FailureCode
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+WAIT_S = 120.0
+LISTEN_S = 2.0
+"""A consumer speaks once a second: after this long everybody is known."""
+SILENT_S = 5.0
+"""A consumer that was not heard of for so long is not waited for."""
+CONNECT_TIMEOUT_S = 15.0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one consumer made of it."""
+
+    consumer: str
+    model: str | None
+    is_serving: bool
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        if self.is_serving:
+            return f"{self.consumer} serves {self.model}"
+        kept = f"keeps {self.model}" if self.model else "serves nothing"
+        return f"{self.consumer} {kept}: {self.reason}"
+
+
+class Audience:
+    """The consumers that are there, and which of them have answered a choice."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[float, ConsumerSeen]] = {}
+
+    def see(self, consumer: ConsumerSeen) -> None:
+        """A heartbeat came."""
+        if consumer.is_stopping:
+            self._seen.pop(consumer.id, None)
+        else:
+            self._seen[consumer.id] = (self._clock(), consumer)
+
+    def answers(self, revision: str | None) -> list[Answer]:
+        """Of those that have answered."""
+        return [
+            _answer(consumer)
+            for _, consumer in self._seen.values()
+            if consumer.model_outcome is not None and consumer.model_outcome.revision == revision
+        ]
+
+    def missing(self, revision: str | None) -> list[Answer]:
+        """Those that are there and have not answered."""
+        now_s = self._clock()
+        return [
+            Answer(consumer=_shown(consumer), model=consumer.model, is_serving=False, reason="no answer in time")
+            for seen_s, consumer in self._seen.values()
+            if now_s - seen_s < SILENT_S
+            and (consumer.model_outcome is None or consumer.model_outcome.revision != revision)
+        ]
+
+
+async def announced(
+    choose: Callable[[], Awaitable[ActiveModel]], *, amqp_url: str, wait_s: float, tell: Callable[[Answer], None]
+) -> list[Answer]:
+    """Choose a model, announce it and wait for the consumers; each answer is told as it comes.
+
+    Raises `Failure(broker_unavailable)`, and then nothing was chosen; what `choose` raises.
+    """
+    import aio_pika
+    from aio_pika.exceptions import AMQPError
+
+    try:
+        connection = await aio_pika.connect(amqp_url, timeout=CONNECT_TIMEOUT_S)
+    except (AMQPError, OSError, TimeoutError) as error:
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"no broker: {error or type(error).__name__}") from error
+    async with connection:
+        channel = await connection.channel()
+        audience = await _listening(channel)
+        started_s = time.monotonic()
+        active = await choose()
+        control = await channel.declare_exchange(topology.CONTROL, aio_pika.ExchangeType.FANOUT, durable=True)
+        message = aio_pika.Message(
+            wire.encode(ModelChanged(active=active)), content_type=wire.CONTENT_TYPE, type=ModelChanged.__name__
+        )
+        await control.publish(message, routing_key="", timeout=CONNECT_TIMEOUT_S)
+        return await _heard(audience, active.revision, started_s=started_s, wait_s=wait_s, tell=tell)
+
+
+async def _listening(channel: "AbstractChannel") -> Audience:
+    audience = Audience()
+
+    async def hear(message: "AbstractIncomingMessage") -> None:
+        with contextlib.suppress(Failure):  # a consumer of another version; it cannot answer
+            audience.see(wire.decode_presence(message.body))
+
+    presence = await channel.declare_exchange(topology.PRESENCE, "fanout", durable=True)
+    queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+    await queue.bind(presence)
+    await queue.consume(hear, no_ack=True)
+    return audience
+
+
+async def _heard(
+    audience: Audience, revision: str | None, *, started_s: float, wait_s: float, tell: Callable[[Answer], None]
+) -> list[Answer]:
+    """Every answer, those of consumers that gave none included."""
+    told: list[Answer] = []
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        await asyncio.sleep(0.05)
+        for answer in audience.answers(revision):
+            if answer.consumer not in {known.consumer for known in told}:
+                told.append(answer)
+                tell(answer)
+        missing = audience.missing(revision)
+        is_known = time.monotonic() - started_s >= LISTEN_S
+        if (is_known and not missing) or time.monotonic() > deadline_s:
+            for answer in missing:
+                tell(answer)
+            return [*told, *missing]
+
+
+def _answer(consumer: ConsumerSeen) -> Answer:
+    failure = consumer.model_outcome.failure if consumer.model_outcome else None
+    return Answer(
+        consumer=_shown(consumer),
+        model=consumer.model,
+        is_serving=failure is None,
+        reason=f"{failure.code}: {failure.detail}" if failure else None,
+    )
+
+
+def _shown(consumer: ConsumerSeen) -> str:
+    """Host and process: what a person can look for."""
+    return consumer.id.rpartition(":")[0]

@@ -1,0 +1,161 @@
+"""The Annotations service as the edge calls it: within a deadline, answers bounded in size, no redirect followed.
+
+A token goes to the configured address and nowhere else: no redirect, and no proxy of the environment.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from contracts.failures import Failure, FailureCode
+from contracts.posts import Post
+from edge.settings import EdgeSettings
+
+ANSWER_BYTES_MAX = 1024 * 1024
+"""More than any answer needs; a longer one is read no further."""
+CONNECTIONS_MAX = 64
+MEDIA = "/api/media"
+
+_Answer = TypeVar("_Answer")
+
+
+class Refreshed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a refresh token was changed for."""
+
+    access_token: str
+    refresh_token: str | None = None
+
+
+class _MediaPath(msgspec.Struct, frozen=True):
+    path: str
+
+
+_REFUSALS: dict[int, FailureCode] = {
+    HTTPStatus.UNAUTHORIZED: FailureCode.UNAUTHENTICATED,
+    HTTPStatus.FORBIDDEN: FailureCode.FORBIDDEN,
+    HTTPStatus.NOT_FOUND: FailureCode.MEDIA_NOT_FOUND,
+    HTTPStatus.CONFLICT: FailureCode.MEDIA_BUSY,
+    HTTPStatus.BAD_REQUEST: FailureCode.ANNOTATIONS_REFUSED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: FailureCode.ANNOTATIONS_REFUSED,
+    HTTPStatus.UNPROCESSABLE_ENTITY: FailureCode.ANNOTATIONS_REFUSED,
+}
+"""What the service says of what it was asked; every other answer is its own trouble."""
+
+
+class Annotations:
+    """Every method raises `Failure`.
+
+    `annotations_unavailable` (away, not configured, garbage, 5xx, a redirect), `annotations_timeout`, `unauthenticated`,
+    `forbidden`, `media_not_found`, `media_busy` (409), `annotations_refused`.
+    """
+
+    def __init__(self, settings: EdgeSettings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+
+    @property
+    def is_configured(self) -> bool:
+        return bool(self._settings.annotations_url)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Connections are kept open inside."""
+        async with httpx.AsyncClient(
+            base_url=self._settings.annotations_url,
+            timeout=self._settings.annotations_timeout_s,
+            limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
+            follow_redirects=False,
+            trust_env=False,
+            transport=self._transport,
+        ) as self._client:
+            yield
+
+    async def media_path(self, media_id: str, bearer: str) -> str:
+        """Where the service keeps the medium."""
+        answer = await self._call("GET", f"/api/media/{quote(media_id, safe='')}", bearer=bearer)
+        return _read(answer, _MediaPath).path
+
+    async def ai_settings(self, user_id: str, bearer: str) -> dict[str, Any]:
+        """What the user has set, perhaps in groups; nothing if the service knows of none."""
+        path = f"/api/users/{quote(user_id, safe='')}/ai-settings"
+        try:
+            return _read(await self._call("GET", path, bearer=bearer), dict[str, Any])
+        except Failure as failure:
+            if failure.code is FailureCode.MEDIA_NOT_FOUND:
+                return {}
+            raise
+
+    async def send(self, post: Post, bearer: str) -> None:
+        """Tell the service something; it may know by the post's key that it has been told."""
+        try:
+            answer = await self._call(post.method, post.path, bearer=bearer, body=bytes(post.body), key=post.key)
+        except Failure as failure:
+            if failure.code is FailureCode.MEDIA_BUSY and post.path == MEDIA:  # it has the record already
+                return
+            raise
+        if answer.strip():
+            _read(answer, msgspec.Raw)  # a proxy's page says 200 too
+
+    async def refresh(self, refresh_token: str) -> Refreshed:
+        """A new access token. Raises `Failure(unauthenticated)` if the refresh token is good no more."""
+        body = msgspec.json.encode({"refreshToken": refresh_token})
+        try:
+            return _read(await self._call("POST", self._settings.annotations_refresh_path, body=body), Refreshed)
+        except Failure as failure:
+            if failure.code in (FailureCode.ANNOTATIONS_REFUSED, FailureCode.FORBIDDEN):
+                raise Failure(FailureCode.UNAUTHENTICATED, failure.detail) from failure
+            raise
+
+    async def _call(
+        self, method: str, path: str, *, bearer: str | None = None, body: bytes | None = None, key: str | None = None
+    ) -> bytes:
+        """The body of a 2xx answer."""
+        said = {
+            "accept-encoding": "identity",
+            "authorization": f"Bearer {bearer}" if bearer else None,
+            "content-type": "application/json" if body is not None else None,
+            "idempotency-key": key,
+        }
+        headers = {name: value for name, value in said.items() if value is not None}
+        shown = f"{method} {path}"
+        try:
+            async with asyncio.timeout(
+                self._settings.annotations_timeout_s
+            ):  # httpx's own never fires on a dripping answer
+                status, answer = await self._answer(method, path, headers, body)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            detail = f"{shown}: no answer within {self._settings.annotations_timeout_s:g} s"
+            raise Failure(FailureCode.ANNOTATIONS_TIMEOUT, detail) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, f"{shown}: {type(error).__name__}: {error}") from error
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            return answer
+        code = _REFUSALS.get(status, FailureCode.ANNOTATIONS_UNAVAILABLE)
+        raise Failure(code, f"{shown}: the Annotations service answers {status}")
+
+    async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> tuple[int, bytes]:
+        if self._client is None or not self.is_configured:
+            raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, "no Annotations service is configured (ANNOTATIONS_URL)")
+        content = bytearray()
+        async with self._client.stream(method, path, headers=headers, content=body) as response:
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > ANSWER_BYTES_MAX:
+                    raise Failure(
+                        FailureCode.ANNOTATIONS_UNAVAILABLE, f"{method} {path}: more than {ANSWER_BYTES_MAX} bytes"
+                    )
+        return response.status_code, bytes(content)
+
+
+def _read(answer: bytes, kind: type[_Answer]) -> _Answer:
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, f"the answer is not what was agreed: {error}") from error

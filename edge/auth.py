@@ -1,0 +1,86 @@
+"""Who calls: nobody in particular, or the user whom a token names."""
+
+import re
+from typing import Any
+
+import msgspec
+from litestar import Request
+
+from contracts.failures import Failure, FailureCode
+from edge.jwts import Claims, Verifier, read_claims
+
+BEARER_CHARS_MAX = 8_192
+"""Of a token; a longer one is refused unread."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, b64token: nothing in it can break a header
+_Request = Request[Any, Any, Any]
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sent a request, and the tokens to act for them."""
+
+    user_id: str | None = None
+    """None: nobody in particular."""
+    bearer: str | None = None
+    refresh_token: str | None = None
+    sees_only: str | None = None
+    """The owner whose tasks and events they see; None: everybody's (authentication is off)."""
+
+    def may_see(self, owner: str | None) -> bool:
+        """Whether what this owner has is theirs to see."""
+        return self.sees_only is None or self.sees_only == owner
+
+    def __repr__(self) -> str:
+        return f"Caller(user_id={self.user_id!r}, bearer={'...' if self.bearer else None})"
+
+
+class Auth:
+    """Tells who calls. Without a verifier every request is let in, and a token is believed what it says."""
+
+    def __init__(self, verifier: Verifier | None) -> None:
+        self._verifier = verifier
+
+    async def caller_of(self, request: _Request) -> Caller:
+        """Who sent the request.
+
+        Raises `Failure`: `unauthenticated` (401), `forbidden` (403), `identity_unavailable` (503), `malformed_request`.
+        """
+        bearer = _bearer(request)
+        refresh_token = _refresh_token(request)
+        if self._verifier is None:
+            claims = read_claims(bearer) if bearer else Claims()
+            return Caller(user_id=claims.user_id, bearer=bearer, refresh_token=refresh_token)
+        if bearer is None:
+            raise Failure(FailureCode.UNAUTHENTICATED, "a bearer token is needed")
+        user_id = await self._verifier.user_of(bearer)
+        return Caller(user_id=user_id, bearer=bearer, refresh_token=refresh_token, sees_only=user_id)
+
+
+def is_token(text: str) -> bool:
+    """Whether a text could be a token: it can stand in a header, and is no longer than one."""
+    return len(text) <= BEARER_CHARS_MAX and _TOKEN.fullmatch(text) is not None
+
+
+def _bearer(request: _Request) -> str | None:
+    """The token as it was sent, None if the request has none. Raises `Failure(unauthenticated)`; never names the token."""
+    sent = request.headers.getall("authorization", [])
+    if len(sent) > 1:
+        raise Failure(FailureCode.UNAUTHENTICATED, "there is more than one Authorization")
+    scheme, _, token = (sent[0] if sent else "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    token = token.strip(" ")
+    if not is_token(token):
+        detail = f"the token has more than {BEARER_CHARS_MAX} characters, or such that no token has"
+        raise Failure(FailureCode.UNAUTHENTICATED, detail)
+    return token
+
+
+def _refresh_token(request: _Request) -> str | None:
+    token = request.headers.get("x-refresh-token")
+    if not token:
+        return None
+    if len(token) > BEARER_CHARS_MAX or not (token.isascii() and token.isprintable()):
+        detail = f"X-Refresh-Token has not 1..{BEARER_CHARS_MAX} printable ASCII characters"
+        raise Failure(FailureCode.MALFORMED_REQUEST, detail)
+    return token

@@ -1,0 +1,71 @@
+"""The duplicate guard: one task at a time works on a medium that is asked for by its id, over all edges and any crash.
+
+All of it blocks.
+"""
+
+import re
+from datetime import datetime, timedelta
+
+import msgspec
+
+from contracts.failures import Failure, FailureCode
+from edge.clock import Clock, system_clock
+from edge.failures import RequestFailed
+from edge.task_store import TaskStore
+from edge.turns import Turns
+
+MEDIA_ID_PATTERN = r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}"
+"""What the Annotations service may call a medium: it names a folder here."""
+UNBORN_FOR = timedelta(seconds=60)
+"""How long an edge may take to write down the task for which it has taken the guard; then it is dead."""
+
+_MEDIA_ID = re.compile(MEDIA_ID_PATTERN)
+
+
+class RunningTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`running/<media id>/<n>`: the task that works on the medium; over when it has ended."""
+
+    task_id: str
+    taken_at: datetime
+
+
+class Guard:
+    """Lets one task in."""
+
+    def __init__(self, tasks: TaskStore, *, clock: Clock = system_clock) -> None:
+        self._tasks = tasks
+        self._clock = clock
+
+    def enter(self, media_id: str, task_id: str) -> None:
+        """Make this task the one that works on the medium.
+
+        Raises `RequestFailed(media_busy)` naming the task that does so already, until that one has ended.
+        """
+        turns = Turns(self._tasks.layout.running / media_id, RunningTask)
+        last = turns.last()
+        if last is not None and not self._is_over(last.record):
+            raise _busy(media_id, last.record)
+        if turns.take(RunningTask(task_id=task_id, taken_at=self._clock()), after=last) is not None:
+            return
+        faster = turns.last()
+        assert faster is not None  # noqa: S101 - we lost to it, and the last turn stays
+        raise _busy(media_id, faster.record)
+
+    def _is_over(self, running: RunningTask) -> bool:
+        if self._tasks.exists(running.task_id):
+            return self._tasks.last_event(running.task_id) is not None
+        return self._clock() - running.taken_at > UNBORN_FOR
+
+
+def checked_media_id(media_id: str) -> str:
+    """The id itself. Raises `Failure(media_not_found)` for what can be none."""
+    if not _MEDIA_ID.fullmatch(media_id):
+        raise Failure(
+            FailureCode.MEDIA_NOT_FOUND, "there is no such medium: an id has letters, digits, dots and dashes"
+        )
+    return media_id
+
+
+def _busy(media_id: str, running: RunningTask) -> RequestFailed:
+    failure = Failure(FailureCode.MEDIA_BUSY, f"task {running.task_id} works on medium {media_id}")
+    return RequestFailed(failure, task_id=running.task_id)

@@ -1,0 +1,273 @@
+"""The Annotations service is told: wake-ups come in, posts go out, in order per medium, until each is confirmed or buried.
+
+A wake-up says of which task; what to tell lies in the storage, and a cursor there says what was confirmed. So a wake-up may
+come twice, late, or while somebody else tells: whoever tells looks once more when done, and an edge that dies has not
+acknowledged the wake-up for which it told. What fails is tried again after a delay that grows; the wake-up waits in the broker.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import msgspec
+import structlog
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+
+from contracts import topology
+from contracts.failures import Failure, FailureCode
+from contracts.posts import DeadPost, WakeUp
+from contracts.storage import Layout
+from contracts.wire import decode_outgoing
+from edge.broker import BROKER_ERRORS, declare_topology
+from edge.clock import Clock, system_clock
+from edge.deliveries import consuming
+from edge.post_sending import PostSender
+from edge.posting_line import Delay, Line, Telling
+from edge.posts import Due, Posts, Subject
+from edge.settings import EdgeSettings
+from edge.turns import Turn
+
+PERMANENT = frozenset((FailureCode.ANNOTATIONS_REFUSED, FailureCode.FORBIDDEN))
+"""Answers that trying again does not change; so is a 404 of a medium that the service knows."""
+JITTER = 0.2
+"""Share by which a delay is longer or shorter, so that what failed together is not tried together."""
+HEARTBEATS_PER_LEASE = 3
+
+_log = structlog.get_logger()
+
+
+class TurnLostError(Exception):
+    """Another edge tells of the medium now."""
+
+
+class PosterParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What telling is made of."""
+
+    settings: EdgeSettings
+    posts: Posts
+    sender: PostSender
+    edge: str
+    """Our name towards other edges."""
+    clock: Clock = system_clock
+
+
+class Poster:
+    """Tells what there is to tell."""
+
+    def __init__(self, parts: PosterParts) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._sender = parts.sender
+        self._layout = Layout(parts.settings.storage)
+        self._telling: set[str] = set()
+        """Media that this edge tells of right now."""
+        self._woken_again: set[str] = set()
+        self._taken: set[asyncio.Task[None]] = set()
+
+    async def serve(self, connection: AbstractConnection) -> None:
+        """Take wake-ups until the connection is gone; what is being told goes on without it."""
+        await declare_topology(connection)
+        prefetch = self._settings.posts_in_flight_max
+        async with consuming(connection, topology.OUTBOX, prefetch=prefetch) as messages:
+            async for message in messages:
+                taken = asyncio.create_task(self._take(message))
+                self._taken.add(taken)
+                taken.add_done_callback(self._taken.discard)
+
+    async def run(self) -> None:
+        """Look for tasks whose wake-up was lost, now and then for ever; at the end let go of what is being told."""
+        try:
+            while True:
+                await asyncio.sleep(self._settings.post_scan_s)
+                for task_id in await asyncio.to_thread(self._kept):
+                    try:
+                        await self.wake(WakeUp(task_id=task_id))
+                    except (OSError, Failure, msgspec.DecodeError) as error:
+                        _log.warning("a post has to wait", task_id=task_id, reason=str(error))
+        finally:
+            for taken in self._taken:
+                taken.cancel()
+            await asyncio.gather(*self._taken, return_exceptions=True)
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        """Do what a message says, for as long as storage or broker are away, and acknowledge it."""
+        is_again = bool(message.redelivered)
+        while True:
+            try:
+                await self._handle(message, is_again=is_again)
+                return await message.ack()
+            except BROKER_ERRORS:  # it will be delivered again
+                return None
+            except (OSError, Failure, msgspec.DecodeError) as error:
+                _log.warning("a post has to wait", reason=str(error))
+            is_again = True
+            await asyncio.sleep(self._settings.dead_letter_retry_s)
+
+    async def _handle(self, message: AbstractIncomingMessage, *, is_again: bool) -> None:
+        try:
+            said = decode_outgoing(message.body)
+        except Failure as failure:
+            _log.warning("unreadable wake-up", code=failure.code, detail=failure.detail)
+            return
+        match said:
+            case DeadPost():
+                await self._sender.replay(said)
+            case WakeUp():
+                await self.wake(said, is_again=is_again)
+            case event:
+                await self.wake(WakeUp(task_id=event.task_id), is_again=is_again)
+
+    async def wake(self, wake: WakeUp, *, is_again: bool = False) -> None:
+        """Tell what there is to tell of a task and of others of its medium.
+
+        is_again: an edge that began to do so may have died. Raises `OSError`, `Failure` broker_unavailable.
+        """
+        subject = await asyncio.to_thread(self._parts.posts.subject, wake.task_id)
+        if subject is None:
+            if await asyncio.to_thread(self._parts.posts.is_without_medium, wake.task_id):
+                await self._sender.tokens.forget(wake.task_id)
+            return
+        line = self._line(subject.media_id)
+        await asyncio.to_thread(line.enlist, subject.place)
+        delay = await asyncio.to_thread(line.delay)
+        if delay is not None and not is_again and not self._is_time(delay, wake):
+            return
+        if line.media_id in self._telling:
+            self._woken_again.add(line.media_id)
+            return
+        self._telling.add(line.media_id)
+        try:
+            is_taken = await self._tell_until_done(line)
+        finally:
+            self._telling.discard(line.media_id)
+            self._woken_again.discard(line.media_id)
+        if not is_taken and is_again:  # whoever seems to tell may be the edge that died
+            tries = delay.tries if delay else 0
+            later = WakeUp(task_id=wake.task_id, attempt=tries)
+            await self._sender.outbox.wake_later(later, step=0, delay_s=self._settings.post_lease_s * (1 + JITTER))
+
+    async def _tell_until_done(self, line: Line) -> bool:
+        """False if another edge tells of the medium: it looks once more when it is done, so nothing is missed."""
+        while (turn := await asyncio.to_thread(line.claim)) is not None:
+            self._woken_again.discard(line.media_id)
+            try:
+                async with self._kept_alive(line, turn):
+                    is_put_off = await self._tell_all(line, turn)
+            except TurnLostError:  # we were silent for too long, and another edge goes on
+                return True
+            finally:  # whoever tries again, we or another edge, need not wait until we seem dead
+                await asyncio.to_thread(line.release, turn)
+            if is_put_off:
+                return True
+            if not await asyncio.to_thread(self._has_due, line) and line.media_id not in self._woken_again:
+                return True
+        return False
+
+    async def _tell_all(self, line: Line, turn: Turn[Telling]) -> bool:
+        """Tell of each task in turn; True if one has to wait, and with it those behind it. Raises `TurnLostError`."""
+        for place in await asyncio.to_thread(line.places):
+            subject = await asyncio.to_thread(self._parts.posts.subject, _task_id(place))
+            if subject is not None and not await self._tell_of(subject, line, turn):
+                return True
+            if subject is None or await asyncio.to_thread(self._parts.posts.subject, subject.task_id) is None:
+                await asyncio.to_thread(line.leave, place)
+        return False
+
+    async def _tell_of(self, subject: Subject, line: Line, turn: Turn[Telling]) -> bool:
+        """Make every post that is due; False if one has to wait. Raises `TurnLostError`."""
+        while True:
+            due_posts = self._parts.posts.due(subject)
+            due = await asyncio.to_thread(_next, due_posts, line, turn)
+            if due is None:
+                return True
+            while due is not None:
+                told = await self._tell(subject, due, line)
+                if told is None:
+                    return False
+                subject = told
+                due = await asyncio.to_thread(_next, due_posts, line, turn)
+            if subject.cursor.is_done:
+                if subject.cursor.dead == 0:
+                    await self._sender.tokens.forget(subject.task_id)
+                return True
+
+    async def _tell(self, subject: Subject, due: Due, line: Line) -> Subject | None:
+        """Make one post; None if it has to wait."""
+        failure = await self._sender.make(subject.task_id, due.post)
+        if failure is None:
+            return await asyncio.to_thread(self._confirm, subject, due, line)
+        now, delay = self._parts.clock(), await asyncio.to_thread(line.delay)
+        first_failed_at = delay.first_failed_at if delay else now
+        is_exhausted = now - first_failed_at > timedelta(seconds=self._settings.post_retry_for_s)
+        if is_exhausted or _is_permanent(failure, subject):
+            await self._sender.bury(subject.task_id, subject.media_id, due.post, failure)
+            return await asyncio.to_thread(self._parts.posts.give_up, subject, due)
+        tries = delay.tries + 1 if delay else 1
+        await self._put_off(subject, line, failure, Delay(tries=tries, first_failed_at=first_failed_at, due_at=now))
+        return None
+
+    def _confirm(self, subject: Subject, due: Due, line: Line) -> Subject:
+        line.go_on()
+        return self._parts.posts.move(subject, due)
+
+    async def _put_off(self, subject: Subject, line: Line, failure: Failure, delay: Delay) -> None:
+        """Try again later; the wake-up for it waits in the broker."""
+        delays = self._settings.post_delays
+        step = min(delay.tries, len(delays)) - 1
+        delay_s = delays[step] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, keeps no secret
+        due_at = delay.due_at + timedelta(seconds=delay_s)
+        _log.warning(
+            "a post is put off", task_id=subject.task_id, code=failure.code, tries=delay.tries, delay_s=delay_s
+        )
+        await asyncio.to_thread(line.put_off, msgspec.structs.replace(delay, due_at=due_at))
+        await asyncio.to_thread(self._parts.posts.note_trouble, subject, failure.record())
+        wake = WakeUp(task_id=subject.task_id, attempt=delay.tries)
+        await self._sender.outbox.wake_later(wake, step=step, delay_s=delay_s)
+
+    @asynccontextmanager
+    async def _kept_alive(self, line: Line, turn: Turn[Telling]) -> AsyncGenerator[None]:
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(self._settings.post_lease_s / HEARTBEATS_PER_LEASE)
+                await asyncio.to_thread(line.renew, turn)
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    def _line(self, media_id: str) -> Line:
+        stale_after = timedelta(seconds=self._settings.post_lease_s)
+        return Line(self._layout, media_id, edge=self._parts.edge, stale_after=stale_after, clock=self._parts.clock)
+
+    def _has_due(self, line: Line) -> bool:
+        subjects = (self._parts.posts.subject(_task_id(place)) for place in line.places())
+        return any(subject and next(self._parts.posts.due(subject), None) for subject in subjects)
+
+    def _is_time(self, delay: Delay, wake: WakeUp) -> bool:
+        """Whether a wake-up is the one that was to come, or should have come long ago."""
+        is_overdue = self._parts.clock() - delay.due_at > timedelta(seconds=self._settings.post_scan_s)
+        return wake.attempt == delay.tries or is_overdue
+
+    def _kept(self) -> list[str]:
+        """Tasks with tokens, which are kept for as long as there is something to tell."""
+        return [path.parent.name for path in self._layout.tasks.glob("*/credentials")]
+
+
+def _next(due_posts: Iterator[Due], line: Line, turn: Turn[Telling]) -> Due | None:
+    """The next post, None if nothing is due. Raises `TurnLostError`."""
+    if not line.is_ours(turn):
+        raise TurnLostError(line.media_id)
+    return next(due_posts, None)
+
+
+def _is_permanent(failure: Failure, subject: Subject) -> bool:
+    return failure.code in PERMANENT or (failure.code is FailureCode.MEDIA_NOT_FOUND and subject.cursor.is_known)
+
+
+def _task_id(place: str) -> str:
+    return place.partition("-")[2]

@@ -1,0 +1,60 @@
+"""What a user has set for all detections, and how it gives way to what a request says: request > user > defaults."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from contracts.failures import Failure
+from contracts.options import DetectionOptions, ReadOptions, read_options
+
+_CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_CAMERA_ALIASES = {"altitude": "current_height", "focal_length": "focal_length", "sensor_width": "sensor_width"}
+"""The older flat names, by what they are called in `camera_config`."""
+
+
+def merged(config: bytes | None, user: Mapping[str, Any]) -> ReadOptions:
+    """The options of a request, with the user's settings where the request says nothing.
+
+    config: the request's JSON object, None or empty for none. user: the settings, perhaps in nested groups; what of them is
+    unknown or out of range is passed over. Of a camera the request's fields go over the user's.
+    Raises `Failure` as `read_options`, about the request alone.
+    """
+    asked = read_options(config)
+    stated: dict[str, Any] = msgspec.json.decode(config) if config else {}
+    settings = {name: value for name, value in _flat(user) if _is_allowed(name, value)}
+    fields = settings | stated
+    camera = _camera(settings) | _camera(stated)
+    if camera:
+        fields = {name: value for name, value in fields.items() if name not in _CAMERA_ALIASES}
+        fields["camera_config"] = camera
+    read = read_options(msgspec.json.encode(fields))
+    return ReadOptions(options=read.options, unknown_fields=asked.unknown_fields)
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Fields by their names here, out of all groups."""
+    for name, value in settings.items():
+        field = _CAPITAL.sub(r"_\1", name).lower()
+        if field == "camera_config" and isinstance(value, dict):
+            yield field, {_CAPITAL.sub(r"_\1", part).lower(): said for part, said in value.items()}
+        elif isinstance(value, dict):
+            yield from _flat(value)
+        elif field in DetectionOptions.__struct_fields__:
+            yield field, value
+
+
+def _is_allowed(name: str, value: Any) -> bool:
+    try:
+        read_options(msgspec.json.encode({name: value}))
+    except Failure:
+        return False
+    return True
+
+
+def _camera(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is said of the camera, under the names of `camera_config`; that itself goes over the flat aliases."""
+    flat = {_CAMERA_ALIASES[name]: value for name, value in fields.items() if name in _CAMERA_ALIASES}
+    said = {name: value for name, value in flat.items() if value is not None}
+    return said | (fields.get("camera_config") or {})

@@ -1,0 +1,136 @@
+"""A GPU through NVIDIA's own `cuda.core`, and `cuda.bindings` for the copies; the only module that knows them."""
+
+import ctypes
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from engine.devices.memory import DeviceError, DeviceMemory, GpuFacts, PinnedMemory, Stream
+
+_Value = TypeVar("_Value")
+
+
+class CudaModules(msgspec.Struct, frozen=True, kw_only=True):
+    """The two modules, or what behaves like them."""
+
+    core: Any
+    driver: Any
+    error: type[Exception]
+    """What `cuda.core` raises; without a driver it is a `RuntimeError`."""
+
+
+def cuda_modules() -> CudaModules:
+    """The modules; they are there without a GPU, too. Raises `DeviceError`."""
+    try:
+        return CudaModules(
+            core=importlib.import_module("cuda.core"),
+            driver=importlib.import_module("cuda.bindings.driver"),
+            error=importlib.import_module("cuda.core._utils.cuda_utils").CUDAError,  # exported nowhere else
+        )
+    except ImportError as error:
+        raise DeviceError(f"cuda.core: {error}") from error
+
+
+class CudaCoreDevice:
+    """Device `index`, its primary context current in this thread."""
+
+    def __init__(self, index: int = 0, *, modules: CudaModules | None = None) -> None:
+        """Raises `DeviceError`, also where there is no driver or no GPU."""
+        modules = modules or cuda_modules()
+        self._modules, self._driver = modules, modules.driver
+        self._device = self._call(modules.core.Device, index)
+        self._call(self._device.set_current)
+        self._pinned = self._call(modules.core.LegacyPinnedMemoryResource)
+        self._own = self._call(self._device.create_stream)
+        """Memory is allocated and freed in the order of this stream."""
+
+    @property
+    def facts(self) -> GpuFacts:
+        free_bytes, total_bytes = self._checked(self._call(self._driver.cuMemGetInfo))
+        major, minor = self._call(lambda: self._device.compute_capability)
+        return GpuFacts(
+            name=self._call(lambda: self._device.name),
+            capability=(major, minor),
+            sm_count=self._call(lambda: self._device.properties.multiprocessor_count),
+            free_bytes=free_bytes,
+            total_bytes=total_bytes,
+        )
+
+    def alloc(self, size_bytes: int) -> DeviceMemory:
+        buffer = self._call(lambda: self._device.allocate(size_bytes, stream=self._own))
+        self._call(self._own.sync)  # only then may other streams use it
+        return _Memory(buffer, lambda: self._call(buffer.close, self._own))
+
+    def pinned(self, size_bytes: int) -> PinnedMemory:
+        buffer = self._call(self._pinned.allocate, size_bytes)
+        return _Pinned(buffer, size_bytes, lambda: self._call(buffer.close))
+
+    def stream(self) -> Stream:
+        return _Stream(self._call(self._device.create_stream), self)
+
+    def h2d(self, source: PinnedMemory, target: DeviceMemory, size_bytes: int, stream: Stream) -> None:
+        copy = self._driver.cuMemcpyHtoDAsync
+        self._checked(self._call(copy, target.address, source.bytes.ctypes.data, size_bytes, stream.handle))
+
+    def d2h(self, source: DeviceMemory, target: PinnedMemory, size_bytes: int, stream: Stream) -> None:
+        copy = self._driver.cuMemcpyDtoHAsync
+        self._checked(self._call(copy, target.bytes.ctypes.data, source.address, size_bytes, stream.handle))
+
+    def close(self) -> None:
+        self._call(self._own.close)
+
+    def wait(self, stream: Any) -> None:
+        """Until what is queued there has run."""
+        self._call(stream.sync)
+
+    def has_run(self, stream_handle: int) -> bool:
+        """True if what is queued there has run."""
+        result = self._call(self._driver.cuStreamQuery, stream_handle)
+        if result[0] == self._driver.CUresult.CUDA_ERROR_NOT_READY:
+            return False
+        self._checked(result)
+        return True
+
+    def _call(self, function: Callable[..., _Value], *arguments: Any) -> _Value:
+        try:
+            return function(*arguments)
+        except (self._modules.error, RuntimeError, MemoryError) as error:
+            raise DeviceError(f"{type(error).__name__}: {error}") from error
+
+    def _checked(self, result: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What the driver gave beside its status. Raises `DeviceError` naming the status."""
+        status, *values = result
+        if status != self._driver.CUresult.CUDA_SUCCESS:
+            raise DeviceError(getattr(status, "name", str(status)))
+        return tuple(values)
+
+
+class _Memory:
+    def __init__(self, buffer: Any, free: Callable[[], None]) -> None:
+        self.address = int(buffer.handle)
+        self.free = free
+
+
+class _Pinned:
+    def __init__(self, buffer: Any, size_bytes: int, free: Callable[[], None]) -> None:
+        self.bytes = np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(int(buffer.handle)))
+        self.free = free
+
+
+class _Stream:
+    def __init__(self, native: Any, device: CudaCoreDevice) -> None:
+        self._native = native
+        self._device = device
+        self.handle = int(native.handle)
+
+    def is_done(self) -> bool:
+        return self._device.has_run(self.handle)
+
+    def sync(self) -> None:
+        self._device.wait(self._native)
+
+    def free(self) -> None:
+        self._native.close()

@@ -1,0 +1,63 @@
+"""Views become rows of a tensor, the model runs, and its outputs become the boxes of each view."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.heads import Head, InputSize, Shown
+from engine.postprocess import Boxes
+from engine.preprocess import InputRule, Preprocessor, View
+from engine.runtime import Runtime, Tensor
+
+
+class Sight:
+    """What a model sees. Thread-safe."""
+
+    def __init__(self, runtime: Runtime, head: Head, rule: InputRule, *, rows_max: int | None) -> None:
+        """rows_max: views of one inference; None: any number."""
+        self.rows_max = rows_max
+        self._runtime = runtime
+        self._head = head
+        self._rule = rule
+        self._preprocessor = Preprocessor(rule)
+
+    def look(self, views: Sequence[View], *, score_min: float) -> list[Boxes]:
+        """What is in each view, in displayed pixels of the whole picture, of at least that score, best first.
+
+        All views are of one input size. They are one inference, or as many as the model needs.
+        """
+        most = self.rows_max or len(views)
+        found: list[Boxes] = []
+        for start in range(0, len(views), most):
+            some = views[start : start + most]
+            found += self.look_at(self._preprocessor.batch(some), some, scores_min=[score_min] * len(some))
+        return found
+
+    def room(self, rows: int, size: InputSize) -> Tensor:
+        """A tensor of its own for so many views of an input size; a model of a fixed batch gets its rows."""
+        return self._preprocessor.room(rows, width=size.width, height=size.height)
+
+    def write(self, tensor: Tensor, row: int, view: View) -> None:
+        """Put a view into its row; other rows may be written meanwhile."""
+        self._preprocessor.write(tensor, row, view)
+
+    def look_at(self, tensor: Tensor, views: Sequence[View], *, scores_min: Sequence[float]) -> list[Boxes]:
+        """What is in each view that was written into the first rows of a tensor, of at least its own score.
+
+        Raises `Failure(inference_failed)`.
+        """
+        rule, placed = self._rule, views[0].placement
+        size = InputSize(width=placed.input_width, height=placed.input_height)
+        rows = tensor[: rule.batch or len(views)]
+        tensors: dict[str, Tensor] = {rule.tensor: rows}
+        if rule.size_tensor is not None:
+            tensors[rule.size_tensor] = np.array([[size.width, size.height]] * len(rows), np.int64)
+        outputs = self._runtime.infer(tensors)
+        read = {
+            score_min: self._head.boxes(outputs, Shown(count=len(views), size=size, score_min=score_min))
+            for score_min in set(scores_min)  # nearly always one
+        }
+        return [
+            view.placement.to_picture(read[score_min][row])
+            for row, (view, score_min) in enumerate(zip(views, scores_min, strict=True))
+        ]

@@ -1,0 +1,58 @@
+"""The TensorRT in use: `tensorrt` (10.16 and 11) or `tensorrt_rtx`, which has the same classes. Loaded when it is needed."""
+
+import importlib
+from typing import Any
+
+from contracts.failures import Failure, FailureCode
+
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
+MAJORS = (10, 11)
+
+
+def load_library(name: str = "tensorrt") -> Any:
+    """The module. Raises `Failure(engine_unavailable)` where it is not installed or cannot be used."""
+    if name not in LIBRARIES:
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{name} is no TensorRT")
+    try:
+        library = importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{name}: {error}") from error
+    if name == "tensorrt" and major_version(library) not in MAJORS:
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"TensorRT {library.__version__}: 10 and 11 can be used")
+    return library
+
+
+def major_version(library: Any) -> int:
+    """10, 11, ...; of `tensorrt_rtx` its own number."""
+    return int(str(library.__version__).split(".", 1)[0])
+
+
+class Complaints:
+    """What the library logged at error level or above, the last few lines: it raises nothing by itself."""
+
+    LINES_MAX = 20
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        self.lines = [*self.lines, line][-self.LINES_MAX :]
+
+    def taken(self, otherwise: str) -> str:
+        """The lines as one, and forget them; `otherwise` where there are none."""
+        lines, self.lines = self.lines, []
+        return "; ".join(lines) or otherwise
+
+
+def logger_into(library: Any, complaints: Complaints) -> Any:
+    """A logger of that library that keeps errors and prints nothing."""
+
+    class Logger(library.ILogger):
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
+                complaints.add(" ".join(msg.split()))
+
+    return Logger()

@@ -1,0 +1,41 @@
+"""A store of models without a disk of its own, for tests of the engine room."""
+
+from pathlib import Path
+
+from consumers.model_store import Found
+from contracts.events import ActiveModel
+from contracts.failures import Failure
+from tests.scripted import write_model
+
+
+class FakeModels:
+    """Finds scripted models in a folder; `failures` says which fail, by file, and `default` is served while none is active."""
+
+    def __init__(self, folder: Path, *, default: str = "default.json") -> None:
+        self.folder = folder
+        self.default = default
+        self.chosen: ActiveModel | None = None
+        self.failures: dict[str, Failure] = {}
+        self.copied_since: str | None = None
+        self.unreadable: Failure | None = None
+        self.looks = 0
+
+    def active(self) -> ActiveModel | None:
+        self.looks += 1
+        if self.unreadable is not None:
+            raise self.unreadable
+        return self.chosen
+
+    async def find(self, active: ActiveModel | None) -> Found:
+        name = active.file if active else self.default
+        if name in self.failures:
+            raise self.failures[name]
+        return Found(source=self.folder / name, copied_since=self.copied_since)
+
+    def close(self) -> None:
+        """Nothing is being tried."""
+
+    def add(self, name: str, *, revision: str = "r", previous: ActiveModel | None = None) -> ActiveModel:
+        """A model that can be chosen."""
+        write_model(self.folder / name)
+        return ActiveModel(file=name, revision=revision, previous=previous)

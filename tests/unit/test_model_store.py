@@ -1,0 +1,179 @@
+"""Where a consumer's models come from."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from consumers.model_store import KEPT_MAX, SHIPPED_MODEL, ModelStore
+from contracts.events import ActiveModel
+from contracts.failures import Failure, FailureCode
+from engine.trial import TrialLimits, Trials
+from tests.tiny_models import write_colour_model, write_script
+
+UNTRIED = TrialLimits(memory_bytes=1 << 20, cpu_s=1, wall_s=0.001)
+"""An ONNX file that is tried with these fails."""
+
+
+def store_in(folder: Path, *, default: str | None = None, limits: TrialLimits | None = None) -> ModelStore:
+    return ModelStore(folder, trials=Trials(folder / "tried", limits=limits), default=default)
+
+
+async def path_of(store: ModelStore, active: ActiveModel | None = None) -> Path:
+    return (await store.find(active)).source
+
+
+async def refusal(store: ModelStore, active: ActiveModel | None) -> Failure:
+    with pytest.raises(Failure) as failed:
+        await store.find(active)
+    return failed.value
+
+
+# Which model
+
+
+async def test_the_shipped_model_serves_where_none_is_named_and_is_not_tried(tmp_path: Path) -> None:
+    assert await path_of(store_in(tmp_path, limits=UNTRIED)) == SHIPPED_MODEL
+    assert await path_of(store_in(tmp_path, limits=UNTRIED, default=str(SHIPPED_MODEL))) == SHIPPED_MODEL
+
+
+async def test_the_default_is_a_file_or_a_name_in_the_folder(tmp_path: Path) -> None:
+    script = write_script(tmp_path / "b.json")
+
+    assert await path_of(store_in(tmp_path, default=str(script))) == script
+    assert await path_of(store_in(tmp_path, default="b")) == script
+    assert await path_of(store_in(tmp_path, default="b.json")) == script
+    missing = await refusal(store_in(tmp_path, default="gone"), None)
+    assert missing.code is FailureCode.MODEL_MISSING
+    assert "gone.onnx" in missing.detail
+
+
+async def test_nothing_is_active_until_something_was_chosen(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    assert store.active() is None
+    store.activate(ActiveModel(file="a.onnx"))
+
+    assert store.active() == ActiveModel(file="a.onnx")
+    assert json.loads((tmp_path / "active.json").read_bytes()) == {"file": "a.onnx"}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"file": 3}', '{"file": "a.onnx", "sha256": "short"}', "\xff"])
+def test_an_unreadable_choice_is_a_failure_with_a_name(tmp_path: Path, content: str) -> None:
+    (tmp_path / "active.json").write_bytes(content.encode("latin-1"))
+
+    with pytest.raises(Failure, match=r"active\.json is unreadable") as failed:
+        store_in(tmp_path).active()
+    assert failed.value.code is FailureCode.MODEL_MISSING
+
+
+@pytest.mark.parametrize("file", ["../a.json", "/etc/passwd", "a/../../b.json", "", ".", ".."])
+async def test_a_choice_stays_in_the_folder(tmp_path: Path, file: str) -> None:
+    write_script(tmp_path / "a.json")
+    folder = tmp_path / "models"
+    folder.mkdir()
+
+    assert (await refusal(store_in(folder), ActiveModel(file=file))).code is FailureCode.FORBIDDEN_PATH
+
+
+async def test_a_choice_with_another_checksum_is_refused(tmp_path: Path) -> None:
+    write_script(tmp_path / "a.json")
+
+    failure = await refusal(store_in(tmp_path), ActiveModel(file="a.json", sha256="0" * 64))
+    assert failure.code is FailureCode.MODEL_CORRUPT
+    assert "0" * 64 in failure.detail
+
+
+async def test_an_onnx_file_leaves_the_store_tried(tmp_path: Path) -> None:
+    write_colour_model(tmp_path / "a.onnx")
+
+    assert (await refusal(store_in(tmp_path, limits=UNTRIED), ActiveModel(file="a.onnx"))).code is (
+        FailureCode.MODEL_CORRUPT
+    )
+
+
+# What `models use` puts there
+
+
+async def test_a_model_is_put_into_a_folder_of_its_own_with_what_belongs_to_it(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    script = write_script(elsewhere / "colours.json")
+    (elsewhere / "classes.json").write_text('[{"Id": 0, "Name": "Red"}]')
+    (elsewhere / "notes.txt").write_text("not a model")
+    store = store_in(tmp_path / "models")
+    active = store.put(script)
+    path = await path_of(store, active)
+
+    assert path.read_bytes() == script.read_bytes()
+    assert {entry.name for entry in path.parent.iterdir()} == {"colours.json", "classes.json"}
+    assert active.beside == ("classes.json",)
+    assert store.active() is None, "it is not chosen yet"
+
+
+async def test_the_side_file_of_an_onnx_model_comes_with_it(tmp_path: Path) -> None:
+    model = write_colour_model(tmp_path / "a.onnx")
+    (tmp_path / "a.json").write_text('{"classes": ["blue"]}')
+    store = store_in(tmp_path / "models")
+    active = store.put(model)
+
+    assert active.beside == ("a.json",)
+    assert await path_of(store, active) == tmp_path / "models" / active.file
+
+
+def test_the_same_files_are_put_once_and_others_never_over_them(tmp_path: Path) -> None:
+    script = write_script(tmp_path / "a.json")
+    store = store_in(tmp_path / "models")
+    first, again = store.put(script), store.put(script)
+    write_script(script, tolerance=3)
+    other = store.put(script)
+
+    assert first.file == again.file
+    assert first.revision != again.revision
+    assert other.file != first.file
+    assert (tmp_path / "models" / first.file).read_bytes() != script.read_bytes()
+
+
+def test_a_choice_remembers_the_one_before_and_only_that(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "models")
+    chosen: list[ActiveModel] = []
+    for tolerance in range(3):
+        chosen.append(store.put(write_script(tmp_path / "a.json", tolerance=tolerance)))
+        store.activate(chosen[-1])
+
+    assert chosen[0].previous is None
+    assert chosen[2].previous is not None
+    assert (chosen[2].previous.file, chosen[2].previous.previous) == (chosen[1].file, None)
+
+
+def test_a_file_that_is_no_model_is_not_put_there(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    store = store_in(tmp_path / "models")
+
+    with pytest.raises(Failure, match="no script"):
+        store.put(tmp_path / "a.json")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_old_folders_go_but_not_what_serves(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "models")
+    first = store.put(write_script(tmp_path / "a.json", tolerance=0))
+    store.activate(first)
+    os.utime((tmp_path / "models" / first.file).parent, (0, 0))
+    for tolerance in range(1, KEPT_MAX + 3):
+        last = store.put(write_script(tmp_path / "a.json", tolerance=tolerance))
+
+    kept = {path.name for path in (tmp_path / "models").glob("a-*")}
+    assert len(kept) == KEPT_MAX
+    assert {first.file.split("/")[0], last.file.split("/")[0]} <= kept
+
+
+def test_what_somebody_who_died_left_behind_goes_after_a_day(tmp_path: Path) -> None:
+    old, new = tmp_path / "models" / ".incoming.1", tmp_path / "models" / ".incoming.2"
+    for leftover in (old, new):
+        leftover.mkdir(parents=True)
+        (leftover / "a.onnx").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store_in(tmp_path / "models").put(write_script(tmp_path / "a.json"))
+
+    assert (old.exists(), new.exists()) == (False, True)

@@ -1,0 +1,217 @@
+"""TensorRT's runtime over a GPU that is a dictionary: order of calls, two inferences in flight, freeing, faults."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contracts.failures import Failure, FailureCode
+from engine.plans import Plan
+from engine.runtime import Tensor
+from engine.runtimes.onnx import OnnxRuntime
+from engine.runtimes.tensorrt import TensorRtRuntime
+from tests.fake_gpu import FakeGpu, FakeTensorRt, plan_of
+from tests.processes import wait_until
+from tests.tiny_models import write_colour_model
+
+
+@pytest.fixture
+def gpu() -> FakeGpu:
+    return FakeGpu()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_colour_model(tmp_path / "m.onnx")
+
+
+def plan(model: Path) -> Plan:
+    return Plan(name="m.engine", content=plan_of(model.read_bytes()), library="tensorrt", metadata={"end2end": "True"})
+
+
+@pytest.fixture
+def opened(model: Path, gpu: FakeGpu) -> Iterator[TensorRtRuntime]:
+    with closing(TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open)) as runtime:
+        yield runtime
+
+
+def pictures(rows: int, seed: int = 0) -> dict[str, Tensor]:
+    return {"images": np.random.default_rng(seed).random((rows, 3, 64, 64), np.float32)}
+
+
+def assert_nothing_is_left(gpu: FakeGpu) -> None:
+    assert gpu.memory == {}
+    assert gpu.pinned == 0
+    assert gpu.log[-1] == "close"
+
+
+def test_a_plan_says_what_it_takes_and_gives(opened: TensorRtRuntime) -> None:
+    [image], [output] = opened.inputs, opened.outputs
+
+    assert (image.name, image.shape, image.dtype) == ("images", (None, 3, 64, 64), "float32")
+    assert (output.name, output.shape) == ("output", (None, 1, 6))
+    assert (opened.engine_type, opened.gathers, opened.metadata) == ("tensorrt", True, {"end2end": "True"})
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 11])
+def test_any_number_of_rows_gives_what_the_model_gives(opened: TensorRtRuntime, model: Path, rows: int) -> None:
+    tensors = pictures(rows)
+
+    [output] = opened.infer(tensors)
+
+    np.testing.assert_allclose(output, OnnxRuntime(model).infer(tensors)[0], rtol=1e-5)
+
+
+def test_answers_are_not_overwritten_by_later_ones(opened: TensorRtRuntime) -> None:
+    [first] = opened.infer(pictures(2))
+    kept = first.copy()
+    for seed in range(1, 5):
+        opened.infer(pictures(2, seed))
+
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_many_callers_get_their_own_answers(opened: TensorRtRuntime, model: Path) -> None:
+    seeds = range(40)
+    with ThreadPoolExecutor(8) as callers:
+        answers = list(callers.map(lambda seed: opened.infer(pictures(1, seed))[0], seeds))
+
+    reference = OnnxRuntime(model)
+    for seed, answer in zip(seeds, answers, strict=True):
+        np.testing.assert_allclose(answer, reference.infer(pictures(1, seed))[0], rtol=1e-5)
+
+
+def test_the_second_inference_starts_while_the_first_runs_and_the_third_waits(
+    opened: TensorRtRuntime, gpu: FakeGpu
+) -> None:
+    gpu.may_finish.clear()
+    with ThreadPoolExecutor(3) as callers:
+        answers = [callers.submit(opened.infer, pictures(1, seed)) for seed in range(3)]
+        wait_until(lambda: executions(gpu) == 2, timeout_s=10)
+        assert not any(answer.done() for answer in answers)
+        gpu.may_finish.set()
+        for answer in answers:
+            answer.result(10)
+
+    assert [entry for entry in gpu.log if entry.split()[0] in {"execute", "sync"}][:4] == [
+        "execute 1", "execute 2", "sync 1", "execute 1",
+    ]  # fmt: skip
+
+
+def executions(gpu: FakeGpu) -> int:
+    return sum(entry.startswith("execute") for entry in gpu.log)
+
+
+def test_closing_answers_what_was_asked_and_frees_in_reverse_order(model: Path, gpu: FakeGpu) -> None:
+    runtime = TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open)
+    gpu.may_finish.clear()
+    with ThreadPoolExecutor(3) as callers:
+        answers = [callers.submit(runtime.infer, pictures(1, seed)) for seed in range(3)]
+        wait_until(lambda: executions(gpu) == 2, timeout_s=10)
+        closed = callers.submit(runtime.close)
+        gpu.may_finish.set()
+        closed.result(10)
+        assert sum(answer.exception() is None for answer in answers) >= 2  # the third came before or after the closing
+
+    assert_nothing_is_left(gpu)
+    freed = [entry for entry in gpu.log if entry.startswith(("free", "close"))]
+    of_a_slot = ["free device memory", "free pinned memory"] * 2 + ["free stream", "free context"]
+    assert freed == [*of_a_slot, *of_a_slot, "free engine", "free runtime", "close"]
+
+
+def test_a_closed_engine_refuses_and_may_be_closed_again(opened: TensorRtRuntime) -> None:
+    opened.close()
+    opened.close()
+
+    with pytest.raises(Failure) as refused:
+        opened.infer(pictures(1))
+    assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
+
+
+def test_a_plan_of_another_version_is_refused_with_what_tensorrt_says(model: Path, gpu: FakeGpu) -> None:
+    broken = Plan(name="m.engine", content=b"other", library="tensorrt", metadata={})
+
+    with pytest.raises(Failure, match="is no plan for this GPU: Error 1: magic tag does not match") as refused:
+        TensorRtRuntime(broken, library=FakeTensorRt(gpu), open_gpu=gpu.open)
+    assert refused.value.code == FailureCode.MODEL_CORRUPT
+    assert_nothing_is_left(gpu)
+
+
+@pytest.mark.parametrize("memory_max_bytes", [100, 3 * 4 * 64 * 64 * 4 + 200, 3 * 4 * 64 * 64 * 4 * 2 + 50])
+def test_a_card_without_enough_memory_is_left_as_it_was(model: Path, memory_max_bytes: int) -> None:
+    gpu = FakeGpu(memory_max_bytes=memory_max_bytes)
+
+    with pytest.raises(Failure, match="OUT_OF_MEMORY") as refused:
+        TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open)
+    assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
+    assert_nothing_is_left(gpu)
+
+
+def test_without_memory_for_the_second_context_the_first_is_freed(model: Path, gpu: FakeGpu) -> None:
+    with pytest.raises(Failure, match="Error 2: out of memory"):
+        TensorRtRuntime(plan(model), library=FakeTensorRt(gpu, contexts_max=1), open_gpu=gpu.open)
+    assert_nothing_is_left(gpu)
+
+
+def test_an_inference_that_does_not_start_fails_alone(model: Path, gpu: FakeGpu) -> None:
+    library = FakeTensorRt(gpu)
+    with closing(TensorRtRuntime(plan(model), library=library, open_gpu=gpu.open)) as runtime:
+        library.refuses_to_start = True
+        with pytest.raises(Failure, match="Error 1: enqueue failed") as failed:
+            runtime.infer(pictures(1))
+        library.refuses_to_start = False
+
+        assert failed.value.code == FailureCode.INFERENCE_FAILED
+        assert len(runtime.infer(pictures(2))[0]) == 2
+
+
+def test_a_lost_gpu_fails_every_inference_and_can_be_closed(opened: TensorRtRuntime, gpu: FakeGpu) -> None:
+    gpu.is_lost = True
+
+    for _ in range(3):
+        with pytest.raises(Failure, match="ILLEGAL_ADDRESS") as failed:
+            opened.infer(pictures(1))
+        assert failed.value.code == FailureCode.INFERENCE_FAILED
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda tensors: {"images": tensors["images"].astype(np.float64)}, "float32 is wanted, not float64"),
+        (lambda tensors: {"images": tensors["images"][:, :, :32]}, r"\[1, 3, 32, 64\]: outside of what the plan"),
+        (lambda tensors: {"images": tensors["images"], "more": tensors["images"]}, None),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_refused(
+    opened: TensorRtRuntime, spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]], said: str | None
+) -> None:
+    if said is None:
+        assert len(opened.infer(spoil(pictures(1)))) == 1
+        return
+    with pytest.raises(Failure, match=said):
+        opened.infer(spoil(pictures(1)))
+    assert len(opened.infer(pictures(1))) == 1
+
+
+def test_a_batch_of_fixed_size_is_one_inference(tmp_path: Path, gpu: FakeGpu) -> None:
+    model = write_colour_model(tmp_path / "two.onnx", batch=2)
+    with closing(TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open)) as runtime:
+        assert runtime.inputs[0].shape == (2, 3, 64, 64)
+        assert len(runtime.infer(pictures(2))[0]) == 2
+
+
+def test_without_a_gpu_the_runtime_says_so(model: Path) -> None:
+    with pytest.raises(Failure) as refused:
+        TensorRtRuntime(plan(model))
+    assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
+
+
+def test_no_thread_is_left(model: Path, gpu: FakeGpu) -> None:
+    before = threading.active_count()
+    TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open).close()
+
+    assert threading.active_count() == before

@@ -1,0 +1,133 @@
+"""A model file is tried in a process of its own: what harms that one does not harm ours."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from contracts.failures import Failure, FailureCode
+from engine.trial import Child, TrialLimits, Trials, try_model
+from tests.hostile_models import write_endless_model, write_hungry_model
+from tests.processes import wait_until
+from tests.tiny_models import write_colour_model, write_script
+
+IMPOSSIBLE = TrialLimits(memory_bytes=1 << 20, cpu_s=1, wall_s=0.001)
+"""Nothing passes a trial with these: who passes was not tried."""
+
+
+def refusal(path: Path, limits: TrialLimits | None = None) -> Failure:
+    with pytest.raises(Failure) as failed:
+        try_model(path, limits)
+    return failed.value
+
+
+def refusal_of(code: str, limits: TrialLimits | None = None) -> str:
+    """Of a process that runs this code instead of a trial."""
+    with pytest.raises(Failure) as failed:
+        Child(Path("m.onnx"), limits or TrialLimits(), command=(sys.executable, "-S", "-c", code)).wait()
+    assert failed.value.code is FailureCode.MODEL_CORRUPT
+    return failed.value.detail
+
+
+def test_a_model_that_wants_32_gb_is_refused(tmp_path: Path) -> None:
+    hungry = write_hungry_model(tmp_path / "hungry.onnx")
+    assert hungry.stat().st_size < 300
+
+    failure = refusal(hungry)
+    assert failure.code is FailureCode.MODEL_CORRUPT
+    assert "34359738368" in failure.detail
+
+
+def test_a_model_that_never_ends_is_refused(tmp_path: Path) -> None:
+    failure = refusal(write_endless_model(tmp_path / "endless.onnx"), TrialLimits(cpu_s=1))
+
+    assert failure.detail == "endless.onnx: its trial took more than 1 s of CPU time"
+
+
+def test_what_is_no_detector_is_refused_with_the_reason_of_a_load(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.onnx"
+    garbage.write_bytes(b"\x08\x08" + bytes(200))
+
+    assert refusal(garbage).code is FailureCode.MODEL_CORRUPT
+    assert "garbage.onnx" in refusal_of_missing(tmp_path)
+
+
+def refusal_of_missing(folder: Path) -> str:
+    failure = refusal(folder / "no" / "garbage.onnx")
+    assert failure.code is FailureCode.MODEL_MISSING
+    return failure.detail
+
+
+def test_a_crash_a_standstill_and_a_strange_end_are_refusals() -> None:
+    assert "crashed the process that tried it (SIGSEGV)" in refusal_of("import os; os.kill(os.getpid(), 11)")
+    assert "took more than 0.2 s" in refusal_of("import time; time.sleep(60)", TrialLimits(wall_s=0.2))
+    assert "ended with status 3" in refusal_of("raise SystemExit(3)")
+    assert "took more than 0.5 s" in refusal_of("print('x' * 10**6)", TrialLimits(wall_s=0.5))
+
+
+def test_a_model_that_passed_is_not_tried_again_here_or_elsewhere(tmp_path: Path) -> None:
+    model = write_colour_model(tmp_path / "a.onnx")
+    trials = Trials(tmp_path / "tried")
+    trials.check(model)
+
+    Trials(tmp_path / "tried", limits=IMPOSSIBLE).check(model)
+    (tmp_path / "a.json").write_text('{"thresholds": {"nms": 0.5}}')
+    with pytest.raises(Failure):
+        Trials(tmp_path / "tried", limits=IMPOSSIBLE).check(model)
+
+
+def test_a_folder_that_cannot_be_written_remembers_nothing_but_the_process_does(tmp_path: Path) -> None:
+    (tmp_path / "tried").write_text("a file")
+    model = write_colour_model(tmp_path / "a.onnx")
+    trials = Trials(tmp_path / "tried" / "below")
+    trials.check(model)
+    model_too = tmp_path / "b.onnx"
+    model_too.write_bytes(model.read_bytes())
+    started_s = time.process_time()
+    trials.check(model_too)
+
+    assert time.process_time() - started_s < 0.05
+
+
+def test_a_file_that_failed_is_not_tried_at_every_command(tmp_path: Path) -> None:
+    model = write_colour_model(tmp_path / "a.onnx")
+    trials = Trials(tmp_path / "tried", limits=IMPOSSIBLE)
+    with pytest.raises(Failure) as first:
+        trials.check(model)
+    with pytest.raises(Failure) as again:
+        trials.check(model)
+
+    assert again.value is not first.value
+    assert again.value.record() == first.value.record()
+
+
+def test_a_script_needs_no_process(tmp_path: Path) -> None:
+    trials = Trials(tmp_path / "tried", limits=IMPOSSIBLE)
+    trials.check(write_script(tmp_path / "a.json"))
+    (tmp_path / "b.json").write_text("{}")
+
+    with pytest.raises(Failure, match="no script"):
+        trials.check(tmp_path / "b.json")
+
+
+def test_closing_ends_a_trial_that_runs(tmp_path: Path) -> None:
+    trials = Trials(tmp_path / "tried")
+    model = write_endless_model(tmp_path / "endless.onnx")
+    failures: list[Failure] = []
+
+    def check() -> None:
+        try:
+            trials.check(model)
+        except Failure as failure:
+            failures.append(failure)
+
+    checking = threading.Thread(target=check)
+    checking.start()
+    children = Path(f"/proc/self/task/{checking.native_id}/children")
+    wait_until(children.read_text, timeout_s=10)
+    trials.close()
+    checking.join(10)
+
+    assert "SIGKILL" in failures[0].detail
