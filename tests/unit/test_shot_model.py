@@ -1,0 +1,99 @@
+"""Models that find shot boundaries are known by their shapes and answers, whatever their outputs are called."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.clips import opened_video
+from contracts.failures import Failure, FailureCode
+from engine.shot_finder import FrameOdds, ShotFinder, ShotRule
+from engine.shot_model import open_shot_model
+from engine.shot_windows import HEIGHT, MARGIN, STEP, WIDTH, WINDOW, Window, Windows
+
+CUT_AT = 60
+"""The frame of `a_cut` that is the first bright one."""
+
+
+def write_model(path: Path, *, shape: tuple[int, ...] = (WINDOW,), is_logit: bool = False, name: str = "out") -> Path:
+    """A model whose answer for a frame is its mean brightness, 0..1 (or -4..4 as a logit)."""
+    gain, offset = (8.0, -4.0) if is_logit else (1.0, 0.0)
+    wanted = np.arange(MARGIN, MARGIN + STEP) if STEP in shape else np.arange(WINDOW)
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["means"], axes=[2, 3, 4], keepdims=0),
+        helper.make_node("Gather", ["means", "wanted"], ["asked"], axis=1),
+        helper.make_node("Mul", ["asked", "gain"], ["gained"]),
+        helper.make_node("Add", ["gained", "offset"], ["shifted"]),
+        helper.make_node("Reshape", ["shifted", "sides"], [name]),
+    ]
+    stated: dict[str, Any] = {
+        "wanted": wanted,
+        "gain": np.array(gain / 255, np.float32),
+        "offset": np.array(offset, np.float32),
+        "sides": np.array([-1, *shape]),
+    }
+    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", WINDOW, HEIGHT, WIDTH, 3])
+    output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
+    initializers = [numpy_helper.from_array(array, key) for key, array in stated.items()]
+    graph = helper.make_graph(nodes, "shots", [frames], [output], initializers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def a_cut() -> Window:
+    window = np.zeros((WINDOW, HEIGHT, WIDTH, 3), np.uint8)
+    window[CUT_AT:] = 255
+    return window
+
+
+@pytest.mark.parametrize("shape", [(WINDOW,), (WINDOW, 1), (STEP,), (STEP, 1)])
+@pytest.mark.parametrize("is_logit", [False, True])
+def test_every_form_of_output_says_the_same(tmp_path: Path, shape: tuple[int, ...], is_logit: bool) -> None:
+    model = open_shot_model(write_model(tmp_path / "any.onnx", shape=shape, is_logit=is_logit))
+
+    boundary, transition = model.look([a_cut(), a_cut()])
+
+    assert boundary.shape == transition.shape == (2, STEP)
+    assert model.card.has_logits is is_logit
+    expected = np.arange(MARGIN, MARGIN + STEP) >= CUT_AT
+    assert ((boundary > 0.5) == expected).all()
+    assert (boundary >= 0).all()
+    assert (boundary <= 1).all()
+    model.close()
+
+
+def test_a_model_of_other_shapes_is_refused_with_what_was_seen(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"out float32\[None, 20, 5\]") as refused:
+        open_shot_model(write_model(tmp_path / "any.onnx", shape=(20, 5)))
+    assert refused.value.code is FailureCode.MODEL_NOT_A_DETECTOR
+
+
+@pytest.mark.real_media
+@pytest.mark.parametrize("name", ["edited_gt.mp4", "bbb_480p_30s.mp4", "bikes_scene_test.mp4"])
+def test_the_boundaries_of_real_videos_are_found(shared_data: Path, name: str) -> None:
+    model = open_shot_model(shared_data / "models" / "transnetv2_small_standin.onnx")
+    stated = json.loads((shared_data / "videos" / "shots" / "transnetv2_standin_expected.json").read_bytes())
+    peaks = [frame for frame, _ in stated["files"][name]["peaks_single_frame_gt_0.5"]]
+    windows, finder = Windows(), ShotFinder(ShotRule())
+    with opened_video(shared_data / "videos" / "shots" / name) as video:
+        completed = [windows.add(frame.scaled(width=WIDTH, height=HEIGHT)) for frame in video.frames()]
+    asked = [window for window in completed if window is not None] + list(windows.end())
+    odds = [
+        np.concatenate(each)[: windows.added]
+        for each in zip(*(map(np.ravel, model.look([w])) for w in asked), strict=True)
+    ]
+    found = [
+        shot
+        for at, (boundary, transition) in enumerate(zip(*odds, strict=True))
+        for shot in finder.add(FrameOdds(at_s=at / 25, boundary=float(boundary), transition=float(transition)))
+    ]
+    ends = [shot.end_frame for shot in found]
+    model.close()
+
+    assert len(ends) == len(peaks)
+    assert all(abs(end - peak) <= 2 for end, peak in zip(ends, peaks, strict=True))
