@@ -18,6 +18,7 @@ from consumers.building import Builder
 from contracts.failures import Failure, FailureCode
 from engine.agreement import Agreement, AgreementLimits, compare
 from engine.building import can_calibrate
+from engine.checksums import sha256_of
 from engine.conversion import BuildOrder, Progress
 from engine.detector import Detector
 from engine.devices.memory import GpuFacts
@@ -33,7 +34,6 @@ from engine.plans import (
     plan_path,
     read_record,
     record_path,
-    sha256_of,
     staleness,
     write_record,
 )

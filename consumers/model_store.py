@@ -21,6 +21,7 @@ from consumers.settings import ConsumerSettings
 from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
 from contracts.storage import read_record, replace_record
+from engine.checksums import sha256_of
 from engine.models import describe
 from engine.side_files import SIDE_FILE_BYTES_MAX, side_file_of
 from engine.sources import ModelSource, is_address, remote_model
@@ -106,7 +107,7 @@ class ModelStore:
             except OSError as error:
                 raise Failure(FailureCode.MODEL_MISSING, f"{path}: {error}") from error
             folder = self._folder / f"{path.stem}-{_digest_of_all(staging)[:DIGEST_CHARACTERS]}"
-            sha256 = _sha256(staged)
+            sha256 = sha256_of(staged)
             _move(staging, folder)
         self._forget_oldest(but=folder)
         return ActiveModel(
@@ -195,7 +196,7 @@ class ModelStore:
     async def _tried(self, path: Path, *, sha256: str | None = None) -> Found:
         if not await asyncio.to_thread(path.is_file):
             raise Failure(FailureCode.MODEL_MISSING, f"no file {path.name} in {path.parent}")
-        if sha256 is not None and sha256 != (digest := await asyncio.to_thread(_sha256, path)):
+        if sha256 is not None and sha256 != (digest := await asyncio.to_thread(sha256_of, path)):
             raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: sha256 {digest}, expected {sha256}")
         if path == SHIPPED_MODEL:  # known: its side file states its checksum, which is looked at when it is loaded
             return Found(source=path)
@@ -276,11 +277,6 @@ def _replace_all(staging: Path, model: Path) -> None:
         staged.replace(model.with_name(staged.name))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _digest_of_all(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir())
-    return hashlib.sha256("".join(f"{name} {_sha256(folder / name)}\n" for name in names).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{name} {sha256_of(folder / name)}\n" for name in names).encode()).hexdigest()

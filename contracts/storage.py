@@ -252,7 +252,17 @@ def read_record(path: Path, record: type[_Record]) -> _Record | None:
 
 def create_record(path: Path, record: object) -> bool:
     """Write a record that did not exist; False if it did. It appears whole or not at all, and survives a crash."""
-    temporary = _written_beside(path, record)
+    return create_file(path, msgspec.json.encode(record))
+
+
+def replace_record(path: Path, record: object) -> None:
+    """Write a record over the one before; a reader sees the old or the new one, whole."""
+    replace_file(path, msgspec.json.encode(record))
+
+
+def create_file(path: Path, content: bytes, *, mode: int = 0o666) -> bool:
+    """Write a file that did not exist; False if it did. It appears whole or not at all, and survives a crash."""
+    temporary = _written_beside(path, content, mode)
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -262,16 +272,17 @@ def create_record(path: Path, record: object) -> bool:
     return True
 
 
-def replace_record(path: Path, record: object) -> None:
-    """Write a record over the one before; a reader sees the old or the new one, whole."""
-    _written_beside(path, record).replace(path)
+def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write a file over the one before; a reader sees the old or the new one, whole."""
+    _written_beside(path, content, mode).replace(path)
 
 
-def _written_beside(path: Path, record: object) -> Path:
+def _written_beside(path: Path, content: bytes, mode: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    with temporary.open("xb") as file:
-        file.write(msgspec.json.encode(record))
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     return temporary

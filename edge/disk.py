@@ -3,9 +3,7 @@
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Generator, Sequence
-from pathlib import Path
 
 from contracts.failures import Failure, FailureCode
 
@@ -36,31 +34,3 @@ def write_all(descriptor: int, parts: Sequence[bytes], *, offset: int) -> None:
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
-
-
-def create_private(path: Path, content: bytes) -> bool:
-    """Write a file that did not exist, readable to its owner alone; False if it did. It appears whole or not at all."""
-    temporary = _private_beside(path, content)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    return True
-
-
-def replace_private(path: Path, content: bytes) -> None:
-    """Write a file over the one before, readable to its owner alone; a reader sees the old or the new one, whole."""
-    _private_beside(path, content).replace(path)
-
-
-def _private_beside(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary

@@ -18,9 +18,9 @@ import msgspec
 import structlog
 
 from contracts.failures import Failure, FailureCode
-from contracts.storage import Layout
+from contracts.storage import Layout, replace_file
 from edge.auth import Caller, is_token
-from edge.disk import replace_private, storage_failures
+from edge.disk import PRIVATE, storage_failures
 from edge.jwts import read_claims
 from edge.vault import Credentials, Vault
 
@@ -173,7 +173,7 @@ class Tokens:
 
     def _write(self, path: Path, credentials: Credentials) -> None:
         with storage_failures():
-            replace_private(path, self._vault.seal(credentials, place=self._place(path)))
+            replace_file(path, self._vault.seal(credentials, place=self._place(path)), mode=PRIVATE)
 
     def _place(self, path: Path) -> str:
         return path.relative_to(self._layout.root).as_posix()

@@ -11,8 +11,8 @@ import structlog
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from contracts.failures import Failure, FailureCode
-from contracts.storage import Layout
-from edge.disk import create_private
+from contracts.storage import Layout, create_file
+from edge.disk import PRIVATE
 
 _log = structlog.get_logger()
 
@@ -91,7 +91,7 @@ def fernet_of(keys: str) -> MultiFernet:
 
 
 def _shared_key(layout: Layout) -> str:
-    if create_private(layout.seal_key, Fernet.generate_key()):
+    if create_file(layout.seal_key, Fernet.generate_key(), mode=PRIVATE):
         _log.warning(
             "tokens are sealed with a key that lies beside them: set EDGE_SEAL_KEYS", path=str(layout.seal_key)
         )

@@ -18,6 +18,7 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode, FailureRecord
 from engine.building import BuildPlan, ShapeRange, build
+from engine.checksums import sha256_of
 from engine.devices.memory import GpuFacts
 from engine.devices.opening import find_gpu
 from engine.images import read_picture
@@ -156,7 +157,7 @@ def _record(order: BuildOrder, content: bytes, gpu: GpuFacts, library_version: s
     model = Path(order.model)
     return PlanRecord(
         plan_sha256=hashlib.sha256(content).hexdigest(),
-        model_sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+        model_sha256=sha256_of(model),
         precision=order.precision,
         library=order.library,
         library_version=library_version,

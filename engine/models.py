@@ -1,7 +1,6 @@
 """What a model file is: opened, tried once, and described."""
 
 import ast
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from contracts.failures import Failure, FailureCode
 from contracts.settings import Provider
+from engine.checksums import sha256_of
 from engine.coco import COCO_NAMES
 from engine.heads import Head
 from engine.opening import is_script, open_runtime
@@ -25,7 +25,6 @@ from engine.sources import ModelSource, beside, name_of
 
 VARIANT_OFFSET = 20
 VARIANT_SUFFIXES = ("", "(Wint)", "(Night)")
-_HASHED_AT_ONCE = 1 << 20
 _NAMES_CHARACTERS_MAX = 1_000_000
 
 
@@ -101,7 +100,7 @@ def open_model(
     if isinstance(source, Path) and not source.is_file():
         raise Failure(FailureCode.MODEL_MISSING, f"no file {source.name}")
     side = SideFile() if is_script(source) else read_side_file(beside(source))
-    digest = _sha256(source) if isinstance(source, Path) else None
+    digest = sha256_of(source) if isinstance(source, Path) else None
     is_vouched_for = isinstance(source, Path) and is_plan(source)  # it has a record of its own, see `read_plan`
     if digest is not None and side.sha256 not in (None, digest) and not is_vouched_for:
         raise Failure(
@@ -109,8 +108,7 @@ def open_model(
         )
     runtime = open_runtime(source, threads=threads, provider=provider)
     try:
-        card, head = _described(source, runtime, side)
-        card = msgspec.structs.replace(card, sha256=digest)
+        card, head = _described(source, runtime, side, digest)
         if card.batch_max != 1 and (runtime.gathers if checks_batch is None else checks_batch):
             card = _with_checked_batch(card, runtime, head)
     except Failure:
@@ -119,7 +117,7 @@ def open_model(
     return OpenModel(runtime=runtime, head=head, card=card)
 
 
-def _described(source: ModelSource, runtime: Runtime, side: SideFile) -> tuple[ModelCard, Head]:
+def _described(source: ModelSource, runtime: Runtime, side: SideFile, digest: str | None) -> tuple[ModelCard, Head]:
     image = image_input(runtime.inputs, runtime.outputs, side)
     tried = probe(runtime, image, side.input)
     if not _are_finite(tried.outputs):
@@ -134,7 +132,7 @@ def _described(source: ModelSource, runtime: Runtime, side: SideFile) -> tuple[M
     ]
     card = ModelCard(
         name=name_of(source),
-        sha256=None,
+        sha256=digest,
         engine_type=runtime.engine_type,
         head=found.head.name,
         inputs=runtime.inputs,
@@ -220,11 +218,3 @@ def _metadata_names(text: str) -> dict[int, str]:
     except msgspec.ValidationError:
         return {}
     return {number: name for number, name in names.items() if 0 <= number < CLASSES_MAX and name}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASHED_AT_ONCE):
-            digest.update(chunk)
-    return digest.hexdigest()

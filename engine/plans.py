@@ -155,12 +155,6 @@ def drop_plan(plan: Path) -> None:
     plan.unlink(missing_ok=True)
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _put(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)

@@ -1,19 +1,16 @@
 """The same model in fewer bits: the precision is in the ONNX file, since TensorRT 11 takes it from nowhere else."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from contracts.failures import Failure, FailureCode
+from engine.graphs import OPSET_OF_INT8, of_opset, shown, with_names
 from engine.models import ModelCard
-from engine.picture import Crop, Picture
-from engine.preprocess import Preprocessor, View, place
-from engine.runtime import Tensor
+from engine.picture import Picture
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 PRODUCTS = ("MatMul", "Gemm")
-OPSET_OF_INT8 = 13
-"""Scales per channel exist from there on."""
 PICTURES_MAX = 24
 """Of a calibration: as many were enough (ENGINE 1), and the quantiser holds every activation of all of them."""
 
@@ -27,7 +24,7 @@ def in_half(path: Path) -> bytes:
     import onnx
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    model = _named(onnx.load(path))
+    model = with_names(onnx.load(path))
     try:
         half = convert_float_to_float16(
             model,
@@ -52,14 +49,18 @@ def in_eighth(path: Path, card: ModelCard, pictures: Iterable[Picture], folder: 
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod
 
-    shown = _tensors(card, pictures)
+    calibrating = shown(card.input, pictures)
 
     class Reader(CalibrationDataReader):
         def get_next(self) -> Any:  # its annotation forgets the None at the end
-            return next(shown, None)
+            return next(calibrating, None)
 
     source, target = folder / "named.onnx", folder / "quantised.onnx"
-    model = _named(_of_opset(onnx.load(path), OPSET_OF_INT8))
+    loaded = onnx.load(path)
+    try:
+        model = with_names(of_opset(loaded, OPSET_OF_INT8))
+    except (RuntimeError, ValueError) as error:
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"opset {OPSET_OF_INT8} is needed for INT8: {error}") from error
     onnx.save(model, source)
     quantize_static(
         str(source),
@@ -104,25 +105,6 @@ def _drop_detours(graph: Any) -> None:
     graph.node.extend(kept)
 
 
-def _named(model: Any) -> Any:
-    """The model, every node of which has a name of its own."""
-    for at, node in enumerate(model.graph.node):
-        node.name = f"{at} {node.name}"
-    return model
-
-
-def _of_opset(model: Any, least: int) -> Any:
-    """The model in that version of the operators at least. Raises `Failure(engine_unavailable)`."""
-    from onnx import version_converter
-
-    if max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) >= least:
-        return model
-    try:
-        return version_converter.convert_version(model, least)
-    except (RuntimeError, ValueError) as error:
-        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"opset {least} is needed for INT8: {error}") from error
-
-
 def head_of(graph: Any, last: tuple[str, ...]) -> list[str]:
     """Names of the nodes that lead to none of those kinds: what a detector does with its last features."""
     users: dict[str, list[Any]] = {}
@@ -135,18 +117,3 @@ def head_of(graph: Any, last: tuple[str, ...]) -> list[str]:
             leads[user.name] for name in node.output for user in users.get(name, [])
         )
     return [name for name, does in leads.items() if not does]
-
-
-def _tensors(card: ModelCard, pictures: Iterable[Picture]) -> Iterator[dict[str, Tensor]]:
-    """What the model is shown for each picture, whole; a batch of 1."""
-    import numpy as np
-
-    preprocessor = Preprocessor(card.input)
-    for picture in pictures:
-        placed = place(card.input, Crop(x=0, y=0, width=picture.width, height=picture.height))
-        image = preprocessor.batch([View(picture=picture, placement=placed)]).copy()
-        tensors: dict[str, Tensor] = {card.input.tensor: image}
-        if card.input.size_tensor is not None:
-            rows = [[placed.input_width, placed.input_height]] * len(image)
-            tensors[card.input.size_tensor] = np.array(rows, np.int64)
-        yield tensors

@@ -70,6 +70,19 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     placement: Placement
 
 
+def whole_view(rule: InputRule, picture: Picture) -> View:
+    """The whole picture, as such a model is shown it."""
+    return View(picture=picture, placement=place(rule, Crop(x=0, y=0, width=picture.width, height=picture.height)))
+
+
+def inputs_of(rule: InputRule, rows: Tensor, placed: Placement) -> dict[str, Tensor]:
+    """Every input of a model by its name, where those rows are its pictures: all are placed in one input size."""
+    inputs: dict[str, Tensor] = {rule.tensor: rows}
+    if rule.size_tensor is not None:
+        inputs[rule.size_tensor] = np.array([[placed.input_width, placed.input_height]] * len(rows), np.int64)
+    return inputs
+
+
 def place(rule: InputRule, crop: Crop) -> Placement:
     """Where that part of a picture will lie in the input of such a model."""
     match rule.resize:

@@ -9,9 +9,8 @@ import numpy as np
 from contracts.failures import Failure, FailureCode
 from engine.heads import ROWS, Head
 from engine.known_picture import KnownPicture
-from engine.picture import Crop
 from engine.picture_input import ImageInput, input_rule
-from engine.preprocess import InputRule, Preprocessor, View, place
+from engine.preprocess import InputRule, Preprocessor, View, inputs_of, whole_view
 from engine.row_heads import RowsHead, TensorsHead
 from engine.runtime import Runtime, Tensor, TensorSpec
 from engine.side_files import InputStatement
@@ -21,6 +20,10 @@ MIXED_SHARE_MAX = 0.3
 
 _ROUNDING = 1e-3
 """Of the size of the numbers themselves: that of half precision."""
+
+
+class DoesNotRunError(Exception):
+    """The model was there and did not answer; the message is the runtime's."""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,15 +65,11 @@ def mixes_pictures(runtime: Runtime, rule: InputRule, head: Head) -> str | None:
     pictures = [_view(rule, is_other=is_other) for is_other in (False, True)]
     try:
         alone = [_run(runtime, rule, [view]) for view in pictures]
-    except Failure as failure:
-        if failure.code is FailureCode.ENGINE_UNAVAILABLE:
-            raise
-        return f"it does not run: {failure.detail}"
+    except DoesNotRunError as error:
+        return f"it does not run: {error}"
     try:
         together = _run(runtime, rule, pictures)
-    except Failure as failure:
-        if failure.code is FailureCode.ENGINE_UNAVAILABLE:
-            raise
+    except DoesNotRunError:
         return "it takes any number of pictures but does not run with two"
     for at, both in enumerate(together):
         apart = [_numbers(head, outputs[at], 0) for outputs in alone]
@@ -92,23 +91,22 @@ def _is_mixed(first: Tensor, second: Tensor, first_beside: Tensor, second_beside
 def _tried(runtime: Runtime, rule: InputRule) -> tuple[Tensor, ...]:
     try:
         return _run(runtime, rule, [_view(rule)])
-    except Failure as failure:
-        if failure.code is FailureCode.ENGINE_UNAVAILABLE:
-            raise
-        raise Failure(FailureCode.MODEL_CORRUPT, f"it does not run: {failure.detail}") from failure
+    except DoesNotRunError as error:
+        raise Failure(FailureCode.MODEL_CORRUPT, f"it does not run: {error}") from error
 
 
 def _view(rule: InputRule, *, is_other: bool = False) -> View:
-    picture = KnownPicture(width=rule.width, height=rule.height, is_other=is_other)
-    return View(picture=picture, placement=place(rule, Crop(x=0, y=0, width=rule.width, height=rule.height)))
+    return whole_view(rule, KnownPicture(width=rule.width, height=rule.height, is_other=is_other))
 
 
 def _run(runtime: Runtime, rule: InputRule, views: Sequence[View]) -> tuple[Tensor, ...]:
-    tensors = {rule.tensor: Preprocessor(rule).batch(views)}
-    if rule.size_tensor is not None:
-        size = (views[0].placement.input_width, views[0].placement.input_height)
-        tensors[rule.size_tensor] = np.array([size] * len(tensors[rule.tensor]), np.int64)
-    return runtime.infer(tensors)
+    """Raises `DoesNotRunError`, `Failure(engine_unavailable)`."""
+    try:
+        return runtime.infer(inputs_of(rule, Preprocessor(rule).batch(views), views[0].placement))
+    except Failure as failure:
+        if failure.code is FailureCode.ENGINE_UNAVAILABLE:
+            raise
+        raise DoesNotRunError(failure.detail) from failure
 
 
 def _numbers(head: Head, output: Tensor, at: int) -> Tensor | None:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import msgspec
-import numpy as np
 
 from contracts.failures import Failure, FailureCode
 from engine.agreement import Agreement, compare
 from engine.detector import Detector
+from engine.graphs import OPSET_OF_INT8, of_opset, shown, with_names
 from engine.loading import load_detector
-from engine.picture import Crop, Picture
-from engine.preprocess import Preprocessor, View, place
+from engine.picture import Picture
 from engine.runtime import Tensor
 from engine.side_files import read_side_file, side_file_of
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 PICTURES_MAX = 64
 """Half of them calibrate, the others show what was lost; calibration keeps every tensor of every picture."""
-OPSET_MIN = 13
-"""Before it there are no scales per channel, and the quantised model does not load."""
 _EIGHT_BIT_OPERATORS = frozenset(
     ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
 )
@@ -80,10 +77,10 @@ def _write(model: Path, target: Path, reference: Detector, pictures: Iterable[Pi
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     prepared = target.with_suffix(".prepared")
     try:
-        onnx.save(_of_opset(_in_float(onnx.load(model))), prepared)
+        onnx.save(of_opset(_in_float(onnx.load(model)), OPSET_OF_INT8), prepared)
         with _quiet():
             quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
-            graph = _named(onnx.load(prepared))
+            graph = with_names(onnx.load(prepared))
             quantization.quantize_static(
                 graph,
                 target,
@@ -111,20 +108,6 @@ def _in_float(model: "ModelProto") -> "ModelProto":
     return model
 
 
-def _of_opset(model: "ModelProto") -> "ModelProto":
-    from onnx import version_converter
-
-    stated = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=0)
-    return model if stated >= OPSET_MIN else version_converter.convert_version(model, OPSET_MIN)
-
-
-def _named(model: "ModelProto") -> "ModelProto":
-    """Every node with a name of its own: by these the quantiser is told what to leave alone."""
-    for at, node in enumerate(model.graph.node):
-        node.name = f"{at} {node.name}"
-    return model
-
-
 def _head(model: "ModelProto") -> list[str]:
     """The nodes behind the last convolutions. One that a softmax leads to is part of the head: it weighs distances."""
     nodes = list(model.graph.node)
@@ -145,21 +128,10 @@ class _Calibration:
     """Pictures as the calibrator reads them: tensors by name, one batch at a time, None at the end; it keeps none of them."""
 
     def __init__(self, reference: Detector, pictures: Iterable[Picture]) -> None:
-        self._rule = reference.model.input
-        self._preprocessor = Preprocessor(self._rule)
-        self._pictures = iter(pictures)
+        self._shown = shown(reference.model.input, pictures)
 
     def get_next(self) -> dict[str, Tensor] | None:
-        picture = next(self._pictures, None)
-        if picture is None:
-            return None
-        placement = place(self._rule, Crop(x=0, y=0, width=picture.width, height=picture.height))
-        tensor = self._preprocessor.batch([View(picture=picture, placement=placement)])
-        tensors: dict[str, Tensor] = {self._rule.tensor: tensor}
-        if self._rule.size_tensor is not None:
-            sizes = [[placement.input_width, placement.input_height]] * len(tensor)
-            tensors[self._rule.size_tensor] = np.array(sizes, np.int64)
-        return tensors
+        return next(self._shown, None)
 
 
 @contextlib.contextmanager

@@ -49,3 +49,8 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free what it holds; `infer` is not called afterwards."""
         ...
+
+
+def one_line(error: BaseException) -> str:
+    """What a native library said, fit for a `Failure`: one line of at most 500 characters."""
+    return " ".join(str(error).split())[:500] or type(error).__name__

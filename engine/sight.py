@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from engine.heads import Head, InputSize, Shown
 from engine.postprocess import Boxes
-from engine.preprocess import InputRule, Preprocessor, View
+from engine.preprocess import InputRule, Preprocessor, View, inputs_of
 from engine.runtime import Runtime, Tensor
 
 
@@ -49,10 +47,7 @@ class Sight:
         rule, placed = self._rule, views[0].placement
         size = InputSize(width=placed.input_width, height=placed.input_height)
         rows = tensor[: rule.batch or len(views)]
-        tensors: dict[str, Tensor] = {rule.tensor: rows}
-        if rule.size_tensor is not None:
-            tensors[rule.size_tensor] = np.array([[size.width, size.height]] * len(rows), np.int64)
-        outputs = self._runtime.infer(tensors)
+        outputs = self._runtime.infer(inputs_of(rule, rows, placed))
         read = {
             score_min: self._head.boxes(outputs, Shown(count=len(views), size=size, score_min=score_min))
             for score_min in set(scores_min)  # nearly always one

@@ -9,7 +9,7 @@ import onnxruntime
 import onnxruntime.capi.onnxruntime_pybind11_state  # the exceptions live in the native module
 
 from contracts.failures import Failure, FailureCode
-from engine.runtime import Tensor, TensorSpec
+from engine.runtime import Tensor, TensorSpec, one_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _QUIET = 4  # fatal only: what goes wrong is raised, and warnings about a model's graph help nobody who serves it
@@ -62,7 +62,7 @@ class OnnxRuntime:
             self._inputs = tuple(_spec(node) for node in self._session.get_inputs())
             self._outputs = tuple(_spec(node) for node in self._session.get_outputs())
         except _ERRORS as error:
-            raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: {_one_line(error)}") from error
+            raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: {one_line(error)}") from error
         self._is_on_gpu = CUDA in self._session.get_providers()
         self._is_missing_gpu = device == "cuda" and not self._is_on_gpu
         self._names = [spec.name for spec in self._outputs]
@@ -93,7 +93,7 @@ class OnnxRuntime:
         try:
             outputs = self._session.run(self._names, dict(tensors))
         except _ERRORS as error:
-            raise Failure(FailureCode.INFERENCE_FAILED, _one_line(error)) from error
+            raise Failure(FailureCode.INFERENCE_FAILED, one_line(error)) from error
         return tuple(np.asarray(output) for output in outputs)
 
     def close(self) -> None:
@@ -112,7 +112,3 @@ def _providers(device: str) -> list[str]:
 def _spec(node: Any) -> TensorSpec:
     shape = tuple(side if isinstance(side, int) and side > 0 else None for side in node.shape)
     return TensorSpec(name=node.name, shape=shape, dtype=_DTYPES.get(node.type, str(node.type)))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__

@@ -15,7 +15,7 @@ import numpy as np
 import openvino
 
 from contracts.failures import Failure, FailureCode
-from engine.runtime import Tensor, TensorSpec
+from engine.runtime import Tensor, TensorSpec, one_line
 
 DEVICE = "CPU"
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError)
@@ -47,7 +47,7 @@ class OpenVinoRuntime:
             self._inputs = tuple(_spec(port) for port in self._compiled.inputs)
             self._outputs = tuple(_spec(port) for port in self._compiled.outputs)
         except _ERRORS as error:
-            raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: {_one_line(error)}") from error
+            raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: {one_line(error)}") from error
         self._requests = threading.local()
 
     @property
@@ -73,7 +73,7 @@ class OpenVinoRuntime:
             request.infer(dict(tensors), share_inputs=True)
             return tuple(np.array(request.get_output_tensor(at).data) for at in range(len(self._outputs)))
         except _ERRORS as error:
-            raise Failure(FailureCode.INFERENCE_FAILED, _one_line(error)) from error
+            raise Failure(FailureCode.INFERENCE_FAILED, one_line(error)) from error
 
     def close(self) -> None:
         del self._requests, self._compiled
@@ -95,7 +95,3 @@ def _spec(port: Any) -> TensorSpec:
     shape = tuple(None if side.is_dynamic else int(side.get_length()) for side in port.partial_shape)
     dtype = np.dtype(port.element_type.to_dtype()).name
     return TensorSpec(name=port.any_name, shape=shape, dtype=dtype)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
