@@ -70,7 +70,7 @@ class Service:
         }
         with (self.folder / "other-edge.log").open("ab") as log:
             self._other = subprocess.Popen([sys.executable, "-m", "edge"], cwd=REPOSITORY, env=environ, stdout=log)
-        wait_until(self._is_other_ready, timeout_s=30)
+        wait_until(self._is_other_ready)
 
     def kill_other_edge(self) -> None:
         if self._other is not None:
@@ -302,7 +302,7 @@ def test_nothing_is_lost_while_the_service_is_away_and_an_edge_is_killed_twice(
     for number in range(10):
         started.append(upload(http, service.media / f"o{number}.mp4", headers, **ALL_FRAMES))
         if number == 5:
-            wait_until(lambda: service.stack.pids("edge"), timeout_s=20)
+            wait_until(lambda: service.stack.pids("edge"))
             service.kill_edge()
     tasks = [ended(http, one["taskId"]) for one in started]
     double.start()

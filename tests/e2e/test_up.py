@@ -47,7 +47,7 @@ def test_ctrl_c_leaves_nothing_behind_and_the_data_is_there_the_next_time(tmp_pa
 @pytest.mark.parametrize("after_s", [0.5, 3.0])
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path, after_s: float) -> None:
     with running(tmp_path / "storage", "--port", "0") as up:
-        wait_until(lambda: processes_of(tmp_path / "storage"), timeout_s=30)
+        wait_until(lambda: processes_of(tmp_path / "storage"))
         time.sleep(after_s)
         up.interrupt()
         code, said = up.ended(timeout_s=20)
@@ -64,7 +64,7 @@ def test_sigterm_is_like_ctrl_c_and_sigkill_leaves_nothing_behind_either(tmp_pat
         up.wait_until_ready()
         up.process.kill()
         up.process.communicate()
-        wait_until(lambda: not processes_of(storage), timeout_s=20)
+        wait_until(lambda: not processes_of(storage))
     with running(storage, "--port", "0", "--model", str(scripted_model)) as up:
         up.wait_until_ready()
         up.process.terminate()

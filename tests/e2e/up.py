@@ -60,7 +60,7 @@ def running(storage: Path, *arguments: str, environ: Mapping[str, str] | None = 
     finally:
         up.process.kill()
         up.process.communicate()
-        wait_until(lambda: not processes_of(storage), timeout_s=40)
+        wait_until(lambda: not processes_of(storage))
 
 
 def up_is_refused(storage: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> str:

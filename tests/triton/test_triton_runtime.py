@@ -185,7 +185,7 @@ def test_a_server_that_dies_in_mid_stream_is_said_to_be_lost_and_used_again_when
 
     triton.kill()
     codes = [failed(runtime) for runtime in runtimes]
-    wait_until(lambda: len(lost) == 2, timeout_s=5)
+    wait_until(lambda: len(lost) == 2)
     refusals = [refusal_of(model) for model in models]
     triton.start("colours")
 
@@ -221,7 +221,7 @@ def test_a_model_that_was_unloaded_is_an_engine_that_is_not_available_until_it_i
     triton.unload("fixed")
     with pytest.raises(Failure, match="no available versions") as caught:
         runtime.infer({"images": BATCH[:1]})
-    wait_until(lambda: lost, timeout_s=5)
+    wait_until(lambda: lost)
     triton.load("fixed")
 
     assert caught.value.code is FailureCode.ENGINE_UNAVAILABLE
@@ -238,7 +238,7 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline(triton: TritonServer, p
         started_s = time.monotonic()
         code = failed(runtime)
         took_s = time.monotonic() - started_s
-        wait_until(lambda: lost, timeout_s=5)
+        wait_until(lambda: lost)
     finally:
         triton.go_on()
 

@@ -216,7 +216,7 @@ async def test_a_cancelled_conversion_leaves_no_process(model: Path, behaviour: 
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    wait_until(lambda: is_gone(builder_pid(model)), timeout_s=5)
+    wait_until(lambda: is_gone(builder_pid(model)))
     assert room.in_use == []
 
 
