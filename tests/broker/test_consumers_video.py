@@ -67,8 +67,8 @@ def whole(folder: Path, name: str, *, frames: int) -> DetectVideo:
 
 def close_connections(rabbit: PrivateRabbit, *, of: str) -> None:
     """Close what an operator sees under a name; consumers have names that a person can read."""
-    listed = rabbit.ctl("list_connections", "pid", "client_properties", "--quiet").splitlines()
-    pids = [line.split()[0] for line in listed if of in line]
+    listed = rabbit.ctl("list_connections", "vhost", "pid", "client_properties", "--quiet").splitlines()
+    pids = [line.split()[1] for line in listed if line.split()[0] == "/" and of in line]
     assert len(pids) == 2, listed
     for pid in pids:
         rabbit.ctl("close_connection", pid, "test")

@@ -96,7 +96,7 @@ async def test_a_broker_connection_killed_midway_loses_nothing_and_repeats_nothi
         async with publishing(rabbit.url) as publisher:
             await publisher.events(*reports(task, 1, 50))
         seen = await stream.events(25)
-        await asyncio.to_thread(rabbit.ctl, "close_all_connections", "test")
+        await asyncio.to_thread(rabbit.ctl, "close_all_connections", "--vhost", "/", "test")
         async with publishing(rabbit.url) as publisher:
             await publisher.events(*reports(task, 51, 100), end(task, 101))
         seen += await stream.events(76)

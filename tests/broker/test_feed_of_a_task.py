@@ -49,7 +49,7 @@ async def test_an_answer_published_while_the_edge_was_away_is_heard(rabbit: Priv
             async with publishing(rabbit.url) as publisher:
                 await publisher.events(*reports(task, 1, 3))
                 heard = [await anext(events) for _ in range(3)]
-            await asyncio.to_thread(rabbit.ctl, "close_all_connections", "test")
+            await asyncio.to_thread(rabbit.ctl, "close_all_connections", "--vhost", "/", "test")
             async with publishing(rabbit.url) as publisher, asyncio.timeout(WAIT_S):
                 await publisher.events(*reports(task, 2, 5), end(task, 6))
                 heard += [await anext(events) for _ in range(3)]

@@ -82,7 +82,7 @@ async def test_a_loss_is_noticed_by_whoever_waits(rabbit: PrivateRabbit, how: st
         if how == "queue":
             await publisher.channel.queue_delete(topology.EVENTS_LOG)
         else:
-            await asyncio.to_thread(rabbit.ctl, "close_all_connections", "test")
+            await asyncio.to_thread(rabbit.ctl, "close_all_connections", "--vhost", "/", "test")
         with pytest.raises(BrokerLostError):
             await asyncio.wait_for(waiting, 10)
     async with publishing(rabbit.url):

@@ -114,7 +114,7 @@ async def test_a_lost_connection_comes_back_within_the_deadline_of_a_publish(rab
     task = new_task()
     async with outbox_on(rabbit.url) as outbox:
         await outbox.publish(video(new_task()))
-        await asyncio.to_thread(rabbit.ctl, "close_all_connections", "test")
+        await asyncio.to_thread(rabbit.ctl, "close_all_connections", "--vhost", "/", "test")
         await outbox.publish(video(task))
     assert decode_command((await take(rabbit.url, topology.VIDEO_COMMANDS, task)).body) == video(task)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,15 @@ Json = dict[str, Any]
 class Service:
     """Two edges, a consumer and the double."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, amqp_url: str) -> None:
         self.folder = folder
         self.media = folder / "videos"
         self.media.mkdir()
         self.annotations = AnnotationsProcess(folder / "double")
-        environ = {**SETTINGS, "ANNOTATIONS_URL": self.annotations.url, "VIDEOS_DIR": str(self.media)}
+        media = {"VIDEOS_DIR": str(self.media), "IMAGES_DIR": str(self.media)}
+        environ = {**SETTINGS, **media, "ANNOTATIONS_URL": self.annotations.url, "AMQP_URL": amqp_url}
         model = write_scripted_model(folder / "models", delay_s=0.004)
-        self.stack = LocalStack(folder / "storage", model=model, environ={**environ, "IMAGES_DIR": str(self.media)})
+        self.stack = LocalStack(folder / "storage", model=model, environ=environ)
         self.other_url = f"http://127.0.0.1:{free_port()}"
         self._environ = environ
         self._other: subprocess.Popen[bytes] | None = None
@@ -63,8 +64,6 @@ class Service:
         environ = {
             **os.environ,
             **self._environ,
-            "IMAGES_DIR": str(self.media),
-            "AMQP_URL": self.stack.amqp_url,
             "STORAGE_DIR": str(self.folder / "storage"),
             "EDGE_PORT": self.other_url.rpartition(":")[2],
         }
@@ -95,8 +94,8 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("annotations"))
+def service(tmp_path_factory: pytest.TempPathFactory, new_host: Callable[[], str]) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("annotations"), new_host())
     try:
         service.start()
         yield service

@@ -1,6 +1,5 @@
 """Processes of a running system are killed, and it goes on."""
 
-import contextlib
 import os
 import signal
 import time
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from detections import Client
-from detections.answers import ClientError, ServiceError
+from detections.answers import ServiceError
 from detections.local import LocalStack
+from tests.e2e.conftest import is_ready
 from tests.e2e.up import NO_BOX_TIME, clip
 from tests.processes import processes_of, wait_until
 
@@ -27,10 +27,8 @@ def said() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def victim(
-    stack: LocalStack, tmp_path_factory: pytest.TempPathFactory, scripted_model: Path, said: list[str]
-) -> Iterator[LocalStack]:
-    """A second stack, running beside the first, whose processes are killed."""
+def victim(tmp_path_factory: pytest.TempPathFactory, scripted_model: Path, said: list[str]) -> Iterator[LocalStack]:
+    """A stack with a broker of its own, whose processes are killed."""
     storage = tmp_path_factory.mktemp("victim") / "storage"
     with LocalStack(storage, model=scripted_model, consumers=2, say=said.append) as second:
         yield second
@@ -63,11 +61,11 @@ def test_a_killed_process_is_started_again_and_the_system_goes_on(
     assert told == list(range(1, 52)), "fifty reports and the end"
 
 
-def is_ready(client: Client) -> bool:
-    with contextlib.suppress(ClientError):
-        client.check_ready()
-        return True
-    return False
+def test_the_logs_of_every_process_lie_in_the_storage(victim: LocalStack) -> None:
+    names = {"edge.log", "consumer-1.log", "consumer-2.log", "broker.log"}
+
+    assert names <= {path.name for path in victim.logs.iterdir()}
+    assert "edge listens" in (victim.logs / "edge.log").read_text()
 
 
 def test_two_stacks_side_by_side_know_nothing_of_each_other(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,12 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoaderService]:
 
 @pytest.fixture(scope="module")
 def system(
-    tmp_path_factory: pytest.TempPathFactory, loader: LoaderService, rabbit: PrivateRabbit
+    tmp_path_factory: pytest.TempPathFactory, loader: LoaderService, new_host: Callable[[], str]
 ) -> Iterator[LocalStack]:
     """Two consumers that get their model from a Loader that is down."""
     write_scripted_model(loader.folder, delay_s=0.01)
     environ = {
-        "AMQP_URL": rabbit.url,
+        "AMQP_URL": new_host(),
         "LOADER_URL": loader.url,
         "CONSUMER_MODEL": "colours.json",
         "CONSUMER_WORKERS": "1",
