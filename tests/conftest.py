@@ -18,13 +18,23 @@ hypothesis.settings.register_profile("tests", deadline=None, suppress_health_che
 hypothesis.settings.load_profile("tests")
 
 
+LONG_FIRST = ("e2e", "triton", "broker")
+"""Folders whose tests mostly wait: begun at once, they do not keep everybody waiting at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: turn(item.path))
     if SHARED_DATA.is_dir():
         return
     skip = pytest.mark.skip(reason="real_media: ../shared/data is not on this machine")
     for item in items:
         if "real_media" in item.keywords:
             item.add_marker(skip)
+
+
+def turn(path: Path) -> int:
+    folder = path.relative_to(REPOSITORY / "tests").parts[0]
+    return LONG_FIRST.index(folder) if folder in LONG_FIRST else len(LONG_FIRST)
 
 
 @pytest.fixture(scope="session")
