@@ -94,6 +94,7 @@ class IntakeParts:
         """What the handlers of this half ask for by name."""
         return {
             "video_intake": Provide(lambda: self.video_intake, sync_to_thread=False),
+            "idempotency_keys": Provide(lambda: self.keys, sync_to_thread=False),
             "forms": Provide(lambda: self.forms, sync_to_thread=False),
             "announcer": Provide(lambda: self.announcer, sync_to_thread=False),
         }

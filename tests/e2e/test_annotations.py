@@ -175,6 +175,29 @@ def test_of_fifty_requests_for_one_medium_at_two_edges_one_starts(
     assert double.statuses(media_id) == [2, 6, 2, 3]
 
 
+def test_the_same_request_with_the_same_key_starts_one_task_whichever_edge_it_comes_to(
+    service: Service, double: AnnotationsProcess, http: httpx.Client
+) -> None:
+    """Also while the medium is busy, and when its task has long ended."""
+    media_id = double.add_medium("kept", clip(service, "kept.mp4", frames=20))
+    headers = double.headers() | {"Idempotency-Key": "once"}
+    with httpx.Client(base_url=service.stack.url, timeout=30, trust_env=False) as other:
+        first = http.post(f"/detect/{media_id}", headers=headers, json=ALL_FRAMES)
+        again = other.post(f"/detect/{media_id}", headers=headers, json=ALL_FRAMES)
+        ended(http, first.json()["taskId"])
+        late = other.post(f"/detect/{media_id}", headers=headers, json=ALL_FRAMES)
+        changed = other.post(f"/detect/{media_id}", headers=headers, json={})
+        somebody_else = other.post(
+            f"/detect/{media_id}", headers=double.headers("bob") | {"Idempotency-Key": "once"}, json=ALL_FRAMES
+        )
+
+    assert [answer.status_code for answer in (first, again, late)] == [202] * 3
+    assert first.json() == again.json() == late.json()
+    assert first.headers["location"] == late.headers["location"]
+    assert (changed.status_code, changed.json()["code"]) == (422, "idempotency_key_reused")
+    assert somebody_else.json()["taskId"] != first.json()["taskId"]
+
+
 def test_nothing_is_lost_while_the_service_is_away_and_an_edge_is_killed_twice(
     service: Service, double: AnnotationsProcess, http: httpx.Client, tmp_path: Path
 ) -> None:
