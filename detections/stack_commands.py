@@ -40,6 +40,15 @@ Token = Annotated[
     ),
 ]
 
+RefreshToken = Annotated[
+    str | None,
+    typer.Option(
+        help="What the edge refreshes the token with while it tells an Annotations service; better in the environment.",
+        envvar="DETECTIONS_REFRESH_TOKEN",
+        show_default=False,
+    ),
+]
+
 
 def register(commands: typer.Typer) -> None:
     """Add the commands."""
@@ -110,6 +119,7 @@ def submit(
     *,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    refresh_token: RefreshToken = None,
     follow: Annotated[bool, typer.Option(help="Print every event as JSON lines, until the last.")] = False,
     config: Annotated[
         str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
@@ -126,13 +136,20 @@ def submit(
     from detections.submitting import Submission
 
     read_options(config)  # what the edge would refuse is said before anything is sent
+    submission = Submission(
+        file=file,
+        url=url,
+        token=token,
+        refresh_token=refresh_token,
+        config=config,
+        follow=follow,
+        bytes_per_s_max=bytes_per_s_max,
+    )
     with _said(), _interruptible():
         if kind_by_extension(file.name) is MediumKind.IMAGE:
-            _detect(file, url=url, token=token, config=config)
-            return
-        _stream(
-            Submission(file=file, url=url, token=token, config=config, follow=follow, bytes_per_s_max=bytes_per_s_max)
-        )
+            _detect(submission)
+        else:
+            _stream(submission)
 
 
 def watch(
@@ -193,11 +210,11 @@ def _serve(stack: "LocalStack") -> str | None:
     return None
 
 
-def _detect(file: Path, *, url: str, token: str | None, config: str | None) -> None:
+def _detect(asked: "Submission") -> None:
     from detections.client import Client
 
-    with Client(url, token=token) as client:
-        print(msgspec.json.encode(client.detect(file, config=config)).decode(), flush=True)
+    with Client(asked.url, token=asked.token, refresh_token=asked.refresh_token) as client:
+        print(msgspec.json.encode(client.detect(asked.file, config=asked.config)).decode(), flush=True)
 
 
 def _stream(submission: "Submission") -> None:

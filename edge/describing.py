@@ -57,7 +57,11 @@ class StreamedVideo(Operation):
         self.parameters = [
             _header("X-Filename", name, "the file's name, percent-encoded UTF-8; never a path", is_required=True),
             _header("X-Config", _CONFIG, "what to look for and how"),
-            _header("X-Task-Id", task_id, "a UUID of the client's choice, so that it can listen before it sends"),
+            _header(
+                "X-Task-Id",
+                task_id,
+                "a UUID of the client's choice, to listen before it sends; sent again it is refused",
+            ),
             _header("X-Tail-Bytes", tail, "the body begins with the file's last N bytes; needs Content-Length"),
         ]
 
@@ -70,12 +74,20 @@ class DetectForm(Operation):
         fields = {"file": _BYTES, "config": _CONFIG}
         form = Schema(type=OpenAPIType.OBJECT, properties=dict(fields), required=["file"])
         self.request_body = RequestBody(required=True, content={"multipart/form-data": OpenAPIMediaType(schema=form)})
-        self.parameters = [
-            _header("Prefer", _TEXT, "`respond-async`: answer 202 as soon as the medium is stored"),
-            _header(
-                "Idempotency-Key", _TEXT, "the same request with the same key gets the first answer again for 24 h"
-            ),
-        ]
+        prefer = _header("Prefer", _TEXT, "`respond-async`: answer 202 as soon as the medium is stored")
+        self.parameters = [prefer, _idempotency_key()]
+
+
+@dataclass
+class DetectMedium(Operation):
+    """The headers of `POST /detect/{media_id}`, beside what its signature tells."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or []), _idempotency_key()]
+
+
+def _idempotency_key() -> Parameter:
+    return _header("Idempotency-Key", _TEXT, "the same request with the same key gets the first answer again for 24 h")
 
 
 def _header(name: str, schema: Schema, description: str, *, is_required: bool = False) -> Parameter:

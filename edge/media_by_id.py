@@ -5,7 +5,6 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -18,11 +17,12 @@ from edge import headers
 from edge.annotations import Annotations
 from edge.announce import Announcer
 from edge.auth import Caller
-from edge.describing import problems
+from edge.describing import DetectMedium, problems
 from edge.failures import RequestFailed
 from edge.guard import Guard, checked_media_id
+from edge.idempotency import IdempotencyKeys, checked_key, fingerprint, once
 from edge.media_roots import MediaRoots
-from edge.outcomes import Started
+from edge.outcomes import Started, TaskStarted
 from edge.tokens import Tokens
 from edge.user_settings import merged
 
@@ -30,13 +30,6 @@ CONFIG_BYTES_MAX = 64 * 1024
 """Bytes of the configuration; more is 413."""
 
 _Request = Request[Any, Any, Any]
-
-
-class Ordered(msgspec.Struct, frozen=True, kw_only=True):
-    """A task on a medium has started, and what of its configuration was ignored."""
-
-    started: Started
-    unknown_fields: tuple[str, ...]
 
 
 class MediaById:
@@ -51,7 +44,7 @@ class MediaById:
         self._tokens = tokens
         self._announcer = announcer
 
-    async def start(self, media_id: str, config: bytes, caller: Caller) -> Ordered:
+    async def start(self, media_id: str, config: bytes, caller: Caller) -> TaskStarted:
         """Return when the broker has the command.
 
         Raises `Failure`: as `merged`, `Annotations`, `MediaRoots.medium` and `Announcer.announce_once`; `RequestFailed` if a
@@ -71,7 +64,7 @@ class MediaById:
         await self._tokens.keep(command.task_id, caller)
         await self._announcer.announce_once(command)
         started = Started(media_id=media_id, task_id=command.task_id)
-        return Ordered(started=started, unknown_fields=read.unknown_fields)
+        return TaskStarted(started=started, unknown_fields=read.unknown_fields)
 
     async def _settings(self, caller: Caller, bearer: str) -> dict[str, Any]:
         return await self._annotations.ai_settings(caller.user_id, bearer) if caller.user_id else {}
@@ -99,6 +92,7 @@ class MediaById:
 @post(
     "/detect/{media_id:str}",
     operation_id="detectMedia",
+    operation_class=DetectMedium,
     summary="Detect in a medium of the Annotations service",
     status_code=202,
     request_max_body_size=CONFIG_BYTES_MAX,
@@ -111,6 +105,8 @@ class MediaById:
         FailureCode.MEDIA_NOT_FOUND,
         FailureCode.MEDIUM_MISSING,
         FailureCode.MEDIA_BUSY,
+        FailureCode.IDEMPOTENCY_KEY_IN_USE,
+        FailureCode.IDEMPOTENCY_KEY_REUSED,
         FailureCode.ANNOTATIONS_UNAVAILABLE,
         FailureCode.ANNOTATIONS_TIMEOUT,
         FailureCode.BROKER_UNAVAILABLE,
@@ -122,11 +118,16 @@ async def detect_media(
     media_id: FromPath[str],
     caller: NamedDependency[Caller],
     media_by_id: NamedDependency[MediaById],
+    idempotency_keys: NamedDependency[IdempotencyKeys],
 ) -> Response[Started]:
     """Look at a medium where it lies, as its user has set it; the body may be a configuration that goes over that."""
-    ordered = await media_by_id.start(media_id, await request.body(), caller)
-    location = {"location": f"/tasks/{ordered.started.task_id}"}
-    return Response(ordered.started, headers=location | headers.warnings(ordered.unknown_fields))
+    config = await request.body()
+    key = checked_key(request.headers.get("idempotency-key"), user_id=caller.user_id)
+    asked = fingerprint(request.url.path, config)
+    outcome = await once(idempotency_keys, key, asked, lambda: media_by_id.start(media_id, config, caller))
+    assert isinstance(outcome, TaskStarted)  # noqa: S101 - another outcome has another fingerprint
+    location = {"location": f"/tasks/{outcome.started.task_id}"}
+    return Response(outcome.started, headers=location | headers.warnings(outcome.unknown_fields))
 
 
 routes = [detect_media]

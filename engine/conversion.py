@@ -18,9 +18,9 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode, FailureRecord
 from engine.building import BuildPlan, ShapeRange, build
-from engine.checksums import sha256_of
 from engine.devices.memory import GpuFacts
 from engine.devices.opening import find_gpu
+from engine.external_data import digest_of_model
 from engine.images import read_picture
 from engine.models import ModelCard, describe
 from engine.opening import open_runtime
@@ -157,7 +157,7 @@ def _record(order: BuildOrder, content: bytes, gpu: GpuFacts, library_version: s
     model = Path(order.model)
     return PlanRecord(
         plan_sha256=hashlib.sha256(content).hexdigest(),
-        model_sha256=sha256_of(model),
+        model_sha256=digest_of_model(model),
         precision=order.precision,
         library=order.library,
         library_version=library_version,
