@@ -1,4 +1,4 @@
-"""`POST /detect/{media_id}`: look at a medium that the Annotations service knows, where it lies."""
+"""`POST /detect/{media_id}`, `POST /shots/{media_id}`: look at a medium that the Annotations service knows, where it lies."""
 
 import asyncio
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from contracts.commands import AnyCommand, DetectImage, DetectVideo
+from contracts.commands import COMMANDS, AnyCommand, TaskKind, kind_of
 from contracts.failures import Failure, FailureCode
 from contracts.media import Medium, MediumKind
 from contracts.options import ReadOptions, read_options
@@ -51,11 +51,12 @@ class MediaById:
         self._tokens = tokens
         self._announcer = announcer
 
-    async def start(self, media_id: str, config: bytes, caller: Caller) -> Ordered:
+    async def start(self, media_id: str, config: bytes, caller: Caller, *, kind: TaskKind | None = None) -> Ordered:
         """Return when the broker has the command.
 
+        kind: what is to be done; None: its objects are looked for, whether it is a picture or a video.
         Raises `Failure`: as `merged`, `Annotations`, `MediaRoots.medium` and `Announcer.announce_once`; `RequestFailed` if a
-        task works on the medium already.
+        such a task works on the medium already.
         """
         read_options(config)  # refused before anybody is asked
         if caller.bearer is None:
@@ -65,9 +66,11 @@ class MediaById:
             self._annotations.media_path(media_id, caller.bearer), self._settings(caller, caller.bearer)
         )
         medium = await asyncio.to_thread(self._medium, media_id, path)
+        if kind is TaskKind.SHOTS and medium.kind is not MediumKind.VIDEO:
+            raise Failure(FailureCode.UNSUPPORTED_MEDIA, "shots are looked for in videos, this is an image")
         read = merged(config, settings)
-        command = self._command(medium, read, caller)
-        await asyncio.to_thread(self._guard.enter, media_id, command.task_id)
+        command = self._command(kind or TaskKind(medium.kind.value), medium, read, caller)
+        await asyncio.to_thread(self._guard.enter, media_id, command.task_id, kind=kind_of(command))
         await self._tokens.keep(command.task_id, caller)
         await self._announcer.announce_once(command)
         started = Started(media_id=media_id, task_id=command.task_id)
@@ -84,9 +87,8 @@ class MediaById:
                 raise RequestFailed(failure, status=HTTPStatus.BAD_GATEWAY) from failure
             raise
 
-    def _command(self, medium: Medium, read: ReadOptions, caller: Caller) -> AnyCommand:
-        make = DetectVideo if medium.kind is MediumKind.VIDEO else DetectImage
-        return make(
+    def _command(self, kind: TaskKind, medium: Medium, read: ReadOptions, caller: Caller) -> AnyCommand:
+        return COMMANDS[kind](
             task_id=str(uuid4()),
             medium=medium,
             options=read.options,
@@ -96,26 +98,29 @@ class MediaById:
         )
 
 
+_REFUSALS = (
+    FailureCode.MALFORMED_OPTIONS,
+    FailureCode.OPTIONS_OUT_OF_RANGE,
+    FailureCode.UNSUPPORTED_MEDIA,
+    FailureCode.UNAUTHENTICATED,
+    FailureCode.FORBIDDEN,
+    FailureCode.MEDIA_NOT_FOUND,
+    FailureCode.MEDIUM_MISSING,
+    FailureCode.MEDIA_BUSY,
+    FailureCode.ANNOTATIONS_UNAVAILABLE,
+    FailureCode.ANNOTATIONS_TIMEOUT,
+    FailureCode.BROKER_UNAVAILABLE,
+    FailureCode.STORAGE_FULL,
+)
+
+
 @post(
     "/detect/{media_id:str}",
     operation_id="detectMedia",
     summary="Detect in a medium of the Annotations service",
     status_code=202,
     request_max_body_size=CONFIG_BYTES_MAX,
-    responses=problems(
-        FailureCode.MALFORMED_OPTIONS,
-        FailureCode.OPTIONS_OUT_OF_RANGE,
-        FailureCode.UNSUPPORTED_MEDIA,
-        FailureCode.UNAUTHENTICATED,
-        FailureCode.FORBIDDEN,
-        FailureCode.MEDIA_NOT_FOUND,
-        FailureCode.MEDIUM_MISSING,
-        FailureCode.MEDIA_BUSY,
-        FailureCode.ANNOTATIONS_UNAVAILABLE,
-        FailureCode.ANNOTATIONS_TIMEOUT,
-        FailureCode.BROKER_UNAVAILABLE,
-        FailureCode.STORAGE_FULL,
-    ),
+    responses=problems(*_REFUSALS),
 )
 async def detect_media(
     request: _Request,
@@ -124,9 +129,30 @@ async def detect_media(
     media_by_id: NamedDependency[MediaById],
 ) -> Response[Started]:
     """Look at a medium where it lies, as its user has set it; the body may be a configuration that goes over that."""
-    ordered = await media_by_id.start(media_id, await request.body(), caller)
+    return _started(await media_by_id.start(media_id, await request.body(), caller))
+
+
+@post(
+    "/shots/{media_id:str}",
+    operation_id="findShotsInMedia",
+    summary="Find the shots of a video of the Annotations service",
+    status_code=202,
+    request_max_body_size=CONFIG_BYTES_MAX,
+    responses=problems(*_REFUSALS),
+)
+async def find_shots_in_media(
+    request: _Request,
+    media_id: FromPath[str],
+    caller: NamedDependency[Caller],
+    media_by_id: NamedDependency[MediaById],
+) -> Response[Started]:
+    """Find the shots of a video where it lies, as its user has set it; the body may be a configuration that goes over that."""
+    return _started(await media_by_id.start(media_id, await request.body(), caller, kind=TaskKind.SHOTS))
+
+
+def _started(ordered: Ordered) -> Response[Started]:
     location = {"location": f"/tasks/{ordered.started.task_id}"}
     return Response(ordered.started, headers=location | headers.warnings(ordered.unknown_fields))
 
 
-routes = [detect_media]
+routes = [detect_media, find_shots_in_media]
