@@ -40,6 +40,7 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
             frame_index=seen.frame_index,
             video_time=video_time(seen.at_s) if self.is_video else None,
             annotations=seen.detections,
+            shots=[shot.told() for shot in seen.shots],
         )
 
     def picture(self, detections: list[Detection]) -> FrameDetected:

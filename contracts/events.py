@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from contracts.detections import Counts, Detection
 from contracts.failures import FailureCode, FailureRecord
+from contracts.shots import Shot
 
 
 class MediaStatus(StrEnum):
@@ -37,12 +38,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
 
 
 class FrameDetected(Event, frozen=True, kw_only=True, tag="FrameDetected", omit_defaults=False):
-    """A report: what one frame or picture shows. Its id is `task_id:sequence`, equal on every run."""
+    """A report: what one frame or picture shows, and the shots that it made certain. Its id is `task_id:sequence`, equal on every run."""
 
     sequence: int
     frame_index: int = 0
     video_time: str | None = None
     annotations: list[Detection] = []
+    shots: list[Shot] = []
 
 
 class TaskProgressed(Event, frozen=True, kw_only=True, tag="TaskProgressed"):
@@ -89,6 +91,7 @@ class DetectionEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     sequence: int | None = None
     video_time: str | None = None
     frame_index: int | None = None
+    shots: list[Shot] | None = None
     counts: Counts | None = None
     partial: bool = False
     waiting_for: Literal["moov"] | None = None
@@ -108,6 +111,7 @@ def as_seen_by_clients(event: AnyEvent) -> DetectionEvent:
                 sequence=event.sequence,
                 video_time=event.video_time,
                 frame_index=event.frame_index,
+                shots=event.shots or None,
             )
         case TaskProgressed():
             return DetectionEvent(

@@ -12,6 +12,7 @@ from contracts.results import Checkpoint, LastReport
 from engine.decode_thread import Looked, Over
 from engine.picture import Picture
 from engine.reporting import report
+from engine.shot_finder import FoundShot
 from engine.showing import Detections
 
 CHECKPOINT_MEDIA_S = 5.0
@@ -19,13 +20,17 @@ CHECKPOINT_MEDIA_S = 5.0
 
 
 class FrameReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame worth telling about; `sequence` counts them from 1, across resumptions."""
+    """A frame worth telling about: for what it shows, or for the shots that became certain with it.
+
+    `sequence` counts them from 1, across resumptions.
+    """
 
     sequence: int
     frame_index: int
     at_s: float
     detections: list[Detection]
     percent: int
+    shots: list[FoundShot] = []
     picture: Picture | None = None
     """What was looked at, if it was asked for."""
 
