@@ -38,7 +38,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
 
 
 class FrameDetected(Event, frozen=True, kw_only=True, tag="FrameDetected", omit_defaults=False):
-    """A report: what one frame or picture shows, and the shots that it made certain. Its id is `task_id:sequence`, equal on every run."""
+    """A report: what one frame or picture shows, and the shots that became certain with it.
+
+    Its id is `task_id:sequence`, equal on every run.
+    """
 
     sequence: int
     frame_index: int = 0
