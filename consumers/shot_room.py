@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from consumers.engine_room import every_fault_named
 from consumers.model_store import SHIPPED_MODEL
 from consumers.settings import ConsumerSettings
 from contracts.failures import Failure, FailureCode
-from engine.shot_model import ShotCard, open_shot_model, shot_model_file
+from engine.shot_model import open_shot_model, shot_model_file
 from engine.shot_workers import ShotWorkers
 from engine.sources import ModelSource, is_address, remote_model
 from engine.status import EngineState, StatusBoard, Step
@@ -21,10 +22,18 @@ from engine.status import EngineState, StatusBoard, Step
 logger = structlog.get_logger(__name__)
 
 
+class LoadedShots(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that may serve."""
+
+    name: str
+    engine_type: str
+    workers: ShotWorkers
+
+
 class ShotRoom:
     """Loads the model once for all who wait, and again after a failure."""
 
-    def __init__(self, load: Callable[[], ShotWorkers], *, announce: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, load: Callable[[], LoadedShots], *, announce: Callable[[], None] = lambda: None) -> None:
         """load: blocks; raises `Failure`."""
         self._load = load
         self._announce = announce
@@ -33,17 +42,12 @@ class ShotRoom:
         self._loading: asyncio.Task[ShotWorkers] | None = None
         self._users: Counter[ShotWorkers] = Counter()
         self._counting = threading.Lock()
-        self._ready: ShotWorkers | None = None
+        self.model: LoadedShots | None = None
+        """What is loaded; None before and after a failure."""
 
     @property
     def state(self) -> EngineState:
         return self._board.state
-
-    @property
-    def model(self) -> ShotCard | None:
-        """What is loaded; None before and after a failure."""
-        ready = self._ready
-        return ready.model.card if ready else None
 
     async def workers(self) -> ShotWorkers:
         """The workers, loading the model if nobody has.
@@ -51,8 +55,8 @@ class ShotRoom:
         Raises `Failure`: `model_missing`, `model_corrupt`, `model_not_a_detector`, `engine_unavailable`; the next call
         tries again.
         """
-        if self._ready is not None:
-            return self._ready
+        if self.model is not None:
+            return self.model.workers
         if self._loading is None:
             self._loading = asyncio.create_task(self._load_now())
             self._loading.add_done_callback(self._forget)
@@ -65,7 +69,7 @@ class ShotRoom:
         Raises `Failure(engine_unavailable)` if that has happened already: the next ones may be had.
         """
         with self._counting:
-            if workers is not self._ready:
+            if not self._serves(workers):
                 raise Failure(FailureCode.ENGINE_UNAVAILABLE, "the model for shots was lost just now")
             self._users[workers] += 1
         try:
@@ -80,9 +84,9 @@ class ShotRoom:
 
     def close(self) -> None:
         """Free the model; nobody uses it any more."""
-        if self._ready is not None:
-            self._ready.close()
-            self._ready = None
+        if self.model is not None:
+            self.model.workers.close()
+            self.model = None
 
     async def _load_now(self) -> ShotWorkers:
         self._loop = asyncio.get_running_loop()
@@ -93,9 +97,9 @@ class ShotRoom:
         except Failure as failure:
             self._board.step(Step.LOAD_FAILED, str(failure))
             raise
-        self._ready = loaded
+        self.model = loaded
         self._board.step(Step.LOADED)
-        return loaded
+        return loaded.workers
 
     def _forget(self, loading: "asyncio.Task[ShotWorkers]") -> None:
         self._loading = None
@@ -104,19 +108,22 @@ class ShotRoom:
 
     def _lose(self, workers: ShotWorkers, reason: str) -> None:
         with self._counting:
-            if workers is not self._ready:  # another task was faster
+            if not self._serves(workers):  # another task was faster
                 return
-            self._ready = None
+            self.model = None
         self._board.step(Step.LOST, reason)
 
     def _let_go(self, workers: ShotWorkers) -> bool:
         """True if nobody will use them any more."""
         with self._counting:
             self._users[workers] -= 1
-            if self._users[workers] > 0 or workers is self._ready:
+            if self._users[workers] > 0 or self._serves(workers):
                 return False
             del self._users[workers]
             return True
+
+    def _serves(self, workers: ShotWorkers) -> bool:
+        return self.model is not None and self.model.workers is workers
 
     def _tell(self, state: EngineState) -> None:
         logger.info("engine for shots", status=state.status.api_name, reason=state.reason)
@@ -127,9 +134,10 @@ class ShotRoom:
 def shot_room_of(settings: ConsumerSettings, *, announce: Callable[[], None]) -> ShotRoom:
     """A room for the model that the settings name; nothing is loaded yet."""
 
-    def load() -> ShotWorkers:
+    def load() -> LoadedShots:
         model = open_shot_model(_source(settings), provider=settings.provider)
-        return ShotWorkers(model, count=settings.workers)
+        workers = ShotWorkers(model, count=settings.workers)
+        return LoadedShots(name=model.card.name, engine_type=model.card.engine_type, workers=workers)
 
     return ShotRoom(load, announce=announce)
 
