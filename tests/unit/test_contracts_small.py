@@ -73,7 +73,9 @@ def test_a_setting_outside_its_range_names_the_variable(value: str) -> None:
 
 
 def test_images_never_wait_behind_videos_nor_these_behind_shots() -> None:
-    keys = [topology.command_key(kind(task_id=TASK_ID, medium=MEDIUM)) for kind in (DetectImage, DetectVideo, FindShots)]
+    keys = [
+        topology.command_key(kind(task_id=TASK_ID, medium=MEDIUM)) for kind in (DetectImage, DetectVideo, FindShots)
+    ]
     queues = {
         binding.routing_key: binding.queue
         for binding in topology.topology().bindings
