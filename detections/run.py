@@ -2,8 +2,9 @@
 
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -16,19 +17,17 @@ from contracts.media import MediumKind
 from contracts.options import read_options
 from contracts.settings import Provider
 from detections.looks import Looks
-from detections.model_files import DEFAULT_MODEL, find_model
+from detections.model_files import DEFAULT_MODEL, find_model, find_shot_model
 from detections.progress import Progress
 
 if TYPE_CHECKING:
     from detections.in_process import Load, Task
     from engine.models import OpenModel
+    from engine.shot_model import ShotModel
     from engine.sources import ModelSource
 
 EXIT_INTERRUPTED = 130
-ModelName = Annotated[
-    str,
-    typer.Option("--model", "-m", help="An ONNX file, a name in the models folder, or triton+grpc://host:port/model."),
-]
+MODEL_HELP = "An ONNX file, a name in the models folder, or triton+grpc://host:port/model."
 
 
 def register(commands: typer.Typer) -> None:
@@ -39,7 +38,9 @@ def register(commands: typer.Typer) -> None:
 def run(
     file: Annotated[Path, typer.Argument(help="An image or a video.", show_default=False)],
     *,
-    model: ModelName = DEFAULT_MODEL,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help=f"{MODEL_HELP} [default: a shipped one]", show_default=False)
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False),
@@ -56,9 +57,14 @@ def run(
     save_video: Annotated[
         Path | None, typer.Option(help="Also write the video with its boxes drawn, MP4.", show_default=False)
     ] = None,
+    shots: Annotated[bool, typer.Option("--shots", help="Find the shots of a video instead of its objects.")] = False,
+    thumbnails: Annotated[
+        Path | None, typer.Option(help="Also write a picture of each shot into this folder.", show_default=False)
+    ] = None,
 ) -> None:
-    """Look at one file and print what was seen: a DetectionEvent per reported frame.
+    """Look at one file and print what was seen: a DetectionEvent per reported frame, or per shot.
 
+    Objects and shots in one pass: `--config '{"shots": true}'`. As CSV `--shots` gives a scene list in PySceneDetect's columns.
     Progress and the summary go to stderr. Ctrl-C ends the output in good order.
     """
     read = read_options(config)
@@ -66,19 +72,24 @@ def run(
 
     task = in_process.task_of(file)
     looks = Looks() if save_video else None
-    if save_video is not None:
-        _check_target(save_video, task)
-    with Progress(file.name) as progress, _stop_on_interrupt() as stop:
+    _check_targets(task, save_video, thumbnails, is_for_shots_only=shots, has_shots=shots or read.options.shots)
+    with Progress(file.name, is_for_shots_only=shots) as progress, _stop_on_interrupt() as stop:
         if read.unknown_fields:
             progress.say(f"unknown fields of --config are ignored: {', '.join(read.unknown_fields)}")
-        load = _loader(find_model(model), provider, progress)
-        events = in_process.events_of(task, load=load, options=read.options, stop=stop, looks=looks)
+        engine = in_process.Engine(
+            load=None if shots else _loader(find_model(model or DEFAULT_MODEL), provider, progress),
+            load_shots=_shot_loader(model if shots else None, provider) if shots or read.options.shots else None,
+            looks=looks,
+        )
+        events = in_process.events_of(task, engine=engine, options=read.options, stop=stop)
         with closing(events):  # its threads end with it, whatever ends the output
-            for text in render(progress.reports_of(events), result_format):
+            for text in render(progress.reports_of(events), result_format, is_scene_list=shots):
                 progress.write(text)
         progress.say(progress.summary())
         if save_video is not None and looks is not None and not stop.is_set():
             _save_video(task, save_video, looks, stop, progress)
+        if thumbnails is not None and not stop.is_set():
+            _save_thumbnails(task, thumbnails, stop, progress)
     _conclude(stop, progress)
 
 
@@ -103,8 +114,28 @@ def _loader(source: "ModelSource", provider: Provider, progress: Progress) -> "L
     return load
 
 
-def _check_target(target: Path, task: "Task") -> None:
+def _shot_loader(name: str | None, provider: Provider) -> "Callable[[], ShotModel]":
+    from engine.shot_model import open_shot_model
+
+    return partial(open_shot_model, find_shot_model(name), provider=provider)
+
+
+def _check_targets(
+    task: "Task", save_video: Path | None, thumbnails: Path | None, *, is_for_shots_only: bool, has_shots: bool
+) -> None:
     """Refuse before the work what would fail after it."""
+    if save_video is not None:
+        if is_for_shots_only:
+            raise typer.BadParameter("--save-video draws objects; --shots looks for none")
+        _check_target(save_video, task)
+    if thumbnails is not None:
+        if not has_shots:
+            raise typer.BadParameter("--thumbnails are of shots: it needs --shots")
+        if not thumbnails.parent.is_dir() or (thumbnails.exists() and not thumbnails.is_dir()):
+            raise typer.BadParameter(f"--thumbnails: {thumbnails} is to be a folder in one that exists")
+
+
+def _check_target(target: Path, task: "Task") -> None:
     if task.kind is MediumKind.IMAGE:
         raise typer.BadParameter(f"{task.file.name} is a picture; --save-video is for videos")
     if target.suffix.lower() != ".mp4" or not target.parent.is_dir():
@@ -121,6 +152,16 @@ def _save_video(task: "Task", target: Path, looks: Looks, stop: threading.Event,
     except OSError as error:
         raise Failure(FailureCode.STORAGE_FULL, f"{target}: {error.strerror or error}") from error
     progress.say(f"boxes drawn: {target}")
+
+
+def _save_thumbnails(task: "Task", folder: Path, stop: threading.Event, progress: Progress) -> None:
+    from detections.thumbnails import write_thumbnails
+
+    try:
+        count = write_thumbnails(task.file, folder, progress.shots, stop=stop, on_percent=progress.drew)
+    except OSError as error:
+        raise Failure(FailureCode.STORAGE_FULL, f"{folder}: {error.strerror or error}") from error
+    progress.say(f"pictures of {count} shots: {folder}")
 
 
 @contextmanager
