@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -71,6 +71,11 @@ class Progress:
     def say(self, text: str) -> None:
         """One line on stderr."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def say_ignored(self, unknown_fields: Sequence[str]) -> None:
+        """What of the configuration nobody knows, if there is any."""
+        if unknown_fields:
+            self.say(f"unknown fields of --config are ignored: {', '.join(unknown_fields)}")
 
     def drew(self, percent: int) -> None:
         """The annotated video has come so far."""

@@ -24,10 +24,31 @@ if TYPE_CHECKING:
     from detections.in_process import Load, Task
     from engine.models import OpenModel
     from engine.shot_model import ShotModel
-    from engine.sources import ModelSource
 
 EXIT_INTERRUPTED = 130
-MODEL_HELP = "An ONNX file, a name in the models folder, or triton+grpc://host:port/model."
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="An ONNX file, a name in the models folder, or triton+grpc://host:port/model. Default: a shipped one.",
+        show_default=False,
+    ),
+]
+
+Config = Annotated[
+    str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
+]
+ProviderName = Annotated[
+    Provider,
+    typer.Option(help="What runs the model; auto: a GPU if there is one, else the CPU; openvino: the CPU in bfloat16."),
+]
+VideoTarget = Annotated[
+    Path | None, typer.Option(help="Also write the video with its boxes drawn, MP4.", show_default=False)
+]
+Thumbnails = Annotated[
+    Path | None, typer.Option(help="Also write a picture of each shot into this folder.", show_default=False)
+]
 
 
 def register(commands: typer.Typer) -> None:
@@ -38,29 +59,15 @@ def register(commands: typer.Typer) -> None:
 def run(
     file: Annotated[Path, typer.Argument(help="An image or a video.", show_default=False)],
     *,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help=f"{MODEL_HELP} [default: a shipped one]", show_default=False)
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False),
-    ] = None,
+    model: ModelName = None,
+    config: Config = None,
     result_format: Annotated[ResultFormat, typer.Option("--format", "-f", help="What stdout gets.")] = (
         ResultFormat.JSONL
     ),
-    provider: Annotated[
-        Provider,
-        typer.Option(
-            help="What runs the model; auto: a GPU if there is one, else the CPU; openvino: the CPU in bfloat16."
-        ),
-    ] = "auto",
-    save_video: Annotated[
-        Path | None, typer.Option(help="Also write the video with its boxes drawn, MP4.", show_default=False)
-    ] = None,
+    provider: ProviderName = "auto",
+    save_video: VideoTarget = None,
     shots: Annotated[bool, typer.Option("--shots", help="Find the shots of a video instead of its objects.")] = False,
-    thumbnails: Annotated[
-        Path | None, typer.Option(help="Also write a picture of each shot into this folder.", show_default=False)
-    ] = None,
+    thumbnails: Thumbnails = None,
 ) -> None:
     """Look at one file and print what was seen: a DetectionEvent per reported frame, or per shot.
 
@@ -68,17 +75,17 @@ def run(
     Progress and the summary go to stderr. Ctrl-C ends the output in good order.
     """
     read = read_options(config)
+    has_shots = shots or read.options.shots
     from detections import in_process  # the engine and its native libraries: not before they are needed
 
     task = in_process.task_of(file)
     looks = Looks() if save_video else None
-    _check_targets(task, save_video, thumbnails, is_for_shots_only=shots, has_shots=shots or read.options.shots)
+    _check_targets(task, save_video, thumbnails, is_for_shots_only=shots, has_shots=has_shots)
     with Progress(file.name, is_for_shots_only=shots) as progress, _stop_on_interrupt() as stop:
-        if read.unknown_fields:
-            progress.say(f"unknown fields of --config are ignored: {', '.join(read.unknown_fields)}")
+        progress.say_ignored(read.unknown_fields)
         engine = in_process.Engine(
-            load=None if shots else _loader(find_model(model or DEFAULT_MODEL), provider, progress),
-            load_shots=_shot_loader(model if shots else None, provider) if shots or read.options.shots else None,
+            load=None if shots else _loader(model, provider, progress),
+            load_shots=_shot_loader(model if shots else None, provider) if has_shots else None,
             looks=looks,
         )
         events = in_process.events_of(task, engine=engine, options=read.options, stop=stop)
@@ -86,9 +93,9 @@ def run(
             for text in render(progress.reports_of(events), result_format, is_scene_list=shots):
                 progress.write(text)
         progress.say(progress.summary())
-        if save_video is not None and looks is not None and not stop.is_set():
+        if save_video is not None and looks is not None:
             _save_video(task, save_video, looks, stop, progress)
-        if thumbnails is not None and not stop.is_set():
+        if thumbnails is not None:
             _save_thumbnails(task, thumbnails, stop, progress)
     _conclude(stop, progress)
 
@@ -101,9 +108,11 @@ def _conclude(stop: threading.Event, progress: Progress) -> None:
         raise Failure(progress.failure.code, progress.failure.detail)
 
 
-def _loader(source: "ModelSource", provider: Provider, progress: Progress) -> "Load":
+def _loader(name: str | None, provider: Provider, progress: Progress) -> "Load":
     """Loads the model and says what is odd about it: a GPU that was asked for and is not there, for one."""
     from engine.models import open_model
+
+    source = find_model(name or DEFAULT_MODEL)
 
     def load(*, threads: int) -> "OpenModel":
         opened = open_model(source, threads=threads, provider=provider)
@@ -147,6 +156,8 @@ def _check_target(target: Path, task: "Task") -> None:
 def _save_video(task: "Task", target: Path, looks: Looks, stop: threading.Event, progress: Progress) -> None:
     from detections.annotate import annotate
 
+    if stop.is_set():
+        return
     try:
         annotate(task.file, target, looks, stop=stop, on_percent=progress.drew)
     except OSError as error:
@@ -157,6 +168,8 @@ def _save_video(task: "Task", target: Path, looks: Looks, stop: threading.Event,
 def _save_thumbnails(task: "Task", folder: Path, stop: threading.Event, progress: Progress) -> None:
     from detections.thumbnails import write_thumbnails
 
+    if stop.is_set():
+        return
     try:
         count = write_thumbnails(task.file, folder, progress.shots, stop=stop, on_percent=progress.drew)
     except OSError as error:
