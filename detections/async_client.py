@@ -69,8 +69,16 @@ class AsyncClient:
         task_id: str | None = None,
         on_progress: OnProgress | None = None,
         bytes_per_s_max: float | None = None,
+        is_for_shots: bool = False,
     ) -> Started:
-        upload = Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max)
+        upload = Upload(
+            file,
+            name=name,
+            task_id=task_id,
+            config=config,
+            bytes_per_s_max=bytes_per_s_max,
+            is_for_shots=is_for_shots,
+        )
         return await send_in_thread(self.url, upload, on_progress, headers=self._headers)
 
     async def task(self, task_id: str) -> Task:
@@ -81,6 +89,9 @@ class AsyncClient:
 
     async def cancel(self, task_id: str) -> None:
         await self._answer(calls.cancel(task_id))
+
+    async def retry(self, task_id: str) -> Started:
+        return await self._answer(calls.retry(task_id))
 
     async def events(
         self,

@@ -105,12 +105,21 @@ class Client:
         task_id: str | None = None,
         on_progress: OnProgress | None = None,
         bytes_per_s_max: float | None = None,
+        is_for_shots: bool = False,
     ) -> Started:
         """Stream a video; detections flow while it is sent (`listen` before, with the same `task_id`).
 
+        is_for_shots: its shots are looked for and not its objects; for both there is `shots` in the config.
         Returns when the edge has all of it. Raises `OSError` if the file cannot be read.
         """
-        with Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max) as upload:
+        with Upload(
+            file,
+            name=name,
+            task_id=task_id,
+            config=config,
+            bytes_per_s_max=bytes_per_s_max,
+            is_for_shots=is_for_shots,
+        ) as upload:
             return send(self._http, self.url, upload, on_progress)
 
     def task(self, task_id: str) -> Task:
@@ -124,6 +133,10 @@ class Client:
     def cancel(self, task_id: str) -> None:
         """Stop a task; what it reported stays."""
         self._answer(calls.cancel(task_id))
+
+    def retry(self, task_id: str) -> Started:
+        """Do a failed task again, as another task; asked for again, it is the same one."""
+        return self._answer(calls.retry(task_id))
 
     def events(
         self,

@@ -8,6 +8,7 @@ from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from edge.clock import Clock, system_clock
+from edge.failures import RequestFailed
 from edge.ports import CommandsOut
 from edge.task_store import TaskStore
 
@@ -48,6 +49,18 @@ class Announcer:
         except BaseException:
             self._pending.add(command.task_id)
             raise
+
+    async def announce_within(self, command: AnyCommand, *, wait_s: float) -> None:
+        """As `announce`, but no longer than `wait_s`: then the client is told, and the task starts later.
+
+        Raises `RequestFailed(broker_unavailable)` too.
+        """
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.announce(command)
+        except TimeoutError as error:
+            failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
+            raise RequestFailed(failure, task_id=command.task_id) from error
 
     async def announce_once(self, command: AnyCommand) -> None:
         """As `announce` for a client that waits: a task that cannot start now ends.

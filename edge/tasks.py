@@ -1,10 +1,10 @@
-"""Where a task stands, what it reported, and an end to it: answered from the storage, so by any edge at any time."""
+"""Where a task stands, what it reported, an end to it, and a new start: from the storage, so by any edge at any time."""
 
 import asyncio
 import re
 from typing import Any
 
-from litestar import Request, Response, delete, get
+from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Stream
@@ -16,7 +16,9 @@ from contracts.formats import CONTENT_TYPES, ResultFormat, render
 from edge.announce import Announcer
 from edge.auth import Caller
 from edge.describing import answer, problems
+from edge.outcomes import Started
 from edge.rendering import pieces
+from edge.retries import Retries
 from edge.task_store import TaskView, no_task
 
 _TASK_ID = re.compile(TASK_ID_PATTERN)
@@ -93,6 +95,34 @@ async def cancel_task(
     return Response(view, headers={"location": f"/tasks/{task_id}"})
 
 
+@post(
+    "/tasks/{task_id:str}/retry",
+    operation_id="retryTask",
+    summary="Do a failed task again",
+    status_code=202,
+    responses=problems(
+        FailureCode.UNAUTHENTICATED,
+        FailureCode.FORBIDDEN,
+        FailureCode.TASK_NOT_FOUND,
+        FailureCode.TASK_NOT_FAILED,
+        FailureCode.MEDIUM_MISSING,
+        FailureCode.MEDIA_BUSY,
+        FailureCode.BROKER_UNAVAILABLE,
+        FailureCode.STORAGE_FULL,
+    ),
+)
+async def retry_task(
+    task_id: FromPath[str],
+    announcer: NamedDependency[Announcer],
+    caller: NamedDependency[Caller],
+    retries: NamedDependency[Retries],
+) -> Response[Started]:
+    """Do the work of a failed task again, as another task; asked for twice, the answer is the same task."""
+    await _check_theirs(task_id, announcer, caller)
+    started = await retries.start(task_id, caller)
+    return Response(started, headers={"location": f"/tasks/{started.task_id}"})
+
+
 async def _check_theirs(task_id: str, announcer: Announcer, caller: Caller) -> None:
     """Raises `Failure(task_not_found)`, also for somebody else's task, in the same words: ids cannot be probed."""
     if not _TASK_ID.fullmatch(task_id):  # what is no task id names no folder
@@ -102,4 +132,4 @@ async def _check_theirs(task_id: str, announcer: Announcer, caller: Caller) -> N
         raise no_task(task_id)
 
 
-routes = [get_task, get_results, cancel_task]
+routes = [get_task, get_results, cancel_task, retry_task]
