@@ -23,7 +23,7 @@ from tests.edge_server import WAIT_S, EdgeServer, listening, publishing
 from tests.events import new_task, report
 from tests.processes import is_gone, wait_until
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.broker
 
 EVENTS = 4_000
 EVENT_BYTES = 8_000

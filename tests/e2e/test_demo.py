@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.media import Square, write_image, write_video
 from tests.scripted import write_model
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 
 def demo(folder: Path, *arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":

@@ -15,7 +15,7 @@ from tests.e2e.conftest import is_ready
 from tests.e2e.up import NO_BOX_TIME, clip
 from tests.processes import processes_of, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 NODE_AGE_S = 12.0
 """RabbitMQ loses quorum queues that are younger when it is killed; it is a fault of the broker, not under test."""

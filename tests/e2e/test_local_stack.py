@@ -21,7 +21,7 @@ from tests.fake_edge import FakeEdge
 from tests.media import Container
 from tests.processes import WAIT_S, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 
 def test_a_video_is_seen_while_it_is_sent(client: Client, tmp_path: Path) -> None:

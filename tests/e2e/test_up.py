@@ -13,7 +13,7 @@ from detections.rabbitmq import free_port, is_free
 from tests.e2e.up import NO_BOX_TIME, clip, port_of, running, up_is_refused
 from tests.processes import is_gone, processes_of, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 
 def test_ctrl_c_leaves_nothing_behind_and_the_data_is_there_the_next_time(tmp_path: Path, scripted_model: Path) -> None:

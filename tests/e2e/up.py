@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.media import STATIC, Container, write_video
 from tests.processes import processes_of, wait_until
 
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_S = 180.0
 NO_BOX_TIME = {"frame_recognition_seconds": 0, "frame_period_recognition": 1}
 
 

@@ -31,7 +31,7 @@ from tests.triton_server import TritonServer
 PROTOCOLS = ("grpc", "http")
 OPTIONS = DetectionOptions(probability_threshold=0.5)
 BATCH = np.random.default_rng(5).random((6, 3, 64, 64)).astype(np.float32)
-QUICK = Deadlines(connect_s=0.5, ask_s=0.5, infer_s=0.5)
+QUICK = Deadlines(connect_s=1.0, ask_s=1.0, infer_s=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_pictures_of_all_streams_are_gathered_into_batches(triton: TritonServer)
         futures = [
             workers.submit(picture, DetectionOptions(), stream=f"video-{at % 4}") for at, picture in enumerate(pictures)
         ]
-        seen = [future.result(timeout=10) for future in futures]
+        seen = [future.result(timeout=60) for future in futures]
 
     assert seen == alone
     assert max(triton.batch_sizes("gathered")) == 4
@@ -243,9 +243,9 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline(triton: TritonServer, p
         triton.go_on()
 
     assert code is FailureCode.ENGINE_UNAVAILABLE
-    assert 0.4 < took_s < 5
+    assert 0.9 < took_s < 30
     assert "no answer in time" in lost[0]
-    assert failed(runtime) is None
+    wait_until(lambda: failed(runtime) is None)
     runtime.close()
 
 

@@ -365,8 +365,7 @@ async def test_a_cancelled_task_ends_so_and_keeps_what_was_reported(consumer: Co
     working = asyncio.create_task(consumer.take(command))
     await seen(consumer.broker, 3)
     consumer.detecting.cancel(command.task_id)
-    async with asyncio.timeout(1):
-        await working
+    await working
 
     end = only_end(consumer.broker)
     assert end.is_cancelled
@@ -395,11 +394,11 @@ async def test_cancelling_another_task_changes_nothing(consumer: Consumer) -> No
 
 @pytest.mark.parametrize("is_quiet", [True, False])
 async def test_a_large_picture_is_cancelled_between_two_tiles(tmp_path: Path, is_quiet: bool) -> None:
-    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.01))
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.1))
     working = asyncio.create_task(consumer.take(large := large_picture(consumer, is_quiet=is_quiet)))
     await tiles_waiting(consumer)
     consumer.detecting.cancel(large.task_id)
-    async with asyncio.timeout(TILES * 0.01 / 2):
+    async with asyncio.timeout(TILES * 0.1 / 2):
         await working
 
     assert only_end(consumer.broker).is_cancelled
