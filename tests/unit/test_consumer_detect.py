@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.results import latest_epoch, reports
 from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, upload_medium
+from engine.batching import Workers
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
 from tests.media import STATIC, write_audio_only, write_image, write_video
 from tests.unit.consumer_fakes import FakeBroker
@@ -50,7 +52,7 @@ class Consumer:
         self.layout = Layout(storage or folder / "storage")
         self.layout.uploads.mkdir(parents=True, exist_ok=True)
         self.broker = broker or FakeBroker()
-        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers_count=1)
+        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers=partial(Workers, count=1))
         self.hung_up = 0
         leases = Leases(self.layout, owner=name)
         desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4)
