@@ -16,7 +16,6 @@ import structlog
 
 from consumers.building import Builder
 from contracts.failures import Failure, FailureCode
-from contracts.settings import TensorRtLibrary
 from engine.agreement import Agreement, AgreementLimits, compare
 from engine.building import can_calibrate
 from engine.conversion import BuildOrder, Progress
@@ -84,7 +83,7 @@ class PlanLoader(Protocol):
     async def upload(self, path: Path) -> None: ...
 
 
-def machine_here(library: TensorRtLibrary = "tensorrt") -> Machine | None:
+def machine_here(library: str = "tensorrt") -> Machine | None:
     """None without a GPU. Raises `Failure(engine_unavailable)` for a GPU without TensorRT."""
     gpu = find_gpu()
     if gpu is None:
