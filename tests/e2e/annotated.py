@@ -34,14 +34,18 @@ Json = dict[str, Any]
 class Service:
     """Two edges, a consumer and the double."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, amqp_url: str | None = None) -> None:
+        """amqp_url: the broker; None: one of its own."""
         self.folder = folder
         self.media = folder / "videos"
         self.media.mkdir()
         self.annotations = AnnotationsProcess(folder / "double")
-        environ = {**SETTINGS, "ANNOTATIONS_URL": self.annotations.url, "VIDEOS_DIR": str(self.media)}
+        media = {"VIDEOS_DIR": str(self.media), "IMAGES_DIR": str(self.media)}
+        environ = {**SETTINGS, **media, "ANNOTATIONS_URL": self.annotations.url}
+        if amqp_url is not None:
+            environ["AMQP_URL"] = amqp_url
         model = write_scripted_model(folder / "models", delay_s=0.004)
-        self.stack = LocalStack(folder / "storage", model=model, environ={**environ, "IMAGES_DIR": str(self.media)})
+        self.stack = LocalStack(folder / "storage", model=model, environ=environ)
         self.other_url = f"http://127.0.0.1:{free_port()}"
         self._environ = environ
         self._other: subprocess.Popen[bytes] | None = None
@@ -55,7 +59,6 @@ class Service:
         environ = {
             **os.environ,
             **self._environ,
-            "IMAGES_DIR": str(self.media),
             "AMQP_URL": self.stack.amqp_url,
             "STORAGE_DIR": str(self.folder / "storage"),
             "EDGE_PORT": self.other_url.rpartition(":")[2],
