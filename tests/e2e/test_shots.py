@@ -21,6 +21,7 @@ from detections.answers import ServiceError, Task, TaskStatus
 from detections.cli import build
 from detections.local import LocalStack
 from tests.cut_finder import write_scenes
+from tests.gated import Gated
 from tests.media import RED, Container, Square, write_image
 from tests.shots_here import shots_here
 
@@ -28,21 +29,6 @@ pytestmark = pytest.mark.e2e
 
 WAIT_S = 60.0
 CUTS = (60, 130, 175)
-
-
-class Gated(io.BytesIO):
-    """A file whose rest is not to be had before somebody says so."""
-
-    def __init__(self, content: bytes, *, open_bytes: int) -> None:
-        super().__init__(content)
-        self._open_bytes = open_bytes
-        self.gate = threading.Event()
-
-    def read(self, size: int | None = -1) -> bytes:
-        if self.tell() < self._open_bytes:
-            return super().read(min(size or -1, self._open_bytes - self.tell()) if size and size > 0 else size)
-        assert self.gate.wait(WAIT_S)
-        return super().read(size)
 
 
 @pytest.fixture(scope="module")
