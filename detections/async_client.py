@@ -69,15 +69,22 @@ class AsyncClient:
         task_id: str | None = None,
         on_progress: OnProgress | None = None,
         bytes_per_s_max: float | None = None,
-        is_for_shots: bool = False,
+    ) -> Started:
+        upload = Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max)
+        return await send_in_thread(self.url, upload, on_progress, headers=self._headers)
+
+    async def find_shots(
+        self,
+        file: Path | str | BinaryIO,
+        *,
+        config: Config | None = None,
+        name: str | None = None,
+        task_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        bytes_per_s_max: float | None = None,
     ) -> Started:
         upload = Upload(
-            file,
-            name=name,
-            task_id=task_id,
-            config=config,
-            bytes_per_s_max=bytes_per_s_max,
-            is_for_shots=is_for_shots,
+            file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max, is_for_shots=True
         )
         return await send_in_thread(self.url, upload, on_progress, headers=self._headers)
 

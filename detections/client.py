@@ -105,20 +105,27 @@ class Client:
         task_id: str | None = None,
         on_progress: OnProgress | None = None,
         bytes_per_s_max: float | None = None,
-        is_for_shots: bool = False,
     ) -> Started:
         """Stream a video; detections flow while it is sent (`listen` before, with the same `task_id`).
 
-        is_for_shots: its shots are looked for and not its objects; for both there is `shots` in the config.
         Returns when the edge has all of it. Raises `OSError` if the file cannot be read.
         """
+        with Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max) as upload:
+            return send(self._http, self.url, upload, on_progress)
+
+    def find_shots(
+        self,
+        file: Path | str | BinaryIO,
+        *,
+        config: Config | None = None,
+        name: str | None = None,
+        task_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        bytes_per_s_max: float | None = None,
+    ) -> Started:
+        """As `submit`, to find the video's shots and not its objects; for both, `submit` it with `shots` in the config."""
         with Upload(
-            file,
-            name=name,
-            task_id=task_id,
-            config=config,
-            bytes_per_s_max=bytes_per_s_max,
-            is_for_shots=is_for_shots,
+            file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max, is_for_shots=True
         ) as upload:
             return send(self._http, self.url, upload, on_progress)
 

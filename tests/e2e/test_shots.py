@@ -1,5 +1,6 @@
 """Shots through the whole system: found while their video arrives, alone or with objects, and what may go wrong."""
 
+import csv
 import io
 import json
 import threading
@@ -11,13 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from contracts.events import DetectionEvent, MediaStatus
 from contracts.shots import Shot
 from detections import Client
 from detections.answers import ServiceError, Task, TaskStatus
+from detections.cli import build
 from detections.local import LocalStack
 from tests.cut_finder import write_scenes
+from tests.gated import Gated
 from tests.media import RED, Container, Square, write_image
 from tests.shots_here import shots_here
 
@@ -25,21 +29,6 @@ pytestmark = pytest.mark.e2e
 
 WAIT_S = 60.0
 CUTS = (60, 130, 175)
-
-
-class Gated(io.BytesIO):
-    """A file whose rest is not to be had before somebody says so."""
-
-    def __init__(self, content: bytes, *, open_bytes: int) -> None:
-        super().__init__(content)
-        self._open_bytes = open_bytes
-        self.gate = threading.Event()
-
-    def read(self, size: int | None = -1) -> bytes:
-        if self.tell() < self._open_bytes:
-            return super().read(min(size or -1, self._open_bytes - self.tell()) if size and size > 0 else size)
-        assert self.gate.wait(WAIT_S)
-        return super().read(size)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +92,7 @@ def test_shots_are_told_before_their_video_has_arrived(
     task_id = str(uuid.uuid4())
     told: list[DetectionEvent] = []
     with client.listen(task_id) as events:
-        sending, started = in_thread(lambda: client.submit(file, name="a.mp4", task_id=task_id, is_for_shots=True))
+        sending, started = in_thread(lambda: client.find_shots(file, name="a.mp4", task_id=task_id))
         for event in events:
             told.append(event)
             if event.shots and not file.gate.is_set():
@@ -135,7 +124,9 @@ def test_a_form_and_a_stream_find_the_same(
     assert frames(of(client.results(task_id))) == expected
     table = http.get(f"/tasks/{task_id}/results", headers={"Accept": "text/csv"})
     assert table.headers["content-type"].startswith("text/csv")
-    assert len([line for line in table.text.splitlines() if line[:1].isdigit()]) == len(expected)
+    assert [int(row["Length (frames)"]) for row in csv.DictReader(io.StringIO(table.text))] == [
+        last - first + 1 for first, last in expected
+    ]
 
 
 def test_objects_and_shots_come_of_one_pass(client: Client, tmp_path: Path) -> None:
@@ -160,7 +151,7 @@ def test_a_search_that_is_cancelled_keeps_what_it_found(
     task_id = str(uuid.uuid4())
     told: list[DetectionEvent] = []
     with client.listen(task_id) as events:
-        sending, outcome = in_thread(lambda: client.submit(file, name="a.mp4", task_id=task_id, is_for_shots=True))
+        sending, outcome = in_thread(lambda: client.find_shots(file, name="a.mp4", task_id=task_id))
         for event in events:
             told.append(event)
             if event.shots and not file.gate.is_set():
@@ -178,7 +169,7 @@ def test_a_search_that_is_cancelled_keeps_what_it_found(
 @pytest.mark.parametrize("count", [1, 99])
 def test_a_video_shorter_than_a_window_has_shots(client: Client, tmp_path: Path, count: int) -> None:
     video = write_scenes(tmp_path / "short.mp4", *(cut for cut in CUTS if cut < count), frames=count)
-    started = client.submit(video, is_for_shots=True)
+    started = client.find_shots(video)
     told = list(client.events(started.task_id))
 
     assert frames(of(told)) == shots_here(video)
@@ -188,7 +179,7 @@ def test_a_video_shorter_than_a_window_has_shots(client: Client, tmp_path: Path,
 def test_a_video_that_is_cut_off_is_partial(client: Client, tmp_path: Path) -> None:
     video = write_scenes(tmp_path / "cut.mp4", *CUTS, frames=240, noise=20)
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 3 // 4])
-    told = list(client.events(client.submit(video, is_for_shots=True).task_id))
+    told = list(client.events(client.find_shots(video).task_id))
 
     assert told[-1].partial
     assert told[-1].media_status is MediaStatus.AI_PROCESSED
@@ -219,7 +210,7 @@ def test_what_is_no_video_fails_once_however_often_it_is_retried(
 def test_a_picture_is_refused(client: Client, http: httpx.Client, tmp_path: Path) -> None:
     picture = write_image(tmp_path / "a.png")
     with pytest.raises(ServiceError) as refused:
-        client.submit(picture, is_for_shots=True)
+        client.find_shots(picture)
     assert (refused.value.status, refused.value.code) == (400, "unsupported_media")
     answer = http.post("/shots", files={"file": ("a.png", picture.read_bytes())})
     assert (answer.status_code, answer.json()["code"]) == (400, "unsupported_media")
@@ -232,9 +223,22 @@ def test_all_hard_cuts_of_a_real_video_are_found_and_are_those_of_this_process(
     folder = shared_data / "videos" / "shots"
     video = folder / "bikes_scene_test.mp4"
     cuts = json.loads((folder / "ground_truth.json").read_bytes())["files"][video.name]["hard_cuts"]
-    started = client.submit(video, is_for_shots=True)
+    started = client.find_shots(video)
     told = of(list(client.events(started.task_id)))
 
     lasts = [shot.end_frame for shot in told]
     assert [cut for cut in cuts if not any(abs(cut - last) <= 2 for last in lasts)] == []
     assert frames(told) == shots_here(video)
+
+
+def test_submit_prints_a_scene_list_and_writes_a_picture_of_each_shot(
+    stack: LocalStack, scenes: Path, expected: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    arguments = ["submit", str(scenes), "--shots", "--url", stack.url, "-f", "csv", "--thumbnails", str(tmp_path / "p")]
+    result = CliRunner().invoke(build(), arguments)
+
+    assert result.exit_code == 0, result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(int(row["Start Frame"]) - 1, int(row["End Frame"]) - 1) for row in rows] == expected
+    assert len(list((tmp_path / "p").glob("*.jpg"))) == len(expected)
+    assert f"{len(expected)} shots" in result.stderr

@@ -260,7 +260,7 @@ def test_a_search_can_go_on_from_every_checkpoint(searchers: ShotWorkers, tmp_pa
     whole = watch(clip, searchers)
     places = [each for each in whole if isinstance(each, Checkpoint)]
     assert len(places) > 20
-    for place in places:
+    for place in places[::4]:
         rest = watch(clip, searchers, resume=place)
         assert reports(rest) == reports(whole)[place.sequence :]
         assert rest[-1] == whole[-1]
@@ -367,7 +367,7 @@ def test_reports_come_in_the_order_of_their_frames_and_are_numbered(
     assert {report.frame_index for report in told if report.detections} == set(range(0, 200, 3))
 
 
-@pytest.mark.parametrize("at", [0, 1, 2, 3, 5, 6])
+@pytest.mark.parametrize("at", [0, 2, 5])
 def test_both_go_on_together_from_a_checkpoint(
     workers: Workers, searchers: ShotWorkers, tmp_path: Path, at: int
 ) -> None:
