@@ -51,6 +51,10 @@ RefreshToken = Annotated[
         show_default=False,
     ),
 ]
+Config = Annotated[
+    str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
+]
+Pace = Annotated[float | None, typer.Option(help="Send no faster than this.", min=1.0, show_default=False)]
 Shots = Annotated[bool, typer.Option("--shots", help="Find the shots of a video instead of its objects.")]
 Format = Annotated[
     ResultFormat | None,
@@ -132,12 +136,8 @@ def submit(
     token: Token = None,
     refresh_token: RefreshToken = None,
     follow: Annotated[bool, typer.Option(help="Print every event as JSON lines, until the last.")] = False,
-    config: Annotated[
-        str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
-    ] = None,
-    bytes_per_s_max: Annotated[
-        float | None, typer.Option(help="Send no faster than this.", min=1.0, show_default=False)
-    ] = None,
+    config: Config = None,
+    bytes_per_s_max: Pace = None,
     shots: Shots = False,
     result_format: Format = None,
     thumbnails: Thumbnails = None,
@@ -149,9 +149,7 @@ def submit(
     """
     from detections.submitting import Submission
 
-    has_shots = (
-        read_options(config).options.shots or shots
-    )  # what the edge would refuse is said before anything is sent
+    has_shots = read_options(config).options.shots or shots  # refused before anything is sent
     if thumbnails is not None and not has_shots:
         raise typer.BadParameter("--thumbnails are of shots: it needs --shots")
     submission = Submission(
