@@ -133,7 +133,7 @@ class Stage:
 
     async def listen(self) -> None:
         await topology.declare(self._channel)
-        for name in (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.DEAD_LETTERS):
+        for name in (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS, topology.DEAD_LETTERS):
             await (await self._channel.declare_queue(name, passive=True)).purge()
         log = await self._channel.declare_queue(topology.EVENTS_LOG, passive=True)
         dead = await self._channel.declare_queue(topology.DEAD_LETTERS, passive=True)

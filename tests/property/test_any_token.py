@@ -35,7 +35,7 @@ GARBAGE = st.text(alphabet="AZaz09-_.=+/", max_size=80) | st.binary(max_size=60)
 @given(token=GARBAGE | st.builds(assembled, PART, PART) | st.builds(assembled, st.binary(max_size=40), PART))
 async def test_nothing_unsigned_is_believed(token: str) -> None:
     with pytest.raises(Failure) as caught:
-        await Verifier(SharedKey(SHARED_KEY), Expected()).user_of(token)
+        await Verifier(SharedKey(SHARED_KEY), Expected()).claims_of(token)
     assert caught.value.code is FailureCode.UNAUTHENTICATED
     read_claims(token)
 
@@ -47,7 +47,7 @@ async def test_whatever_is_signed_names_a_usable_user_or_fails_by_name(
 ) -> None:
     token = assembled(header | {"alg": "HS256"}, payload | {"exp": 4e9}, key=SHARED_KEY.encode())
     try:
-        user_id = await Verifier(SharedKey(SHARED_KEY), Expected(scope=None)).user_of(token)
+        user_id = (await Verifier(SharedKey(SHARED_KEY), Expected(scope=None)).claims_of(token)).user_id
     except Failure as failure:
         assert failure.code in {FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN}  # noqa: PT017 - either may come
     else:

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from detections.answers import ServiceError
 from detections.cli import build
 from detections.local import LocalStack
 from detections.street import write_clip
+from engine.batching import Workers
 from engine.sources import RemoteModel
 from engine.trial import Trials
 from tests.media import write_image
@@ -135,7 +137,9 @@ class OneModel(FakeModels):
 @pytest.fixture
 async def room(triton: TritonServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EngineRoom]:
     monkeypatch.setattr(remote, "RETRY_PERIOD_S", 0.1)
-    made = EngineRoom(models=OneModel(triton.model("colours")), workers_count=1, behind=remote.look_after)
+    made = EngineRoom(
+        models=OneModel(triton.model("colours")), workers=partial(Workers, count=1), behind=remote.look_after
+    )
     yield made
     made.close()
 

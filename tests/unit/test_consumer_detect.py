@@ -8,65 +8,27 @@ import msgspec
 import pytest
 
 from consumers import lane, roots
-from consumers.attempt import Desk
-from consumers.detect import Delivery, Detecting, NotPutAside
-from consumers.engine_room import EngineRoom
+from consumers.detect import NotPutAside
 from consumers.leases import Leases
 from consumers.outgoing import Undelivered
-from consumers.roots import Roots
 from contracts import topology, wire
-from contracts.commands import AnyCommand, DetectImage, DetectVideo
+from contracts.commands import DetectImage, DetectVideo
 from contracts.detections import Counts
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.results import latest_epoch, reports
-from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, upload_medium
+from contracts.storage import Lease, TaskRecord, create_record, read_record, upload_medium
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model, until
 from tests.media import STATIC, write_audio_only, write_image, write_video
+from tests.unit.consumer_alone import Consumer
 from tests.unit.consumer_fakes import FakeBroker
-from tests.unit.model_fakes import FakeModels
 from tests.unit.small_disk import fill, small_disk
 
 __all__ = ["small_disk"]
 
 EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
-
-
-class Consumer:
-    """A consumer without its connections."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        model: Path,
-        name: str = "a",
-        broker: FakeBroker | None = None,
-        storage: Path | None = None,
-    ) -> None:
-        self.folder = folder
-        self.layout = Layout(storage or folder / "storage")
-        self.layout.uploads.mkdir(parents=True, exist_ok=True)
-        self.broker = broker or FakeBroker()
-        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers_count=1)
-        self.hung_up = 0
-        leases = Leases(self.layout, owner=name)
-        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4)
-        media_roots = Roots({"storage": self.layout.root, "images": folder})
-        self.detecting = Detecting(desk, room=self.room, roots=media_roots, pictures_max=2)
-
-    async def take(self, command: AnyCommand | bytes, *, is_redelivered: bool = False) -> None:
-        body = command if isinstance(command, bytes) else wire.encode(command)
-        await self.detecting.take(Delivery(body=body, is_redelivered=is_redelivered, hang_up=self._hang_up))
-
-    async def _hang_up(self) -> None:
-        self.hung_up += 1
-
-    def close(self) -> None:
-        self.detecting.close()
-        self.room.close()
 
 
 @pytest.fixture(autouse=True)
