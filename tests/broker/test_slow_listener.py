@@ -77,7 +77,10 @@ class StalledListener:
         body = bytearray()
         marker = b'"sequence":%d,' % last
         while marker not in body[-3 * EVENT_BYTES :]:
-            body += self._socket.recv(1 << 16)
+            piece = self._socket.recv(1 << 16)
+            if not piece:
+                raise EOFError
+            body += piece
         return [int(part.split(b",", 1)[0]) for part in _without_chunks(bytes(body)).split(b'"sequence":')[1:]]
 
     def close(self) -> None:
