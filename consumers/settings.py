@@ -58,7 +58,15 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
         default_factory=_cores
     )
+    shot_model: Annotated[
+        str | None,
+        Meta(
+            description="model that finds shots: a file, a name, or triton+grpc://host:port/model;"
+            " default: `transnetv2.onnx` of the models folder, else the shipped one"
+        ),
+    ] = None
     videos_max: Annotated[int, Meta(ge=1, le=256, description="videos in flight; more stay queued")] = 8
+    shots_max: Annotated[int, Meta(ge=1, le=256, description="shot tasks in flight; more stay queued")] = 2
     warm_up: Annotated[bool, Meta(description="load the model at start instead of at the first command")] = False
     loader_s: Annotated[float, Meta(gt=0, le=7200, description="seconds for one file from or to the Loader")] = 300.0
     model_bytes_max: Annotated[int, Meta(ge=1, description="largest model file that is fetched, bytes")] = 4 << 30

@@ -119,6 +119,11 @@ def cancel(task_id: str) -> Call[None]:
     return Call(method="DELETE", path=f"/tasks/{task_id}", read=_nothing, tries_max=1)
 
 
+def retry(task_id: str) -> Call[Started]:
+    """However often it is asked for, there is one: it may be asked again."""
+    return Call(method="POST", path=f"/tasks/{task_id}/retry", read=_json(Started))
+
+
 def detect() -> Call[list[Detection]]:
     read = _json(list[Detection])
     return Call(method="POST", path="/detect", read=read, tries_max=1, read_timeout_s=DETECT_TIMEOUT_S)
@@ -127,7 +132,7 @@ def detect() -> Call[list[Detection]]:
 def submit(upload: Upload) -> Call[Started]:
     return Call(
         method="POST",
-        path="/detect/video",
+        path="/shots" if upload.is_for_shots else "/detect/video",
         read=_json(Started),
         headers=upload.headers(),
         tries_max=1,

@@ -113,6 +113,22 @@ class Client:
         with Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max) as upload:
             return send(self._http, self.url, upload, on_progress)
 
+    def find_shots(
+        self,
+        file: Path | str | BinaryIO,
+        *,
+        config: Config | None = None,
+        name: str | None = None,
+        task_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        bytes_per_s_max: float | None = None,
+    ) -> Started:
+        """As `submit`, to find the video's shots and not its objects; for both, `submit` it with `shots` in the config."""
+        with Upload(
+            file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max, is_for_shots=True
+        ) as upload:
+            return send(self._http, self.url, upload, on_progress)
+
     def task(self, task_id: str) -> Task:
         """Where a task stands."""
         return self._answer(calls.task(task_id))
@@ -124,6 +140,10 @@ class Client:
     def cancel(self, task_id: str) -> None:
         """Stop a task; what it reported stays."""
         self._answer(calls.cancel(task_id))
+
+    def retry(self, task_id: str) -> Started:
+        """Do a failed task again, as another task; asked for again, it is the same one."""
+        return self._answer(calls.retry(task_id))
 
     def events(
         self,

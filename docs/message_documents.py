@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from contracts import commands, detections, events, failures, media, options, posts, topology, wire
+from contracts import commands, detections, events, failures, media, options, posts, shots, topology, wire
 from contracts.failures import FailureCode
 
 TASK_ID = str(uuid.UUID(int=0x1234))
@@ -46,6 +46,9 @@ EXAMPLES: dict[Message, wire.AnyMessage] = {
             probability_threshold=0.4, camera_config=options.CameraConfig(current_height=120)
         ),
     ),
+    commands.FindShots: commands.FindShots(
+        task_id=TASK_ID, medium=_UPLOADED, options=options.DetectionOptions(shot_threshold=0.4, min_shot_frames=12)
+    ),
     commands.CancelTask: commands.CancelTask(task_id=TASK_ID),
     events.FrameDetected: events.FrameDetected(
         task_id=TASK_ID,
@@ -70,6 +73,7 @@ EXAMPLES: dict[Message, wire.AnyMessage] = {
         status=events.EngineStatus.ENABLED,
         model="aerial-vehicle",
         model_outcome=events.ModelOutcome(revision="5f0c6a1be2d34c97"),
+        shots=events.EngineSeen(status=events.EngineStatus.ENABLED, engine_type="onnx", model="shots-small"),
     ),
     events.ModelChanged: events.ModelChanged(active=_ACTIVE),
     posts.WakeUp: posts.WakeUp(task_id=TASK_ID),
@@ -88,7 +92,7 @@ EXAMPLES: dict[Message, wire.AnyMessage] = {
 }
 
 CHANNELS: dict[str, tuple[Message, ...]] = {
-    topology.COMMANDS: (commands.DetectImage, commands.DetectVideo),
+    topology.COMMANDS: (commands.DetectImage, commands.DetectVideo, commands.FindShots),
     topology.EVENTS: (events.FrameDetected, events.TaskProgressed, events.TaskEnded),
     topology.CONTROL: (commands.CancelTask, events.ModelChanged),
     topology.PRESENCE: (events.ConsumerSeen,),
@@ -103,6 +107,8 @@ PARTS: tuple[Message, ...] = (
     detections.Detection,
     detections.Counts,
     posts.Post,
+    shots.Shot,
+    events.EngineSeen,
     events.ActiveModel,
     events.ModelOutcome,
     failures.FailureRecord,
@@ -156,8 +162,8 @@ header `x-task-id`, delivery mode persistent.
 Delivery is at least once. A report has the id `taskId:sequence`, equal on every run: a reader that remembers the last sequence
 of a task sees each report once. `epoch` says which taker of the task speaks; ignore an older one than you have seen.
 
-To ask for a detection from another service, publish a `DetectImage` or `DetectVideo` to the exchange `detections.commands`
-with the routing key `image` or `video`, persistent, mandatory, and wait for the confirm.
+To ask for a detection from another service, publish a `DetectImage`, `DetectVideo` or `FindShots` to the exchange
+`detections.commands` with the routing key `image`, `video` or `shots`, persistent, mandatory, and wait for the confirm.
 
 Between edges there are two more, put into a queue straight: a `WakeUp` into `detections.outbox` (one that has to wait lies
 in `detections.outbox.later.<step>`), and a `DeadPost` into `detections.dead-letters`, from where an operator may put it into

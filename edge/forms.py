@@ -1,11 +1,11 @@
-"""`POST /detect`: one form, from its bytes to its outcome."""
+"""`POST /detect`, and `POST /shots` of a form: from its bytes to its outcome."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
 
-from contracts.commands import AnyCommand, DetectImage, DetectVideo
+from contracts.commands import COMMANDS, AnyCommand, DetectImage, DetectVideo, TaskKind
 from contracts.failures import Failure, FailureCode
 from contracts.media import Medium, MediumKind
 from contracts.storage import ExtentState, Seal, upload_medium
@@ -91,24 +91,18 @@ class Forms:
             seal = await asyncio.to_thread(received.body.finish, is_durable=False)
         else:
             seal = await self._kept(received, belonging)
-        match self._command(received, seal, belonging, is_quiet=is_quiet):
-            case command if not is_quiet:
-                return TaskStarted(started=await self._started(command, seal), unknown_fields=unknown_fields)
-            case DetectVideo() as command:
+        command = self._command(form, received, seal, belonging)
+        match command:
+            case DetectVideo() if is_quiet:
                 end = await self._parts.answers.video(command, gone)
                 return VideoSeen(task_id=end.task_id, is_partial=end.is_partial, unknown_fields=unknown_fields)
-            case DetectImage() as command:
+            case DetectImage() if is_quiet:
                 detections = await self._parts.answers.picture(command, gone)
                 return PictureSeen(detections=detections, unknown_fields=unknown_fields)
-
-    async def _started(self, command: AnyCommand, seal: Seal) -> Started:
-        try:
-            async with asyncio.timeout(self._parts.limits.confirm_wait_s):
-                await self._parts.announcer.announce(command)
-        except TimeoutError as error:
-            failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
-            raise RequestFailed(failure, task_id=command.task_id) from error
-        return Started(media_id=seal.media_id, task_id=command.task_id)
+            case _:
+                await self._parts.announcer.announce_within(command, wait_s=self._parts.limits.confirm_wait_s)
+                started = Started(media_id=seal.media_id, task_id=command.task_id)
+                return TaskStarted(started=started, unknown_fields=unknown_fields)
 
     async def _kept(self, received: ReceivedForm, belonging: Belonging) -> Seal:
         return await asyncio.to_thread(
@@ -120,13 +114,12 @@ class Forms:
             owner=belonging.owner,
         )
 
-    def _command(self, received: ReceivedForm, seal: Seal, belonging: Belonging, *, is_quiet: bool) -> AnyCommand:
-        make = DetectVideo if received.kind is MediumKind.VIDEO else DetectImage
-        return make(
+    def _command(self, form: FormUpload, received: ReceivedForm, seal: Seal, belonging: Belonging) -> AnyCommand:
+        return COMMANDS[form.kind or TaskKind(received.kind.value)](
             task_id=received.task_id,
             medium=_medium(received, seal),
             options=received.read.options,
-            is_quiet=is_quiet,
+            is_quiet=not form.is_answered_later,
             owner=belonging.owner,
             is_posted=belonging.is_posted,
             created_at=self._parts.announcer.now(),
@@ -152,4 +145,5 @@ def _medium(received: ReceivedForm, seal: Seal) -> Medium:
 def _fingerprint(form: FormUpload, received: ReceivedForm) -> str:
     """Equal for requests that ask for the same of the same file."""
     seal = received.body.finish(is_durable=False)
-    return fingerprint(seal.digest, seal.size_bytes, received.name, received.read.options, form.is_answered_later)
+    asked = (received.name, received.read.options, form.is_answered_later, form.kind)
+    return fingerprint(seal.digest, seal.size_bytes, *asked)

@@ -16,11 +16,13 @@ from edge.answers import Answers
 from edge.background import Background
 from edge.form_intake import FormIntake
 from edge.forms import FormParts, Forms
+from edge.guard import Guard
 from edge.idempotency import IdempotencyKeys
 from edge.intake import VideoIntake
 from edge.janitor import Expiring, Janitor, Retention
 from edge.owners import Owners
 from edge.ports import Neighbours
+from edge.retries import Retries
 from edge.storage import UploadStore
 from edge.task_store import TaskStore
 from edge.upload import UploadLimits
@@ -89,6 +91,10 @@ class IntakeParts:
             owners=owners,
             limits=bounds,
         )
+        self.guard = Guard(self.tasks)
+        self.retries = Retries(
+            announcer=self.announcer, guard=self.guard, owners=owners, confirm_wait_s=limits.confirm_wait_s
+        )
         self.forms = Forms(self._form_parts(neighbours, owners))
 
     @property
@@ -98,6 +104,7 @@ class IntakeParts:
             "video_intake": Provide(lambda: self.video_intake, sync_to_thread=False),
             "idempotency_keys": Provide(lambda: self.keys, sync_to_thread=False),
             "forms": Provide(lambda: self.forms, sync_to_thread=False),
+            "retries": Provide(lambda: self.retries, sync_to_thread=False),
             "announcer": Provide(lambda: self.announcer, sync_to_thread=False),
         }
 

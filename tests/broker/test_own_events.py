@@ -14,7 +14,7 @@ from tests.edge_server import WAIT_S, EdgeServer, listening, publishing, serving
 from tests.events import new_task, report
 from tests.signing import SHARED_KEY, bearer, token
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.broker
 
 
 def closed(rabbit: PrivateRabbit, storage: Path, **settings: object) -> AbstractAsyncContextManager[EdgeServer]:

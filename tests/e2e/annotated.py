@@ -21,11 +21,12 @@ from tests.processes import wait_until
 
 END_TIMEOUT_S = 60.0
 ALL_FRAMES = {"frame_period_recognition": 1, "frame_recognition_seconds": 0}
+CALL_S = 2.5
 SETTINGS = {
     "EDGE_POST_DELAYS_S": "0.2 0.4 0.8 1.2",
     "EDGE_POST_LEASE_S": "1.5",
     "EDGE_POST_SCAN_S": "3",
-    "EDGE_ANNOTATIONS_TIMEOUT_S": "2.5",
+    "EDGE_ANNOTATIONS_TIMEOUT_S": str(CALL_S),
     "EDGE_DEAD_LETTER_RETRY_S": "0.3",
 }
 Json = dict[str, Any]
@@ -34,16 +35,13 @@ Json = dict[str, Any]
 class Service:
     """Two edges, a consumer and the double."""
 
-    def __init__(self, folder: Path, amqp_url: str | None = None) -> None:
-        """amqp_url: the broker; None: one of its own."""
+    def __init__(self, folder: Path, amqp_url: str) -> None:
         self.folder = folder
         self.media = folder / "videos"
         self.media.mkdir()
         self.annotations = AnnotationsProcess(folder / "double")
         media = {"VIDEOS_DIR": str(self.media), "IMAGES_DIR": str(self.media)}
-        environ = {**SETTINGS, **media, "ANNOTATIONS_URL": self.annotations.url}
-        if amqp_url is not None:
-            environ["AMQP_URL"] = amqp_url
+        environ = {**SETTINGS, **media, "ANNOTATIONS_URL": self.annotations.url, "AMQP_URL": amqp_url}
         model = write_scripted_model(folder / "models", delay_s=0.004)
         self.stack = LocalStack(folder / "storage", model=model, environ=environ)
         self.other_url = f"http://127.0.0.1:{free_port()}"
@@ -59,13 +57,12 @@ class Service:
         environ = {
             **os.environ,
             **self._environ,
-            "AMQP_URL": self.stack.amqp_url,
             "STORAGE_DIR": str(self.folder / "storage"),
             "EDGE_PORT": self.other_url.rpartition(":")[2],
         }
         with (self.folder / "other-edge.log").open("ab") as log:
             self._other = subprocess.Popen([sys.executable, "-m", "edge"], cwd=REPOSITORY, env=environ, stdout=log)
-        wait_until(self._is_other_ready, timeout_s=90)
+        wait_until(self._is_other_ready)
 
     def kill_other_edge(self) -> None:
         if self._other is not None:

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -88,8 +88,8 @@ def paced(content: bytes, *, seconds: float) -> Iterator[bytes]:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path)
+def service(tmp_path: Path, new_host: Callable[[], str]) -> Iterator[Service]:
+    service = Service(tmp_path, new_host())
     try:
         service.start()
         yield service

@@ -47,9 +47,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def remote_stack(triton_of_the_session: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def remote_stack(
+    triton_of_the_session: TritonServer, tmp_path_factory: pytest.TempPathFactory, new_host: Callable[[], str]
+) -> Iterator[LocalStack]:
     stack = LocalStack(
-        tmp_path_factory.mktemp("stack") / "storage", model=triton_of_the_session.model("aerial-vehicle")
+        tmp_path_factory.mktemp("stack") / "storage",
+        model=triton_of_the_session.model("aerial-vehicle"),
+        environ={"AMQP_URL": new_host()},
     )
     try:
         stack.start()
@@ -100,12 +104,12 @@ def test_a_server_that_dies_under_a_video_costs_a_pause_and_nobody_a_frame(
         first = next(event for event in events if event.annotations)
 
         triton.kill()
-        wait_until(lambda: client.health().ai_availability == "Error", timeout_s=AWAY_SEEN_S)
+        wait_until(lambda: client.health().ai_availability == "Error")
         reason = client.health().error_message
         with pytest.raises(ServiceError) as refused:
             client.detect(picture)
         triton.start("aerial-vehicle")
-        wait_until(lambda: client.health().ai_availability == "Enabled", timeout_s=BACK_SEEN_S)
+        wait_until(lambda: client.health().ai_availability == "Enabled")
         *reports, end = events
 
     assert "refused" in str(reason)

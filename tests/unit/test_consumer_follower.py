@@ -32,7 +32,7 @@ class Following:
     async def looks(self, count: int = 3) -> None:
         """Wait for so many more looks into the store, and what follows from them."""
         until = self.models.looks + count
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.models.looks < until:
                 await asyncio.sleep(0.001)
 

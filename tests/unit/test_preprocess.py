@@ -184,7 +184,7 @@ def test_two_threads_do_not_write_into_one_buffer() -> None:
 
     thread = threading.Thread(target=show)
     thread.start()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     preprocessor.batch([View(picture=blue, placement=place(wanted, whole(blue)))])
 
     assert seen[0][0, :, 0, 0].tolist() == [1, 0, 0]
