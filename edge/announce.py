@@ -135,7 +135,9 @@ class Announcer:
 
     async def _publish(self, command: AnyCommand) -> None:
         try:
-            while not await self._try_to_publish(command):
+            while True:
+                if await self._try_to_publish(command):
+                    return
                 await asyncio.sleep(RETRY_S)
         except BaseException:
             self._pending.add(command.task_id)
