@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from contracts.commands import AnyCommand, DetectVideo
+from contracts.commands import AnyCommand, DetectImage
 from contracts.detections import Counts, Detection, video_time
 from contracts.events import FrameDetected, TaskEnded, TaskProgressed
 from contracts.failures import FailureRecord
@@ -95,5 +95,5 @@ def narrator_of(command: AnyCommand, *, epoch: int = 1) -> Narrator:
         epoch=epoch,
         is_quiet=command.is_quiet,
         owner=command.owner,
-        is_video=isinstance(command, DetectVideo),
+        is_video=not isinstance(command, DetectImage),
     )

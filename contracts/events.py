@@ -165,6 +165,8 @@ class ActiveModel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """Of the model file; None: whatever the file holds."""
     beside: tuple[str, ...] = ()
     """Names of its side files, in the same folder."""
+    data: tuple[str, ...] = ()
+    """Names of the files with weights that the model file refers to, in the same folder."""
     revision: str | None = None
     """Another one at every choice: also the same file, chosen again, is loaded again."""
     previous: "ActiveModel | None" = None
@@ -186,6 +188,15 @@ class ModelOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     """Why it does not serve here; None: it does."""
 
 
+class EngineSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where one engine of a consumer stands."""
+
+    status: EngineStatus
+    engine_type: str | None = None
+    model: str | None = None
+    error_message: str | None = None
+
+
 class ConsumerSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ConsumerSeen"):
     """A consumer's heartbeat on the presence exchange, once a second and at every change of status."""
 
@@ -197,6 +208,8 @@ class ConsumerSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", ta
     error_message: str | None = None
     model_outcome: ModelOutcome | None = None
     """None before a model was chosen while it lived."""
+    shots: EngineSeen | None = None
+    """The engine that finds shots; None of a consumer that knows none."""
     tasks_running: int = 0
     is_stopping: bool = False
     version: Literal[1] = 1

@@ -80,6 +80,8 @@ async def test_a_task_that_nobody_has_taken_is_queued(tmp_path: Path) -> None:
             "result": f"/tasks/{task_id}/results",
             "isPartial": False,
             "told": None,
+            "retryOf": None,
+            "retriedAs": None,
         }
 
 
