@@ -49,6 +49,13 @@ class Announcer:
             self._pending.add(command.task_id)
             raise
 
+    async def assure(self, task_id: str) -> None:
+        """As `announce` for a task that is written down already, perhaps by an edge that died since."""
+        while True:
+            if not await asyncio.to_thread(self.tasks.is_unpublished, task_id) or await self.finish(task_id):
+                return
+            await asyncio.sleep(RETRY_S)
+
     async def announce_once(self, command: AnyCommand) -> None:
         """As `announce` for a client that waits: a task that cannot start now ends.
 

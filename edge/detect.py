@@ -9,9 +9,12 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.response import Stream
 
+from contracts.commands import DetectVideo
 from contracts.detections import Detection, TimedDetection
 from contracts.failures import Failure, FailureCode
+from contracts.media import MediumKind
 from contracts.options import read_options
+from contracts.storage import upload_medium
 from edge import headers
 from edge.announce import Announcer
 from edge.auth import Caller
@@ -20,10 +23,11 @@ from edge.failures import RequestFailed
 from edge.form_intake import FormUpload
 from edge.forms import Forms
 from edge.idempotency import checked_key
-from edge.intake import VideoIntake, VideoUpload
+from edge.intake import VideoIntake
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
 from edge.rendering import pieces, timed_detections
-from edge.upload import body_chunks, client_gone
+from edge.streamed import take_streamed
+from edge.upload import UploadLimits, body_chunks, client_gone
 
 _Request = Request[Any, Any, Any]
 
@@ -54,24 +58,26 @@ _REFUSALS = (
         *_REFUSALS,
         FailureCode.LENGTH_REQUIRED,
         FailureCode.TASK_ID_IN_USE,
+        FailureCode.UPLOAD_LENGTH_INCONSISTENT,
         FailureCode.BROKER_UNAVAILABLE,
         also={HTTPStatus.UNPROCESSABLE_ENTITY: (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)},
     ),
 )
 async def detect_video(
-    request: _Request, video_intake: NamedDependency[VideoIntake], caller: NamedDependency[Caller]
-) -> Response[Started]:
+    request: _Request,
+    video_intake: NamedDependency[VideoIntake],
+    upload_limits: NamedDependency[UploadLimits],
+    caller: NamedDependency[Caller],
+) -> Response[Started | None]:
     """Store a video and look at it while it arrives; its detections are events of `GET /detect/stream`."""
     read = read_options(request.headers.get("x-config"))
-    upload = VideoUpload(
-        task_id=headers.task_id(request.headers.get("x-task-id")),
-        name=headers.video_name(request.headers.get("x-filename")),
-        options=read.options,
-        plan=headers.upload_plan(request.headers),
-        caller=caller,
-    )
-    started = await video_intake.take(upload, body_chunks(request.receive))
-    return Response(started, headers=_location(started.task_id) | headers.warnings(read.unknown_fields))
+    task_id = headers.task_id(request.headers.get("x-task-id"))
+    name = headers.video_name(request.headers.get("x-filename"))
+    medium = upload_medium(task_id, kind=MediumKind.VIDEO, name=name, is_growing=True)
+    command = DetectVideo(task_id=task_id, medium=medium, options=read.options)
+    response = await take_streamed(request, command, video_intake, caller=caller, limits=upload_limits)
+    response.headers.update(headers.warnings(read.unknown_fields))
+    return response
 
 
 @post(

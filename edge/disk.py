@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Generator, Sequence
 
@@ -22,6 +23,15 @@ def storage_failures() -> Generator[None, None, None]:
         if error.errno in _FULL:
             raise Failure(FailureCode.STORAGE_FULL, f"the storage is full: {error.strerror}") from error
         raise
+
+
+def lock(descriptor: int) -> bool:
+    """Make an open file ours alone until it is closed, also by the end of our process; False if it is somebody else's."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_all(descriptor: int, parts: Sequence[bytes], *, offset: int) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from litestar.di import Provide
 
 from contracts.storage import Layout
+from edge.abandonment import Abandonment
 from edge.announce import Announcer
 from edge.answers import Answers
 from edge.background import Background
@@ -34,6 +35,7 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     upload_bytes_max: int = 64 * 1024**3
     upload_idle_s: float = 60.0
+    upload_resume_s: int = 120
     free_bytes_min: int = 256 * 1024**2
     media_kept_s: float = 24 * 3600.0
     confirm_wait_s: float = 10.0
@@ -44,7 +46,10 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     def of_one_upload(self) -> UploadLimits:
         return UploadLimits(
-            bytes_max=self.upload_bytes_max, idle_s=self.upload_idle_s, confirm_wait_s=self.confirm_wait_s
+            bytes_max=self.upload_bytes_max,
+            idle_s=self.upload_idle_s,
+            resume_s=self.upload_resume_s,
+            confirm_wait_s=self.confirm_wait_s,
         )
 
     def retention(self) -> Retention:
@@ -87,6 +92,7 @@ class IntakeParts:
             owners=owners,
             limits=bounds,
         )
+        self.abandonment = Abandonment(self.uploads.resumable, self.video_intake, resume_s=limits.upload_resume_s)
         self.forms = Forms(self._form_parts(neighbours, owners))
 
     @property
@@ -94,6 +100,7 @@ class IntakeParts:
         """What the handlers of this half ask for by name."""
         return {
             "video_intake": Provide(lambda: self.video_intake, sync_to_thread=False),
+            "upload_limits": Provide(self._limits.of_one_upload, sync_to_thread=False),
             "forms": Provide(lambda: self.forms, sync_to_thread=False),
             "announcer": Provide(lambda: self.announcer, sync_to_thread=False),
         }
@@ -121,7 +128,8 @@ class IntakeParts:
         """Everything that runs beside the requests, for as long as the edge lives."""
         with ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk") as disk:
             asyncio.get_running_loop().set_default_executor(disk)  # its own default has 6 threads on 2 cores
-            beside = [asyncio.create_task(self.announcer.run()), asyncio.create_task(self.janitor.run())]
+            works = (self.announcer.run(), self.janitor.run(), self.abandonment.run())
+            beside = [asyncio.create_task(work) for work in works]
             try:
                 yield
             finally:

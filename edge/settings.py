@@ -118,6 +118,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     upload_bytes_max: Annotated[int, Meta(ge=1, description="largest medium that is taken in, bytes")] = 68_719_476_736
     upload_idle_s: Annotated[float, Meta(gt=0, le=3600, description="s an upload may send nothing")] = 60.0
+    upload_resume_s: Annotated[
+        int, Meta(ge=1, le=86_400, description="s that a client may take to come back to a resumable upload")
+    ] = 120
     free_bytes_min: Annotated[
         int, Meta(ge=0, description="bytes that stay free in the storage; an upload that would need them gets 507")
     ] = 268_435_456

@@ -26,6 +26,7 @@ from contracts.storage import (
 from edge.clock import Clock, system_clock
 from edge.disk import storage_failures
 from edge.growing_body import GrowingBody, UploadPlan
+from edge.resumable import ResumableUploads
 
 NAMES_MAX = 3
 """Ids that are tried for one content: the hash, with 8 digits of the digest, with all of it."""
@@ -40,6 +41,7 @@ class UploadStore:
         self, layout: Layout, *, free_bytes_min: int = 0, keep_for: timedelta, clock: Clock = system_clock
     ) -> None:
         self.layout = layout
+        self.resumable = ResumableUploads(layout, clock=clock)
         self._free_bytes_min = free_bytes_min
         self._keep_for = keep_for
         self._clock = clock

@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from contracts.storage import Layout
-from edge import detect, tasks
+from edge import detect, tasks, uploads
 from edge.annotations import Annotations
 from edge.auth import Auth
 from edge.failures import EXCEPTION_HANDLERS
@@ -50,7 +50,7 @@ class Edge:
         self.parts = IntakeParts(root, limits=limits, neighbours=neighbours, owners=owners)
         self.layout = self.parts.tasks.layout
         self.app = Litestar(
-            route_handlers=[*detect.routes, *tasks.routes],
+            route_handlers=[*detect.routes, *uploads.routes, *tasks.routes],
             dependencies=self.parts.dependencies | {"caller": Provide((auth or Auth(None)).caller_of)},
             exception_handlers=EXCEPTION_HANDLERS,
             openapi_config=None,
