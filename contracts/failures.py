@@ -22,6 +22,8 @@ class FailureCode(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     LENGTH_REQUIRED = "length_required"
     TOO_LARGE = "too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    HEADERS_STALLED = "headers_stalled"
     # Who sent it
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"

@@ -1,4 +1,4 @@
-"""How long an upload over broken connections is tried for: ever more slowly, jittered, and anew when the edge has more of it."""
+"""How long an upload over broken connections is tried for: ever more slowly, and anew whenever the edge has more of it."""
 
 import random
 import time

@@ -41,6 +41,7 @@ _REFUSALS = (
     FailureCode.LENGTH_MISMATCH,
     FailureCode.UPLOAD_STALLED,
     FailureCode.TOO_LARGE,
+    FailureCode.TOO_MANY_REQUESTS,
     FailureCode.OPTIONS_OUT_OF_RANGE,
     FailureCode.STORAGE_FULL,
 )

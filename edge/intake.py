@@ -83,16 +83,17 @@ class VideoIntake:
         """Return when the file is durable and the broker has the command, or when this part of the file is stored.
 
         begun: called when the upload can be gone on with elsewhere. Raises `Failure` (`task_id_in_use`, `storage_full`,
-        `too_large`, `empty_media`, `length_mismatch`, `upload_*`) and `RequestFailed` if the task failed while the body
-        arrived, or the broker stayed away.
+        `too_large`, `too_many_requests`, `empty_media`, `length_mismatch`, `upload_*`) and `RequestFailed` if the task
+        failed while the body arrived, or the broker stayed away.
         """
         check_announced(upload.plan.total_bytes, self._limits)
+        self._uploads.quota.check(upload.caller.client)
         belonging = self._owners.belonging(upload.caller)
         command = msgspec.structs.replace(
             upload.command, owner=belonging.owner, is_posted=belonging.is_posted, created_at=self._announcer.now()
         )
         upload = msgspec.structs.replace(upload, command=command)
-        with self._background.attended():
+        with self._background.attended(), self._uploads.quota.counted(upload.caller.client):
             body = await asyncio.to_thread(self._begin, upload)
             begun()
             return await self._take_in(upload, body, chunks)
@@ -120,10 +121,11 @@ class VideoIntake:
         """
         record = append.applied_to(await self._theirs(task_id, append.caller))
         check_announced(record.plan.total_bytes, self._limits)
+        self._uploads.quota.check(append.caller.client)
         upload = Upload(
             command=record.command, plan=record.plan, caller=append.caller, is_rest=append.is_rest, is_begun=True
         )
-        with self._background.attended():
+        with self._background.attended(), self._uploads.quota.counted(upload.caller.client):
             body = await asyncio.to_thread(self._resumable.reopen, record, offset_bytes=append.offset_bytes)
             return await self._take_in(upload, body, chunks)
 

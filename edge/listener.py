@@ -35,7 +35,9 @@ class Gap(msgspec.Struct, frozen=True, rename="camel"):
 class Listener:
     """One listener: its filter and its place in the log."""
 
-    def __init__(self, feed: Feed, replay: Replay, wanted: Wanted, *, send_bytes_max: int) -> None:
+    def __init__(self, feed: Feed, replay: Replay, wanted: Wanted, *, send_bytes_max: int, client: str = "") -> None:
+        """client: whose quota it counts for."""
+        self._client = client
         self._feed = feed
         self._replay = replay
         self._wanted = wanted
@@ -49,7 +51,7 @@ class Listener:
     async def events(self, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
         """Server-sent events until the edge stops; without `last_event_id` what happens from now on."""
         try:
-            with self._feed.counted():
+            with self._feed.counted(self._client):
                 while not self._feed.is_live and not self._feed.is_closing:
                     await self._feed.changed()
                     if self._is_silent():

@@ -23,7 +23,9 @@ from edge.failures import RequestFailed
 from edge.guard import Guard, checked_media_id
 from edge.media_roots import MediaRoots
 from edge.outcomes import Started
+from edge.settings import EdgeSettings
 from edge.tokens import Tokens
+from edge.upload import small_body
 from edge.user_settings import merged
 
 CONFIG_BYTES_MAX = 64 * 1024
@@ -111,6 +113,8 @@ class MediaById:
         FailureCode.MEDIA_NOT_FOUND,
         FailureCode.MEDIUM_MISSING,
         FailureCode.MEDIA_BUSY,
+        FailureCode.TOO_LARGE,
+        FailureCode.UPLOAD_STALLED,
         FailureCode.ANNOTATIONS_UNAVAILABLE,
         FailureCode.ANNOTATIONS_TIMEOUT,
         FailureCode.BROKER_UNAVAILABLE,
@@ -121,10 +125,12 @@ async def detect_media(
     request: _Request,
     media_id: FromPath[str],
     caller: NamedDependency[Caller],
+    settings: NamedDependency[EdgeSettings],
     media_by_id: NamedDependency[MediaById],
 ) -> Response[Started]:
     """Look at a medium where it lies, as its user has set it; the body may be a configuration that goes over that."""
-    ordered = await media_by_id.start(media_id, await request.body(), caller)
+    config = await small_body(request, timeout_s=settings.upload_idle_s)
+    ordered = await media_by_id.start(media_id, config, caller)
     location = {"location": f"/tasks/{ordered.started.task_id}"}
     return Response(ordered.started, headers=location | headers.warnings(ordered.unknown_fields))
 

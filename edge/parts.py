@@ -36,6 +36,7 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
     upload_bytes_max: int = 64 * 1024**3
     upload_idle_s: float = 60.0
     upload_resume_s: int = 120
+    uploads_per_client_max: int = 256
     free_bytes_min: int = 256 * 1024**2
     media_kept_s: float = 24 * 3600.0
     confirm_wait_s: float = 10.0
@@ -82,7 +83,10 @@ class IntakeParts:
         self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2))
         self.janitor = Janitor(layout, (self.keys, *expiring), retention=limits.retention())
         self.uploads = UploadStore(
-            layout, free_bytes_min=limits.free_bytes_min, keep_for=timedelta(seconds=limits.media_kept_s)
+            layout,
+            free_bytes_min=limits.free_bytes_min,
+            keep_for=timedelta(seconds=limits.media_kept_s),
+            each_client_max=limits.uploads_per_client_max,
         )
         self.video_intake = VideoIntake(
             uploads=self.uploads,

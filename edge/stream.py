@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import HeaderParameter, QueryParameter
@@ -50,7 +51,10 @@ async def _listening(
     request: _Request, auth: NamedDependency[Auth], tickets: NamedDependency[Tickets], *, ticket: TicketText = None
 ) -> Caller:
     """Who listens. Raises `Failure` as `Auth.caller_of` and `Tickets.take`."""
-    return await (auth.caller_of(request) if ticket is None else tickets.take(ticket))
+    if ticket is None:
+        return await auth.caller_of(request)
+    address = request.client.host if request.client else None
+    return msgspec.structs.replace(await tickets.take(ticket), address=address)
 
 
 def _wanted(listening: NamedDependency[Caller], *, task_id: TaskFilter = None, media_id: MediaFilter = None) -> Wanted:
@@ -71,20 +75,23 @@ def _resumed_after(*, last_event_id: LastEventId = None, asked: LastEventIdAsked
         "wanted": Provide(_wanted, sync_to_thread=False),
         "resumed_after": Provide(_resumed_after, sync_to_thread=False),
     },
-    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN),
+    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TOO_MANY_REQUESTS),
 )
 def listen(
     feed: NamedDependency[Feed],
     replay: NamedDependency[Replay],
     settings: NamedDependency[EdgeSettings],
+    listening: NamedDependency[Caller],
     wanted: NamedDependency[Wanted],
+    *,
     resumed_after: NamedDependency[str | None],
 ) -> Stream:
     """DetectionEvents as server-sent events, unnamed; `gap` alone has a name and says that something is lost."""
     if feed.listeners >= settings.stream_listeners_max:
         failure = Failure(FailureCode.TOO_MANY_REQUESTS, f"{feed.listeners} listeners, which is the maximum")
         raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE)
-    listener = Listener(feed, replay, wanted, send_bytes_max=settings.stream_send_bytes_max)
+    feed.quota.check(listening.client)
+    listener = Listener(feed, replay, wanted, send_bytes_max=settings.stream_send_bytes_max, client=listening.client)
     return Stream(listener.events(resumed_after), media_type=MEDIA_TYPE, headers=_HEADERS)
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import msgspec
+from litestar import Request
 
 from contracts.failures import Failure, FailureCode
 from edge.growing_body import GrowingBody
@@ -51,6 +52,15 @@ async def body_chunks(receive: Receive) -> AsyncIterator[bytes]:
             yield chunk
         if not message.get("more_body", False):
             return
+
+
+async def small_body(request: Request[Any, Any, Any], *, timeout_s: float) -> bytes:
+    """The body of a request whose route bounds its size. Raises `Failure(upload_stalled)` if it takes longer than that."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await request.body()
+    except TimeoutError as error:
+        raise Failure(FailureCode.UPLOAD_STALLED, f"the body did not end within {timeout_s:g} s") from error
 
 
 async def client_gone(receive: Receive) -> NoReturn:

@@ -64,6 +64,7 @@ async def get_upload(
         FailureCode.UNSUPPORTED_CONTENT_TYPE,
         FailureCode.MALFORMED_REQUEST,
         FailureCode.TOO_LARGE,
+        FailureCode.TOO_MANY_REQUESTS,
         FailureCode.STORAGE_FULL,
         FailureCode.BROKER_UNAVAILABLE,
     ),

@@ -57,8 +57,10 @@ class Edge:
             debug=False,
         )
 
-    def request(self, method: str, path: str, *, headers: dict[str, str] | None = None) -> "Call":
-        return Call(self.app, method, path, headers or {})
+    def request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, address: str = "127.0.0.1"
+    ) -> "Call":
+        return Call(self.app, method, path, headers or {}, address=address)
 
     async def send(
         self, method: str, path: str, *parts: bytes, headers: dict[str, str] | None = None, is_whole: bool = True
@@ -77,7 +79,9 @@ class Edge:
 class Call:
     """One request on its way: `send` chunks, `end` or `disconnect`, and ask for the `answer`."""
 
-    def __init__(self, app: Litestar, method: str, path: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, app: Litestar, method: str, path: str, headers: dict[str, str], *, address: str = "127.0.0.1"
+    ) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._outgoing: list[dict[str, Any]] = []
         scope: dict[str, Any] = {
@@ -91,7 +95,7 @@ class Call:
             "query_string": path.partition("?")[2].encode(),
             "root_path": "",
             "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
+            "client": (address, 1),
             "server": ("127.0.0.1", 80),
             "extensions": {},
         }
