@@ -16,7 +16,9 @@ from detections import calls
 from detections.answers import ClientError, ServiceError, Started, Task, UnreachableError
 from detections.calls import Call
 from detections.resuming import PASSING, Interrupted, Patience
-from detections.uploading import OnProgress, Progress, Upload
+from detections.uploading import OnProgress, Progress, Upload, UploadStoppedError
+
+CANCEL_TIMEOUT_S = 5.0
 
 _Result = TypeVar("_Result")
 
@@ -28,11 +30,15 @@ def send(http: httpx.Client, url: str, upload: Upload, on_progress: OnProgress |
     """
     patience = Patience()
     next_call: Call[Started] | Started = calls.submit(upload)
-    while isinstance(next_call, Call):
-        try:
-            return _carry(http, url, next_call, upload, on_progress)
-        except Interrupted as broken:
-            next_call = _after(broken, http, url, upload, patience)
+    try:
+        while isinstance(next_call, Call):
+            try:
+                return _carry(http, url, next_call, upload, on_progress)
+            except Interrupted as broken:
+                next_call = _after(broken, http, url, upload, patience)
+    except (UploadStoppedError, OSError):  # nobody will go on with it: its task need not wait
+        _cancel(http, upload.task_id)
+        raise
     return next_call
 
 
@@ -128,6 +134,12 @@ def _task_or_none(http: httpx.Client, task_id: str) -> Task | None:
     with contextlib.suppress(ClientError, httpx.HTTPError):
         return call.answer(http.request(call.method, call.path, timeout=calls.timeout(call.read_timeout_s)))
     return None
+
+
+def _cancel(http: httpx.Client, task_id: str) -> None:
+    call = calls.cancel(task_id)
+    with contextlib.suppress(httpx.HTTPError):
+        http.request(call.method, call.path, timeout=calls.timeout(CANCEL_TIMEOUT_S))
 
 
 async def _in_thread(work: Callable[[], _Result]) -> _Result:

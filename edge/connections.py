@@ -46,7 +46,7 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+        if self._deadline is None and not self._is_answering():
             self._expect_headers()
         super().data_received(data)
         if self._is_in_headers:
@@ -60,8 +60,8 @@ class _Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._headers_came()
-        if self.parser.get_http_version() != "1.0":
-            self.scope["state"]["interim"] = self._interim
+        if self.parser and self.parser.get_http_version() != "1.0":
+            self.scope.setdefault("state", {})["interim"] = self._interim
         if sum(len(name) + len(value) for name, value in self.headers) <= self.header_limits.bytes_max:
             super().on_headers_complete()
             return
@@ -71,6 +71,9 @@ class _Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(FailureCode.MALFORMED_REQUEST, msg)
+
+    def _is_answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete
 
     def _expect_headers(self) -> None:
         self._deadline = self.loop.call_later(self.header_limits.timeout_s, self._run_late)
@@ -83,7 +86,7 @@ class _Connection(HttpToolsProtocol):
 
     def _run_late(self) -> None:
         """Cut a client that has not sent its headers in time; one that has sent nothing is told nothing."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_answering():
             self._expect_headers()  # pipelined behind a request that is still answered
         elif self._is_in_headers:
             detail = f"the headers did not end within {self.header_limits.timeout_s:g} s"

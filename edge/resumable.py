@@ -53,10 +53,11 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     def applied_to(self, record: UploadRecord) -> UploadRecord:
         """The record, with the length that this part tells. Raises `Failure(upload_length_inconsistent)`."""
         end_bytes = None if self.length_bytes is None else self.offset_bytes + self.length_bytes
-        told = {record.plan.total_bytes, self.total_bytes, end_bytes if self.is_rest else None} - {None}
-        total_bytes = min(told, default=None)
+        said = (record.plan.total_bytes, self.total_bytes, end_bytes if self.is_rest else None)
+        told = sorted({told_bytes for told_bytes in said if told_bytes is not None})
+        total_bytes = told[0] if told else None
         if len(told) > 1 or (total_bytes is not None and (end_bytes or 0) > total_bytes):
-            detail = f"the upload would have {' or '.join(map(str, sorted(told | {end_bytes} - {None})))} bytes"
+            detail = f"the upload has {' or '.join(map(str, told))} bytes, and this part would end at byte {end_bytes}"
             raise Failure(FailureCode.UPLOAD_LENGTH_INCONSISTENT, detail)
         return msgspec.structs.replace(record, plan=msgspec.structs.replace(record.plan, total_bytes=total_bytes))
 

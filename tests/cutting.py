@@ -43,6 +43,8 @@ class Line:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         carried = 0
         while part := await reader.read(READ_BYTES):
+            if self.cut_after:
+                part = part[: max(0, self.cut_after[0] - carried)]
             writer.write(part)
             await writer.drain()
             carried += len(part)

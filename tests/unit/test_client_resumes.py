@@ -6,11 +6,13 @@ import io
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import uvicorn
 
+from contracts.events import TaskEnded
 from contracts.storage import MediaRecord, read_record
 from detections import Client
 from detections.answers import ServiceError, UnreachableError
@@ -18,6 +20,7 @@ from detections.resuming import GIVE_UP_AFTER_S, Interrupted, Patience
 from detections.uploading import Progress
 from tests.cutting import Line, line_to
 from tests.edge_app import Edge, running_edge
+from tests.processes import wait_until
 
 CONTENT = bytes(range(251)) * 12_000
 FTYP = (16).to_bytes(4, "big") + b"ftypisom\0\0\0\0"
@@ -27,7 +30,7 @@ TAIL_FIRST = FTYP + MDAT + MOOV
 
 
 @asynccontextmanager
-async def edge_behind_a_line(root: Path, **limits: object) -> AsyncGenerator[tuple[Edge, Line]]:
+async def edge_behind_a_line(root: Path, **limits: Any) -> AsyncGenerator[tuple[Edge, Line]]:
     async with running_edge(root, **limits) as edge:
         config = uvicorn.Config(edge.app, port=0, loop="none", http="httptools", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
@@ -101,6 +104,25 @@ async def test_a_whole_upload_whose_broker_is_away_is_not_sent_again(tmp_path: P
             pytest.raises(ServiceError, match="broker_unavailable"),
         ):
             await asyncio.to_thread(client.submit, video(tmp_path, CONTENT))
+
+
+async def test_an_upload_that_is_given_up_on_purpose_does_not_leave_its_task_waiting(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    path = video(tmp_path, CONTENT)
+
+    async with edge_behind_a_line(tmp_path / "storage") as (edge, line):
+
+        def shrink(progress: Progress) -> None:
+            if progress.sent_bytes > 1_000_000:
+                wait_until(lambda: edge.outbox.commands, timeout_s=30)
+                path.write_bytes(b"")
+
+        with Client(f"http://127.0.0.1:{line.port}") as client, pytest.raises(OSError, match="got shorter"):
+            await asyncio.to_thread(client.submit, path, task_id=task_id, on_progress=shrink)
+
+        end = read_record(edge.layout.end(task_id), TaskEnded)
+        assert end is not None
+        assert end.is_cancelled
 
 
 async def test_an_edge_that_was_never_there_is_said_at_once(tmp_path: Path) -> None:
