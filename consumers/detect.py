@@ -27,7 +27,7 @@ from engine.account import Finished, FrameReport
 from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
-from engine.images import read_picture
+from engine.images import PictureLimits, read_picture
 from engine.watching import watch_video
 
 logger = structlog.get_logger(__name__)
@@ -192,7 +192,7 @@ class Detecting:
     def _detect(self, command: DetectImage, workers: Workers, stop: threading.Event) -> list[Detection]:
         if stop.is_set():
             raise Failure(FailureCode.CANCELLED, "as asked")
-        picture = read_picture(self._roots.resolve(command.medium))
+        picture = read_picture(self._roots.resolve(command.medium), limits=self._desk.limits.picture)
         return workers.detect_image(picture, command.options, stop=stop)
 
     def _look(
@@ -203,20 +203,27 @@ class Detecting:
         match command:
             case DetectVideo():
                 medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
-                terms = Terms(keeps_frames=command.is_posted)
+                terms = Terms(limits=self._desk.limits.video, keeps_frames=command.is_posted)
                 yield from watch_video(
                     medium, workers=workers, options=command.options, resume=resume, stop=stop, terms=terms
                 )
             case DetectImage():
-                yield from look_at_picture(path, workers, command, resume=resume, stop=stop)
+                limits = self._desk.limits.picture
+                yield from look_at_picture(path, workers, command, resume=resume, stop=stop, limits=limits)
 
 
 def look_at_picture(
-    path: Path, workers: Workers, command: DetectImage, *, resume: Checkpoint | None, stop: threading.Event
+    path: Path,
+    workers: Workers,
+    command: DetectImage,
+    *,
+    resume: Checkpoint | None,
+    stop: threading.Event,
+    limits: PictureLimits,
 ) -> Generator[Watched, None, None]:
     """The one report of a picture and its end, as if it were a video of one frame; nothing if it is stopped before."""
     if resume is None:
-        picture = read_picture(path)
+        picture = read_picture(path, limits=limits)
         try:
             detections = workers.detect_image(picture, command.options, stop=stop)
         except Failure as failure:

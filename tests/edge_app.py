@@ -23,7 +23,7 @@ from edge.tokens import Tokens
 from edge.vault import Sealer, Vault
 from tests.fakes import FakeFeed, FakeOutbox, FakePresence
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """How long a test waits for what must come."""
 
 

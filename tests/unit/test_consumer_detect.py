@@ -12,6 +12,7 @@ from consumers.attempt import Desk
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.engine_room import EngineRoom
 from consumers.leases import Leases
+from consumers.media_limits import MediaLimits
 from consumers.outgoing import Undelivered
 from consumers.roots import Roots
 from contracts import topology, wire
@@ -23,6 +24,8 @@ from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.results import latest_epoch, reports
 from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, upload_medium
+from engine.decode import VideoLimits
+from engine.images import PictureLimits
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
 from tests.media import STATIC, write_audio_only, write_image, write_video
 from tests.unit.consumer_fakes import FakeBroker
@@ -45,6 +48,7 @@ class Consumer:
         name: str = "a",
         broker: FakeBroker | None = None,
         storage: Path | None = None,
+        limits: MediaLimits = MediaLimits(),
     ) -> None:
         self.folder = folder
         self.layout = Layout(storage or folder / "storage")
@@ -53,7 +57,7 @@ class Consumer:
         self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers_count=1)
         self.hung_up = 0
         leases = Leases(self.layout, owner=name)
-        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4)
+        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4, limits=limits)
         media_roots = Roots({"storage": self.layout.root, "images": folder})
         self.detecting = Detecting(desk, room=self.room, roots=media_roots, pictures_max=2)
 
@@ -195,6 +199,17 @@ async def test_the_end_of_an_upload_says_which_content_it_was(consumer: Consumer
 
     assert {report.media_id for report in consumer.broker.reports} == {command.task_id}
     assert only_end(consumer.broker).media_id == "hash"
+
+
+async def test_what_is_larger_than_this_consumer_takes_ends_with_that(tmp_path: Path) -> None:
+    small = MediaLimits(picture=PictureLimits(side_px_max=8), video=VideoLimits(frames_max=2))
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), limits=small)
+    for command in (picture(consumer, is_quiet=True), picture(consumer, is_quiet=False), finished_video(consumer)):
+        await consumer.take(command)
+    consumer.close()
+
+    ends = [failure_code(event) for event in consumer.broker.events if isinstance(event, TaskEnded)]
+    assert ends == [FailureCode.TOO_MANY_PIXELS, FailureCode.TOO_MANY_PIXELS, FailureCode.DURATION_LIMIT]
 
 
 async def test_an_aborted_upload_keeps_what_was_reported(consumer: Consumer) -> None:

@@ -30,7 +30,7 @@ async def cut_after(edge: Edge, task_id: str, *parts: bytes, **headers: str) -> 
     call = edge.request("POST", "/detect/video", headers=_creation(task_id, **headers))
     for part in parts:
         call.send(part)
-    await until(lambda: edge.outbox.commands)
+    await until(lambda: edge.outbox.commands and not edge.layout.unpublished(task_id).exists())
     call.disconnect()
     await call.answer()
 
