@@ -44,7 +44,7 @@ FALLBACK_FRAME_S = 1 / 25
 
 
 class VideoLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a video may claim. Beyond `pixels_max` or `side_px_max` it is refused; at the others it ends with `duration_limit`."""
+    """What a video may claim. Beyond `pixels_max` or `side_px_max` it is refused, at the others it ends: `duration_limit`."""
 
     pixels_max: int = 36_000_000
     """8K (8192 x 4320) and nothing larger: a decoder holds up to 17 frames of that size."""

@@ -44,6 +44,9 @@ class PictureLimits(msgspec.Struct, frozen=True, kw_only=True):
     side_px_max: int = 32_768
 
 
+DEFAULT_LIMITS = PictureLimits()
+
+
 class StillPicture:
     """A decoded picture; it implements `engine.picture.Picture`."""
 
@@ -69,7 +72,7 @@ class StillPicture:
         return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def read_picture(path: Path, *, limits: PictureLimits = PictureLimits()) -> StillPicture:
+def read_picture(path: Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> StillPicture:
     """The picture in a file: JPEG, PNG, BMP, WebP or TIFF, the first one of several, as displayed.
 
     Gray, CMYK, 16 bit, palette and transparent pictures become 8 bit RGB; what is transparent shows its own colour.

@@ -48,7 +48,7 @@ class Consumer:
         name: str = "a",
         broker: FakeBroker | None = None,
         storage: Path | None = None,
-        limits: MediaLimits = MediaLimits(),
+        limits: MediaLimits | None = None,
     ) -> None:
         self.folder = folder
         self.layout = Layout(storage or folder / "storage")
@@ -57,7 +57,7 @@ class Consumer:
         self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers_count=1)
         self.hung_up = 0
         leases = Leases(self.layout, owner=name)
-        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4, limits=limits)
+        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4, limits=limits or MediaLimits())
         media_roots = Roots({"storage": self.layout.root, "images": folder})
         self.detecting = Detecting(desk, room=self.room, roots=media_roots, pictures_max=2)
 
