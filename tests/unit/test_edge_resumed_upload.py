@@ -315,6 +315,28 @@ def test_bytes_that_the_extent_does_not_promise_are_written_again(tmp_path: Path
     assert (tmp_path / "body").read_bytes() == b"0123456789"
 
 
+@pytest.mark.parametrize("beside_bytes", [0, 7, 10_000])
+def test_the_digest_knows_every_byte_however_slowly_it_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside_bytes: int
+) -> None:
+    monkeypatch.setattr("edge.growing_body.CATCH_UP_BYTES", beside_bytes)
+    plan = UploadPlan(total_bytes=10_000, tail_bytes=100, resume_s=5)
+    sent = CONTENT[-100:] + CONTENT[:-100]
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "whole").mkdir()
+    whole = GrowingBody(tmp_path / "whole", plan)
+    whole.append([sent])
+    GrowingBody(tmp_path / "cut", plan).release()
+    for start in range(0, 10_000, 2_500):
+        body = GrowingBody(tmp_path / "cut", plan, is_new=False)
+        body.append([sent[start : start + 1_000]])
+        body.append([sent[start + 1_000 : start + 2_500]])
+        if start < 7_500:
+            body.release()
+
+    assert body.finish() == whole.finish()
+
+
 async def test_only_its_owner_may_go_on_with_an_upload(tmp_path: Path) -> None:
     task_id = str(uuid4())
     async with running_edge(tmp_path, auth=Auth(Verifier(SharedKey(SHARED_KEY), Expected()))) as edge:
