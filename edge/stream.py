@@ -1,5 +1,7 @@
 """`GET /detect/stream`: the events, to everybody who listens, to each those that are theirs to see."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -86,13 +88,23 @@ def listen(
     *,
     resumed_after: NamedDependency[str | None],
 ) -> Stream:
-    """DetectionEvents as server-sent events, unnamed; `gap` alone has a name and says that something is lost."""
+    """DetectionEvents as server-sent events, unnamed; two have a name: `gap` says that something is lost, `expired` that
+    the stream ends here since its token does."""
     if feed.listeners >= settings.stream_listeners_max:
         failure = Failure(FailureCode.TOO_MANY_REQUESTS, f"{feed.listeners} listeners, which is the maximum")
         raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE)
     feed.quota.check(listening.client)
-    listener = Listener(feed, replay, wanted, send_bytes_max=settings.stream_send_bytes_max, client=listening.client)
-    return Stream(listener.events(resumed_after), media_type=MEDIA_TYPE, headers=_HEADERS)
+    until_s = listening.let_in_until_s
+    listener = Listener(feed, replay, wanted, send_bytes_max=settings.stream_send_bytes_max, until_s=until_s)
+    events = _counted(feed, listening.client, listener.events(resumed_after))
+    return Stream(events, media_type=MEDIA_TYPE, headers=_HEADERS)
+
+
+async def _counted(feed: Feed, client: str, events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    with feed.quota.counted(client):
+        async with aclosing(events):
+            async for text in events:
+                yield text
 
 
 @post(
