@@ -70,13 +70,13 @@ class EngineRoom:
         self,
         *,
         models: Models,
-        workers_count: int,
+        workers: Callable[[Detector], Workers],
         load: Callable[[ModelSource], Detector] = load_detector,
         announce: Callable[[], None] = lambda: None,
         behind: Behind | None = None,
     ) -> None:
         self._models = models
-        self._workers_count = workers_count
+        self._make_workers = workers
         self._load = load
         self._announce = announce
         self._behind = behind
@@ -194,7 +194,7 @@ class EngineRoom:
             if isinstance(self._asked, RemoteModel) and failure.code in TRANSIENT:
                 self._start_behind(self._asked)
             raise
-        self.ready = Workers(loaded.detector, count=self._workers_count)
+        self.ready = self._make_workers(loaded.detector)
         self._serve(loaded)
         self._start_behind(loaded.source)
         return self.ready

@@ -165,6 +165,8 @@ class ActiveModel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """Of the model file; None: whatever the file holds."""
     beside: tuple[str, ...] = ()
     """Names of its side files, in the same folder."""
+    data: tuple[str, ...] = ()
+    """Names of the files with weights that the model file refers to, in the same folder."""
     revision: str | None = None
     """Another one at every choice: also the same file, chosen again, is loaded again."""
     previous: "ActiveModel | None" = None

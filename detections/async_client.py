@@ -31,9 +31,9 @@ _Answer = TypeVar("_Answer")
 class AsyncClient:
     """`Client` for asyncio; the methods say what they do there."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
+    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, refresh_token: str | None = None) -> None:
         self.url = url.rstrip("/")
-        self._headers = calls.authorization(token)
+        self._headers = calls.authorization(token, refresh_token)
         self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, trust_env=False)
 
     async def __aenter__(self) -> Self:

@@ -54,13 +54,22 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True, kw_only=True):
             raise ClientError(f"{self.method} {self.path} was answered with something else: {error}") from error
 
 
-def authorization(token: str | None) -> dict[str, str]:
-    """The header that a token travels in, and nowhere else. Raises `ClientError` for one that fits into no header."""
+def authorization(token: str | None, refresh_token: str | None = None) -> dict[str, str]:
+    """The headers that tokens travel in, and nowhere else.
+
+    Raises `ClientError` for one that fits into no header, and for a refresh token without a token that it could refresh.
+    """
     if token is None:
+        if refresh_token is not None:
+            raise ClientError("there is a refresh token without a token")
         return {}
     if not _TOKEN.fullmatch(token):
         raise ClientError("the token is empty or has characters that no token has")
-    return {"Authorization": f"Bearer {token}"}
+    if refresh_token is None:
+        return {"Authorization": f"Bearer {token}"}
+    if not _TOKEN.fullmatch(refresh_token):
+        raise ClientError("the refresh token is empty or has characters that no token has")
+    return {"Authorization": f"Bearer {token}", "X-Refresh-Token": refresh_token}
 
 
 def raise_for_refusal(response: httpx.Response) -> None:

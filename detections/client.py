@@ -58,10 +58,15 @@ _Answer = TypeVar("_Answer")
 class Client:
     """One edge, or a balancer before several. Every method raises `ServiceError` or `UnreachableError`."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
-        """token: the bearer token of an edge that asks who calls. Raises `ClientError` for one that can be none."""
+    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, refresh_token: str | None = None) -> None:
+        """token: the bearer token of an edge that asks who calls, or that tells an Annotations service in our name.
+
+        refresh_token: what the edge gets another one for, should the first expire before all is told.
+        Raises `ClientError` for one that can be none.
+        """
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers=calls.authorization(token), trust_env=False)
+        headers = calls.authorization(token, refresh_token)
+        self._http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
 
     def __enter__(self) -> Self:
         return self

@@ -43,6 +43,18 @@ Token = Annotated[
     ),
 ]
 
+RefreshToken = Annotated[
+    str | None,
+    typer.Option(
+        help="What the edge refreshes the token with while it tells an Annotations service; better in the environment.",
+        envvar="DETECTIONS_REFRESH_TOKEN",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
+]
+Pace = Annotated[float | None, typer.Option(help="Send no faster than this.", min=1.0, show_default=False)]
 Shots = Annotated[bool, typer.Option("--shots", help="Find the shots of a video instead of its objects.")]
 Format = Annotated[
     ResultFormat | None,
@@ -122,13 +134,10 @@ def submit(
     *,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    refresh_token: RefreshToken = None,
     follow: Annotated[bool, typer.Option(help="Print every event as JSON lines, until the last.")] = False,
-    config: Annotated[
-        str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
-    ] = None,
-    bytes_per_s_max: Annotated[
-        float | None, typer.Option(help="Send no faster than this.", min=1.0, show_default=False)
-    ] = None,
+    config: Config = None,
+    bytes_per_s_max: Pace = None,
     shots: Shots = False,
     result_format: Format = None,
     thumbnails: Thumbnails = None,
@@ -140,28 +149,26 @@ def submit(
     """
     from detections.submitting import Submission
 
-    has_shots = (
-        read_options(config).options.shots or shots
-    )  # what the edge would refuse is said before anything is sent
+    has_shots = read_options(config).options.shots or shots  # refused before anything is sent
     if thumbnails is not None and not has_shots:
         raise typer.BadParameter("--thumbnails are of shots: it needs --shots")
+    submission = Submission(
+        file=file,
+        url=url,
+        token=token,
+        refresh_token=refresh_token,
+        config=config,
+        follow=follow,
+        bytes_per_s_max=bytes_per_s_max,
+        is_for_shots=shots,
+        result_format=result_format,
+        thumbnails=thumbnails,
+    )
     with _said(), _interruptible():
         if kind_by_extension(file.name) is MediumKind.IMAGE and not has_shots:
-            _detect(file, url=url, token=token, config=config)
-            return
-        _stream(
-            Submission(
-                file=file,
-                url=url,
-                token=token,
-                config=config,
-                follow=follow,
-                bytes_per_s_max=bytes_per_s_max,
-                is_for_shots=shots,
-                result_format=result_format,
-                thumbnails=thumbnails,
-            )
-        )
+            _detect(submission)
+        else:
+            _stream(submission)
 
 
 def watch(
@@ -222,11 +229,11 @@ def _serve(stack: "LocalStack") -> str | None:
     return None
 
 
-def _detect(file: Path, *, url: str, token: str | None, config: str | None) -> None:
+def _detect(asked: "Submission") -> None:
     from detections.client import Client
 
-    with Client(url, token=token) as client:
-        print(msgspec.json.encode(client.detect(file, config=config)).decode(), flush=True)
+    with Client(asked.url, token=asked.token, refresh_token=asked.refresh_token) as client:
+        print(msgspec.json.encode(client.detect(asked.file, config=asked.config)).decode(), flush=True)
 
 
 def _stream(submission: "Submission") -> None:

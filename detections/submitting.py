@@ -30,6 +30,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     file: Path
     url: str
     token: str | None = None
+    refresh_token: str | None = None
     config: str | None = None
     follow: bool = False
     """True: every event is printed."""
@@ -125,7 +126,8 @@ async def submit(submission: Submission, view: View) -> Started:
     Raises `ClientError`, `OSError` if the file cannot be read.
     """
     task_id = str(uuid.uuid4())
-    async with AsyncClient(submission.url, token=submission.token) as client, client.listen(task_id) as events:
+    tokens = {"token": submission.token, "refresh_token": submission.refresh_token}
+    async with AsyncClient(submission.url, **tokens) as client, client.listen(task_id) as events:
         following = asyncio.create_task(view.follow(events))
         try:
             send = client.find_shots if submission.is_for_shots else client.submit

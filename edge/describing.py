@@ -56,7 +56,11 @@ class StreamedVideo(Operation):
         self.parameters = [
             _header("X-Filename", name, "the file's name, percent-encoded UTF-8; never a path", is_required=True),
             _header("X-Config", _CONFIG, "what to look for and how"),
-            _header("X-Task-Id", task_id, "a UUID of the client's choice, so that it can listen before it sends"),
+            _header(
+                "X-Task-Id",
+                task_id,
+                "a UUID of the client's choice, to listen before it sends; sent again it is refused",
+            ),
             _header("X-Tail-Bytes", tail, "the body begins with the file's last N bytes; needs Content-Length"),
         ]
 
@@ -67,10 +71,16 @@ class DetectForm(Operation):
 
     def __post_init__(self) -> None:
         self.request_body = RequestBody(required=True, content=_form())
-        self.parameters = [
-            _header("Prefer", _TEXT, "`respond-async`: answer 202 as soon as the medium is stored"),
-            _header("Idempotency-Key", _TEXT, _KEY),
-        ]
+        prefer = _header("Prefer", _TEXT, "`respond-async`: answer 202 as soon as the medium is stored")
+        self.parameters = [prefer, _header("Idempotency-Key", _TEXT, _KEY)]
+
+
+@dataclass
+class StoredMedium(Operation):
+    """The headers of `POST /detect/{media_id}` and `POST /shots/{media_id}`, beside what their signatures tell."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or []), _header("Idempotency-Key", _TEXT, _KEY)]
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """`POST /detect`, and `POST /shots` of a form: from its bytes to its outcome."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -15,7 +14,7 @@ from edge.answers import Answers, Gone
 from edge.background import Background
 from edge.failures import RequestFailed
 from edge.form_intake import FormIntake, FormUpload, ReceivedForm
-from edge.idempotency import IdempotencyKeys
+from edge.idempotency import IdempotencyKeys, fingerprint, once
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
 from edge.owners import Belonging, Owners
 from edge.storage import UploadStore
@@ -64,23 +63,10 @@ class Forms:
             try:
                 if key is None:
                     return await self._outcome(form, received, gone)
-                return await self._once(key, form, received, gone)
+                asked = await asyncio.to_thread(_fingerprint, form, received)
+                return await once(self._parts.keys, key, asked, lambda: self._lasting_outcome(form, received, gone))
             finally:
                 self._parts.background.start(self._let_go(received))  # nobody waits for it
-
-    async def _once(self, key: str, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
-        """As `_outcome`, or what the same request was answered before."""
-        keys = self._parts.keys
-        fingerprint = await asyncio.to_thread(_fingerprint, form, received)
-        if before := await asyncio.to_thread(keys.claim, key, fingerprint):
-            return before
-        try:
-            outcome = await self._lasting_outcome(form, received, gone)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(keys.release, key))
-            raise
-        await asyncio.to_thread(keys.settle, key, fingerprint, outcome)
-        return outcome
 
     async def _lasting_outcome(self, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
         """As `_outcome`; what is wrong with the medium itself is an outcome too."""
@@ -159,5 +145,5 @@ def _medium(received: ReceivedForm, seal: Seal) -> Medium:
 def _fingerprint(form: FormUpload, received: ReceivedForm) -> str:
     """Equal for requests that ask for the same of the same file."""
     seal = received.body.finish(is_durable=False)
-    asked = (seal.digest, seal.size_bytes, received.name, received.read.options, form.is_answered_later, form.kind)
-    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
+    asked = (received.name, received.read.options, form.is_answered_later, form.kind)
+    return fingerprint(seal.digest, seal.size_bytes, *asked)

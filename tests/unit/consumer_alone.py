@@ -1,5 +1,6 @@
 """A consumer without its connections: a scripted model for objects, a small one for shots, a broker that only remembers."""
 
+from functools import partial
 from pathlib import Path
 
 from consumers.attempt import Desk
@@ -12,6 +13,7 @@ from contracts import wire
 from contracts.commands import AnyCommand
 from contracts.failures import Failure
 from contracts.storage import Layout
+from engine.batching import Workers
 from engine.shot_workers import ShotWorkers
 from tests.cut_finder import CutFinder
 from tests.unit.consumer_fakes import FakeBroker
@@ -35,7 +37,7 @@ class Consumer:
         self.layout = Layout(storage or folder / "storage")
         self.layout.uploads.mkdir(parents=True, exist_ok=True)
         self.broker = broker or FakeBroker()
-        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers_count=1)
+        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers=partial(Workers, count=1))
         self.cuts = cuts or CutFinder()
         self.shot_room = ShotRoom(self._load_cuts)
         self.shot_loads = 0
