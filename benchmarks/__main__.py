@@ -21,6 +21,7 @@ SCRIPTS = {
     "posts": [],
     "auth": [],
     "shots": [],
+    "shots_latency": [],
 }
 
 
