@@ -90,7 +90,7 @@ export class Screen {
   draw() {
     const run = this._run;
     const size = run?.width ? { width: run.width, height: run.height } : FRAME;
-    this._frame.style.aspectRatio = `${size.width} / ${size.height}`;
+    this._frame.style.setProperty("--aspect", String(size.width / size.height));
     this._overlay.show(this.boxes, size);
   }
 

@@ -113,7 +113,7 @@ export class Stage {
     /** @type {Map<string, number>} */
     const counts = new Map();
     for (const seen of this._screen.boxes) counts.set(seen.label, (counts.get(seen.label) ?? 0) + 1);
-    const seen = [...counts].map(([label, count]) => `${count} × ${label}`).join(", ") || "nothing";
+    const seen = [...counts].map(([label, count]) => `${count} ${label}`).join(", ") || "nothing";
     say(byId("now"), this.run.kind === "video" ? `${clockTime(this._screen.time)}: ${seen}` : `Seen: ${seen}`);
   }
 
