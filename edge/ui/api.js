@@ -10,7 +10,7 @@ export class Api {
     this.token = "";
     /** Whether this service asks for a token. */
     this.asksForToken = false;
-    /** @type {() => void} called when a token is missing or was refused */
+    /** @type {() => void} called when a token is missing, wrong or expired */
     this.onRefused = () => {};
   }
 
@@ -57,7 +57,8 @@ export class Api {
    */
   refused(status, text) {
     const problem = Problem.of(status, text);
-    if (status === 401 || status === 403) {
+    if (status === 401) {
+      this.token = ""; // wrong or expired: it opens nothing any more
       this.asksForToken = true;
       this.onRefused();
     }

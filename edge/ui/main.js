@@ -80,7 +80,7 @@ let connectionTimer = 0;
 function askForToken() {
   byId("token-button").hidden = false;
   const dialog = byId("token");
-  if (!dialog.open && !api.token) dialog.showModal();
+  if (!dialog.open) dialog.showModal();
 }
 
 function listenForFiles() {
@@ -109,17 +109,30 @@ function listenForFiles() {
 }
 
 function listenForToken() {
-  byId("token-button").addEventListener("click", () => byId("token").showModal());
-  byId("token").addEventListener("close", () => {
-    const input = byId("token-text");
-    if (byId("token").returnValue === "use") {
-      api.token = input.value.trim();
-      stream.restart();
-      runs.catchUp();
-    }
-    input.value = ""; // it is in the memory of this page alone
-    byId("token").returnValue = "";
+  const [dialog, input] = [byId("token"), byId("token-text")];
+  byId("token-button").addEventListener("click", () => dialog.showModal());
+  dialog.addEventListener("close", () => {
+    const token = input.value.trim();
+    const isGiven = dialog.returnValue === "use";
+    dialog.returnValue = input.value = ""; // it is in the memory of this page alone
+    if (isGiven) use(token);
   });
+}
+
+/** @param {string} token */
+async function use(token) {
+  say(byId("token-problem"), "");
+  api.token = token;
+  try {
+    await api.ticket();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    const { title, advice } = wordsFor(error.code);
+    say(byId("token-problem"), error.status === 401 ? "This token is wrong or has expired." : `${title}. ${advice}`);
+    return askForToken();
+  }
+  stream.restart();
+  for (const run of runs.list) if (!run.isOver || run.status === "Lost") runs.read(run);
 }
 
 function listenForTheme() {

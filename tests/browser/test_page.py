@@ -1,20 +1,28 @@
 """The page in a real browser, with a real system behind it whose model sees colours."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import signal
 import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from detections import Client
+from detections.answers import ClientError
 from detections.local import LocalStack
-from tests.browser.pages import UNTHROTTLED, PageUnderTest
+from detections.rabbitmq import free_port
+from tests.browser.pages import UNTHROTTLED, WAIT_S, PageUnderTest
 from tests.media import GREEN, Container, Square, boxes, write_image, write_video
+from tests.processes import wait_until
+from tests.signing import SHARED_KEY, token
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -268,6 +276,62 @@ def test_everything_can_be_reached_with_the_keyboard(page: PageUnderTest, tmp_pa
         "COCO",
     ]
     assert [name for name in reached if name in wanted] == wanted
+
+
+@pytest.fixture
+def guarded(system: LocalStack) -> Iterator[str]:
+    """The address of a second edge of the system, one that asks who calls."""
+    port = free_port()
+    settings = {"EDGE_AUTH": "jwt", "EDGE_JWT_KEY": SHARED_KEY, "EDGE_PORT": str(port), "EDGE_LOG_LEVEL": "warning"}
+    places = {"AMQP_URL": system.amqp_url, "STORAGE_DIR": str(system.storage)}
+    edge = subprocess.Popen([sys.executable, "-m", "edge"], env={**os.environ, **settings, **places})
+    with Client(f"http://127.0.0.1:{port}") as client:
+        wait_until(lambda: is_ready(client), timeout_s=WAIT_S)
+    yield f"http://127.0.0.1:{port}"
+    edge.kill()
+    edge.wait()
+
+
+def is_ready(client: Client) -> bool:
+    with contextlib.suppress(ClientError):
+        client.check_ready()
+        return True
+    return False
+
+
+def test_a_token_is_asked_for_and_stays_in_memory(
+    guarded: str, open_page: Callable[[str], PageUnderTest], tmp_path: Path
+) -> None:
+    page = open_page(guarded)
+    page.until("document.querySelector('#token').open")
+    check_accessible(page)
+
+    give_token(page, "no-token-at-all")
+    page.until("/wrong or has expired/.test(document.querySelector('#token-problem').textContent)")
+    secret = token("ada")
+    give_token(page, secret)
+    page.choose(clip(tmp_path / "clip.mp4"))
+    page.wait_for_state("Done")
+    assert page.text("#summary") == SUMMARY
+
+    asked = [request.url for request in page.requests]
+    assert [url for url in asked if "/detect/stream?ticket=" in url]
+    assert [url for url in asked if secret in url] == []
+    assert (
+        page.page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])").count(secret)
+        == 0
+    )
+
+    page.page.reload()
+    page.until("document.querySelector('#token').open")
+    give_token(page, token("ada"))
+    page.wait_for_state("Done")
+    assert page.text("#summary") == SUMMARY
+
+
+def give_token(page: PageUnderTest, text: str) -> None:
+    page.page.fill("#token-text", text)
+    page.page.click("#token button[value=use]")
 
 
 def test_a_broker_that_dies_in_mid_run_costs_nothing(page: PageUnderTest, system: LocalStack, tmp_path: Path) -> None:
