@@ -20,10 +20,8 @@ export class Looks {
     /** Grows with every change. */
     this.version = 0;
     this.lastSequence = 0;
-    /** Longest pause between two reports over which boxes are moved, s. */
-    this.gapMax = 1;
-    /** How long boxes stay after their report where none follows soon, s. */
-    this.hold = 0.5;
+    /** @type {number | null} */
+    this._usualGap = null;
     this._known = new Set();
     this._pairs = new WeakMap();
   }
@@ -41,6 +39,26 @@ export class Looks {
     if (!event.shots || event.annotations.length) this._insert(lookOf(event));
     this.version += 1;
     return true;
+  }
+
+  /** Longest pause between two reports over which boxes are moved, s. */
+  get gapMax() {
+    return Math.min(GAP_S.max, Math.max(GAP_S.min, 3 * this.usualGap));
+  }
+
+  /** How long boxes stay after their report where none follows soon, s. */
+  get hold() {
+    return Math.min(HOLD_S.max, Math.max(HOLD_S.min, 1.5 * this.usualGap));
+  }
+
+  /** The median pause between the last reports, s. */
+  get usualGap() {
+    if (this._usualGap === null) {
+      const recent = this.list.slice(-GAPS_KEPT);
+      const gaps = recent.slice(1).map((next, at) => (next.time ?? 0) - (recent[at].time ?? 0)).sort((a, b) => a - b);
+      this._usualGap = gaps.length ? gaps[gaps.length >> 1] : 1 / 3;
+    }
+    return this._usualGap;
   }
 
   /** Whether a numbered event before the last one is missing. */
@@ -86,11 +104,7 @@ export class Looks {
   _insert(look) {
     const place = this.indexAt(look.time ?? 0) + 1;
     this.list.splice(place, 0, look);
-    const recent = this.list.slice(-GAPS_KEPT);
-    const gaps = recent.slice(1).map((next, at) => (next.time ?? 0) - (recent[at].time ?? 0)).sort((a, b) => a - b);
-    const usual = gaps.length ? gaps[gaps.length >> 1] : 1 / 3;
-    this.gapMax = Math.min(GAP_S.max, Math.max(GAP_S.min, 3 * usual));
-    this.hold = Math.min(HOLD_S.max, Math.max(HOLD_S.min, 1.5 * usual));
+    this._usualGap = null;
   }
 
   /** @param {Look} before @param {Look} after */

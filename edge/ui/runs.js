@@ -82,6 +82,19 @@ export class Runs {
     this.list = stored();
     this._watch();
     setInterval(() => this._ask(), SILENCE_MS / 2);
+    addEventListener("storage", (event) => event.key === KEY && this._adopt());
+  }
+
+  /** Another page of this browser has changed the list. */
+  _adopt() {
+    const theirs = stored();
+    const ids = new Set(theirs.map((run) => run.id));
+    const ours = this.list.filter((run) => !run.isOver || !run.id || ids.has(run.id));
+    const added = theirs.filter((run) => !ours.some((each) => each.id === run.id));
+    this.list = [...added, ...ours].sort((a, b) => b.addedAt - a.addedAt);
+    for (const run of added) this.read(run);
+    this._stream.want(this.list.some((run) => !run.isOver));
+    this._changed(null);
   }
 
   /** Send files, one after the other. @param {Iterable<File>} files @param {Record<string, any>} config */

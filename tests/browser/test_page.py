@@ -226,6 +226,21 @@ def test_a_run_is_cancelled_and_run_again(page: PageUnderTest, tmp_path: Path) -
     assert page.text("#summary") == SUMMARY
 
 
+def test_two_pages_of_one_browser_know_the_same_runs(
+    page: PageUnderTest, open_page: Callable[[str], PageUnderTest], tmp_path: Path
+) -> None:
+    other = open_page(page.url)
+    page.choose(clip(tmp_path / "one.mp4"))
+    other.until("/one.mp4/.test(document.querySelector('#runs').textContent)")
+    other.choose(clip(tmp_path / "two.mp4"))
+    for each in (page, other):
+        each.until("document.querySelectorAll('#runs [data-tone=good]').length === 2")
+
+    page.page.click("#runs button:has-text('one.mp4')")
+    page.page.click("#forget")
+    other.until("!/one.mp4/.test(document.querySelector('#runs').textContent)")
+
+
 def test_the_settings_act_on_the_next_run(page: PageUnderTest, tmp_path: Path) -> None:
     page.page.click("summary:has-text('Settings')")
     page.page.fill("#set-frame_period_recognition", "2000")
