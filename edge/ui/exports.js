@@ -5,7 +5,7 @@
  * @param {any[]} events DetectionEvents in order @param {{name: string, width: number, height: number}} medium in pixels
  */
 export function toCoco(events, medium) {
-  const looks = events.filter((event) => event.mediaStatus === "AIProcessing" && event.sequence != null && !event.shots);
+  const looks = events.filter((event) => event.mediaStatus === "AIProcessing" && event.sequence != null && (event.annotations.length || !event.shots));
   const categories = new Map(looks.flatMap((event) => event.annotations.map((/** @type {any} */ seen) => [seen.classNum, seen.label])));
   let id = 0;
   return {

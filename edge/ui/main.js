@@ -158,6 +158,7 @@ async function begin() {
     const openapi = await api.json("schema/openapi.json");
     settings.build(openapi);
     runs.canRetry = has(openapi, "/tasks/{task_id}/retry", "post");
+    runs.canResume = has(openapi, "/uploads/{task_id}", "patch");
     await api.ticket();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;

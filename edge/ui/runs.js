@@ -78,6 +78,8 @@ export class Runs {
     this._reading = new Set();
     /** Whether the service runs a failed task again by itself. */
     this.canRetry = false;
+    /** Whether an upload goes on after its connection broke. */
+    this.canResume = false;
     /** @type {Run[]} the newest first */
     this.list = stored();
     this._watch();
@@ -222,6 +224,7 @@ export class Runs {
         kind: run.kind,
         taskId: run.id,
         config: run.config,
+        isResumable: this.canResume,
         signal: run.abort.signal,
         onSent: (bytes) => {
           run.sent = bytes;

@@ -41,7 +41,7 @@ export class Screen {
     this._close();
     this._run = run;
     this.time = 0;
-    this.isFollowing = Boolean(run && !run.isOver && run.kind === "video");
+    this.isFollowing = run?.kind === "video" && !run.isOver && (run.upload !== "sent" || run.status === "Running");
     if (run?.file) this._load(run, run.file);
     else this._showNote(run ? "missing" : "");
     this.draw();

@@ -14,10 +14,17 @@ export function kindOf(name) {
   return VIDEO.has(extension) ? "video" : IMAGE.has(extension) ? "image" : null;
 }
 
+/** How long an upload that makes no headway is gone on with, ms, and the waits between two tries. */
+const GIVE_UP_MS = 100_000;
+const WAIT_MS = { min: 200, max: 5_000 };
+/** Statuses after which asking again may help. */
+const PASSING = new Set([0, 408, 409, 429, 500, 502, 503, 504]);
+
 /**
- * @typedef {{file: File, kind: "video" | "image", taskId: string, config: Record<string, any>,
- *   onSent: (bytes: number, total: number) => void, signal: AbortSignal}} Sending
+ * @typedef {{file: File, kind: "video" | "image", taskId: string, config: Record<string, any>, isResumable: boolean,
+ *   onSent: (bytes: number) => void, signal: AbortSignal}} Sending
  * @typedef {{taskId: string, mediaId: string}} Started
+ * @typedef {{method: string, path: string, headers: Record<string, string>, body: XMLHttpRequestBodyInit}} Request
  */
 
 /**
@@ -31,43 +38,77 @@ export async function send(api, sending) {
     const form = new FormData();
     form.append("config", config);
     form.append("file", sending.file);
-    return post(api, "detect", { Prefer: "respond-async" }, form, sending);
+    return carry(api, { method: "POST", path: "detect", headers: { Prefer: "respond-async" }, body: form }, sending, 0);
   }
   const tail = await readable(tailBytes(sending.file));
+  const body = tailFirst(sending.file, tail);
   const headers = {
     "Content-Type": "application/octet-stream",
     "X-Filename": encodeURIComponent(sending.file.name),
     "X-Config": config,
     "X-Task-Id": sending.taskId,
     ...(tail && { "X-Tail-Bytes": String(tail) }),
+    ...(sending.isResumable && { "Upload-Complete": "?1" }),
   };
-  return post(api, "detect/video", headers, tailFirst(sending.file, tail), sending);
+  try {
+    return await carry(api, { method: "POST", path: "detect/video", headers, body }, sending, 0);
+  } catch (error) {
+    if (!sending.isResumable || !(error instanceof Problem) || error.code !== "offline") throw error;
+    return goOn(api, body, sending, error);
+  }
 }
 
 /**
- * XMLHttpRequest, since `fetch` does not say how much of a body has left.
- * @param {import("./api.js").Api} api @param {string} path @param {Record<string, string>} headers
- * @param {XMLHttpRequestBodyInit} body @param {Sending} sending @returns {Promise<Started>}
+ * The rest of a video whose connection broke: ask how much of it is there, and send what is not.
+ * @param {import("./api.js").Api} api @param {Blob} body @param {Sending} sending @param {Problem} broken what is told if it stays so
+ * @returns {Promise<Started>}
  */
-function post(api, path, headers, body, sending) {
+async function goOn(api, body, sending, broken) {
+  const path = `uploads/${sending.taskId}`;
+  let [reached, since, wait] = [0, performance.now(), WAIT_MS.min];
+  while (performance.now() - since < GIVE_UP_MS && !sending.signal.aborted) {
+    await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
+    wait = Math.min(WAIT_MS.max, wait * 2);
+    try {
+      const standing = (await api.request(path, { method: "HEAD" })).headers;
+      const offset = Number(standing.get("upload-offset"));
+      if (standing.get("upload-complete") === "?1") return { taskId: sending.taskId, mediaId: "" };
+      if (offset > reached) [reached, since, wait] = [offset, performance.now(), WAIT_MS.min];
+      const headers = { "Content-Type": "application/partial-upload", "Upload-Offset": String(offset), "Upload-Complete": "?1" };
+      return await carry(api, { method: "PATCH", path, headers, body: body.slice(offset) }, sending, offset);
+    } catch (error) {
+      if (!(error instanceof Problem) || !PASSING.has(error.status)) throw error;
+    }
+  }
+  throw broken;
+}
+
+/**
+ * One request. XMLHttpRequest, since `fetch` does not say how much of a body has left.
+ * @param {import("./api.js").Api} api @param {Request} request @param {Sending} sending @param {number} before bytes that were sent earlier
+ * @returns {Promise<Started>}
+ */
+function carry(api, request, sending, before) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", api.url(path));
-    for (const [name, value] of Object.entries({ ...api.headers, ...headers })) request.setRequestHeader(name, value);
-    request.upload.onprogress = (progress) => sending.onSent(progress.loaded, progress.total);
-    request.onload = () => {
-      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText));
-      else reject(api.refused(request.status, request.responseText));
+    const carrier = new XMLHttpRequest();
+    carrier.open(request.method, api.url(request.path));
+    for (const [name, value] of Object.entries({ ...api.headers, ...request.headers })) carrier.setRequestHeader(name, value);
+    carrier.upload.onprogress = (progress) => sending.onSent(before + progress.loaded);
+    carrier.onload = () => {
+      if (carrier.status >= 200 && carrier.status < 300) resolve(JSON.parse(carrier.responseText));
+      else reject(api.refused(carrier.status, carrier.responseText));
     };
-    request.onerror = () => readable(tailBytes(sending.file)).then(() => reject(new Problem("offline", "the connection broke")), reject);
-    request.onabort = () => reject(new Problem("cancelled"));
-    sending.signal.addEventListener("abort", () => request.abort());
-    request.send(body);
+    carrier.onerror = () => readable(tailBytes(sending.file)).then(() => reject(new Problem("offline", "the connection broke")), reject);
+    carrier.onabort = () => reject(new Problem("cancelled"));
+    sending.signal.addEventListener("abort", () => carrier.abort());
+    carrier.send(request.body);
   });
 }
 
 /**
- * What a read of the file gives. @template T @param {Promise<T>} read @returns {Promise<T>} @throws {Problem}
+ * What a read of the file gives.
+ * @template T @param {Promise<T>} read @returns {Promise<T>}
+ * @throws {Problem} a file that was moved or changed can't be read any more
  */
 async function readable(read) {
   try {
