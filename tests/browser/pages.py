@@ -47,9 +47,9 @@ class PageUnderTest:
         """Hand files over as the person does."""
         self.page.set_input_files("#files", list(files))
 
-    def throttle(self, bytes_per_s: float, *, is_offline: bool = False) -> None:
-        """Let no more than so many bytes a second leave the browser; offline breaks every connection."""
-        limits = {"offline": is_offline, "latency": 0, "downloadThroughput": UNTHROTTLED}
+    def throttle(self, bytes_per_s: float) -> None:
+        """Let no more than so many bytes a second leave the browser."""
+        limits = {"offline": False, "latency": 0, "downloadThroughput": UNTHROTTLED}
         self._session.send("Network.emulateNetworkConditions", {**limits, "uploadThroughput": bytes_per_s})
 
     def wait_for_boxes(self, at_least: int = 1) -> None:
