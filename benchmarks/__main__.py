@@ -21,6 +21,7 @@ SCRIPTS = {
     "posts": [],
     "auth": [],
     "page": [],
+    "shots": [],
 }
 
 

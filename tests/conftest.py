@@ -1,14 +1,21 @@
 """What every test may ask for: the private RabbitMQ of the session, and the shared models and media where they are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError
+from tests.virtual_hosts import new_virtual_host
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+# a busy machine is no fault of what is tested
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,7 +35,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
-    """A real RabbitMQ, started once; tests that need an empty one delete its queues (`clean_rabbit`)."""
+    """A real RabbitMQ, started once; tests speak to its virtual host `/`, and systems get one of their own (`new_host`)."""
     node = PrivateRabbit(tmp_path_factory.mktemp("rabbit"))
     try:
         node.start()
@@ -36,3 +43,9 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
         pytest.fail(str(error))
     yield node
     node.kill()
+
+
+@pytest.fixture(scope="session")
+def new_host(rabbit: PrivateRabbit) -> Callable[[], str]:
+    """Makes a virtual host on the broker of the session and returns its AMQP URL."""
+    return partial(new_virtual_host, rabbit)
