@@ -36,10 +36,15 @@ function underWay(run) {
 export function foundIn(run) {
   const boxes = run.looks.list.reduce((sum, look) => sum + look.boxes.length, 0);
   const looks = run.looks.list.length;
-  if (!looks && !run.isOver) return "";
-  const found = `${boxes} ${boxes === 1 ? "detection" : "detections"}`;
-  return run.kind === "video" ? `${found} in ${looks} ${looks === 1 ? "report" : "reports"}` : found;
+  const shots = run.looks.shots.length;
+  if (!looks && !shots && !run.isOver) return "";
+  const found = counted(boxes, "detection");
+  if (run.kind === "image") return found;
+  return `${found} in ${counted(looks, "report")}${shots ? `, ${counted(shots, "shot")}` : ""}`;
 }
+
+/** @param {number} count @param {string} noun */
+const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /**
  * How the frames add up, once a run is over.

@@ -20,6 +20,7 @@ from detections.answers import ClientError
 from detections.local import LocalStack
 from detections.rabbitmq import free_port
 from tests.browser.pages import UNTHROTTLED, WAIT_S, PageUnderTest
+from tests.cut_finder import write_scenes
 from tests.media import GREEN, Container, Square, boxes, write_image, write_video
 from tests.processes import wait_until
 from tests.signing import SHARED_KEY, token
@@ -209,6 +210,19 @@ LEFT_EDGE_OF_THE_BOX = """() => {
     return -1;
 }"""
 """The first yellow pixel on a line through the middle of the box, as a share of the width."""
+
+
+def test_shots_are_found_too_and_the_timeline_goes_to_them(page: PageUnderTest, tmp_path: Path) -> None:
+    page.page.click("summary:has-text('Settings')")
+    page.page.check("#set-shots")
+    page.choose(write_scenes(tmp_path / "scenes.mp4", 60, 130, frames=200))
+    page.wait_for_state("Done")
+    assert "3 shots" in page.text("#summary")
+
+    page.page.focus("#timeline")
+    for key, at_s in (("Home", 0), ("PageDown", 60 / 25), ("PageDown", 130 / 25), ("PageUp", 60 / 25)):
+        page.page.keyboard.press(key)
+        page.until(f"Math.abs(document.querySelector('#frame video').currentTime - {at_s}) < 0.2")
 
 
 def test_a_run_is_cancelled_and_run_again(page: PageUnderTest, tmp_path: Path) -> None:
