@@ -20,6 +20,7 @@ SCRIPTS = {
     "gpu": [],
     "posts": [],
     "auth": [],
+    "page": [],
     "shots": [],
     "shots_latency": [],
 }
