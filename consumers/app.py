@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import secrets
 import signal
 import socket
@@ -39,10 +40,14 @@ if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
 
 AMQP_HEARTBEAT_S = 10
+CONNECT_TIMEOUT_S = 5.0
+"""For a broker that takes a connection and says nothing; then another one is opened."""
 RECONNECT_INTERVAL_S = 1.0
 DECLARE_TRIES_MAX = 30
 """Tries, one each `RECONNECT_INTERVAL_S`, while a starting broker does not know its own queues."""
 PRESENCE_PERIOD_S = 1.0
+GIVE_BACK_PAUSE_S = (0.2, 2.0)
+"""Between these, by chance: what failed together is not tried again together."""
 LAST_WORD_S = 2.0
 """For the heartbeat that says that this consumer leaves."""
 IMAGES_PER_WORKER = 2
@@ -202,7 +207,19 @@ class ConsumerApp:
             raise RejectMessage from error
         except Undelivered as error:
             logger.warning("given back", error=str(error))
+            await self._hold_back()
             raise NackMessage(requeue=True) from error
+
+    async def _hold_back(self) -> None:
+        """Wait until an answer could leave: the broker counts deliveries, and gives a task up after `DELIVERY_LIMIT`."""
+        waits = [asyncio.create_task(self._sender.recovered()), asyncio.create_task(self._stopping.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(random.uniform(*GIVE_BACK_PAUSE_S))  # noqa: S311 - spreads load, keeps no secret
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _on_control(self, message: RabbitMessage) -> None:
         try:
@@ -228,6 +245,7 @@ def build(settings: ConsumerSettings) -> ConsumerApp:
     incoming = RabbitBroker(
         _url(settings.amqp_url, name=name),
         fail_fast=False,
+        timeout=CONNECT_TIMEOUT_S,
         reconnect_interval=RECONNECT_INTERVAL_S,
         graceful_timeout=settings.stop_s,
         ack_policy=AckPolicy.REJECT_ON_ERROR,
@@ -239,6 +257,7 @@ def build(settings: ConsumerSettings) -> ConsumerApp:
     outgoing = RabbitBroker(
         _url(settings.amqp_url, name=f"{name}:publish"),
         fail_fast=False,
+        timeout=CONNECT_TIMEOUT_S,
         reconnect_interval=RECONNECT_INTERVAL_S,
         default_channel=Channel(on_return_raises=True),
         apply_types=False,

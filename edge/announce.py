@@ -49,6 +49,14 @@ class Announcer:
             self._pending.add(command.task_id)
             raise
 
+    async def waited_for(self, announcement: "asyncio.Task[None]") -> None:
+        """Return when an announcement is done. Raises `TimeoutError` while the broker is in alarm."""
+        while not announcement.done():
+            await asyncio.wait((announcement,), timeout=RETRY_S / 2)
+            if self._outbox.is_blocked and not announcement.done():
+                raise TimeoutError
+        await announcement
+
     async def announce_once(self, command: AnyCommand) -> None:
         """As `announce` for a client that waits: a task that cannot start now ends.
 

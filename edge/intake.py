@@ -110,7 +110,7 @@ class VideoIntake:
     async def _confirmed(self, task_id: str, announcement: "asyncio.Task[None]") -> None:
         try:
             async with asyncio.timeout(self._limits.confirm_wait_s):
-                await announcement
+                await self._announcer.waited_for(announcement)
         except TimeoutError as error:
             failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
             raise RequestFailed(failure, task_id=task_id) from error
