@@ -212,14 +212,15 @@ class ConsumerApp:
 
     async def _hold_back(self) -> None:
         """Wait until an answer could leave: the broker counts deliveries, and gives a task up after `DELIVERY_LIMIT`."""
-        waits = [asyncio.create_task(self._sender.recovered()), asyncio.create_task(self._stopping.wait())]
+        recovering = asyncio.create_task(self._sender.recovered())
+        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((recovering, stopping), return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(random.uniform(*GIVE_BACK_PAUSE_S))  # noqa: S311 - spreads load, keeps no secret
         finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            recovering.cancel()
+            stopping.cancel()
+            await asyncio.gather(recovering, stopping, return_exceptions=True)
 
     async def _on_control(self, message: RabbitMessage) -> None:
         try:
