@@ -32,6 +32,7 @@ from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from contracts import topology, wire
 from contracts.commands import CancelTask
+from contracts.crashpoints import crashpoint
 from contracts.events import ConsumerSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
@@ -202,6 +203,7 @@ class ConsumerApp:
             await self._detecting.take(
                 Delivery(body=message.body, is_redelivered=bool(raw.redelivered), hang_up=hang_up)
             )
+            crashpoint("consumer.command.done")
         except NotPutAside as error:
             logger.warning("left to the broker", error=str(error))
             raise RejectMessage from error

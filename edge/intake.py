@@ -7,6 +7,7 @@ from http import HTTPStatus
 import msgspec
 
 from contracts.commands import DetectVideo
+from contracts.crashpoints import crashpoint
 from contracts.events import AnyEvent, TaskEnded
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind
@@ -72,6 +73,7 @@ class VideoIntake:
             except BaseException as error:
                 await self._abort(upload.task_id, body, error)
                 raise
+        crashpoint("edge.upload.answered")
         return Started(media_id=seal.media_id, task_id=upload.task_id)
 
     async def _receive(self, upload: VideoUpload, body: GrowingBody, chunks: AsyncIterator[bytes]) -> Seal:
@@ -139,6 +141,7 @@ class VideoIntake:
     def _close(self, task_id: str, body: GrowingBody, failure: Failure) -> bool:
         was_announced = self._announcer.tasks.mark_aborted(task_id, failure)
         body.end(ExtentState.ABORTED)
+        crashpoint("edge.abort.told")
         if not was_announced:
             self._uploads.discard(task_id)
         return was_announced

@@ -14,6 +14,7 @@ from aio_pika.exceptions import PublishError
 
 from contracts import topology
 from contracts.commands import AnyCommand, CancelTask
+from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded, event_id
 from contracts.failures import Failure, FailureCode
 from contracts.posts import DeadPost, WakeUp
@@ -68,12 +69,16 @@ class Outbox:
     async def publish(self, command: AnyCommand) -> None:
         """Return when the command lies in its queue. Raises `Failure` broker_unavailable."""
         message = _message(encode(command), kind=type(command).__name__, task_id=command.task_id, id=command.task_id)
+        crashpoint("edge.command.begun")
         await self._send(topology.COMMANDS, message, key=topology.command_key(command))
+        crashpoint("edge.command.confirmed")
 
     async def publish_end(self, event: TaskEnded) -> None:
         """Return when the log has the end of a task that this edge ended. Raises `Failure` broker_unavailable."""
         message = _message(encode(event), kind="TaskEnded", task_id=event.task_id, id=event_id(event))
+        crashpoint("edge.end.begun")
         await self._send(topology.EVENTS, message, key=topology.event_key(event))
+        crashpoint("edge.end.confirmed")
 
     async def cancel(self, task_id: str) -> None:
         """Tell every consumer to stop the task; nobody listening is no failure. Raises `Failure` broker_unavailable."""
