@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aio_pika
 import pytest
+from aio_pika.abc import AbstractChannel
 
 from contracts.commands import DetectVideo
 from contracts.media import Medium, MediumKind
@@ -42,7 +43,7 @@ UPLOAD_EVERY = 5
 """One command in so many is an upload, the others are published as other services do it."""
 QUEUED_MAX = 150
 """Commands that are unfinished at a time: enough for work to be queued at each kill."""
-SLICE = (60, 5)
+SLICE = (60, 4)
 SOAK = (500, 15)
 
 
@@ -77,32 +78,39 @@ class Work:
         asyncio.run(self._send(commands))
 
     async def _send(self, commands: int) -> None:
-        while len(self.accepted) < commands:
-            if self.unfinished >= QUEUED_MAX:
-                await asyncio.sleep(0.05)
-            elif len(self.accepted) % UPLOAD_EVERY == UPLOAD_EVERY - 1:
-                await asyncio.to_thread(self._upload)
-            else:
-                with contextlib.suppress(OSError, RuntimeError, aio_pika.exceptions.AMQPError, asyncio.CancelledError):
-                    await self._publish(commands)
+        uploads = commands // UPLOAD_EVERY
+        await asyncio.gather(self._publish(commands - uploads), asyncio.to_thread(self._upload, uploads))
 
-    async def _publish(self, commands: int) -> None:
-        """Until it is an upload's turn, or the broker dies: what was not confirmed is sent again as another task."""
+    async def _publish(self, count: int) -> None:
+        """What was not confirmed is sent again, as another task."""
+        left = count
+        while left:
+            with contextlib.suppress(OSError, RuntimeError, aio_pika.exceptions.AMQPError, asyncio.CancelledError):
+                async with channel_on(self._amqp_url) as channel:
+                    while left:
+                        left -= await self._publish_one(channel)
+
+    async def _publish_one(self, channel: AbstractChannel) -> bool:
+        if self.unfinished >= QUEUED_MAX:
+            await asyncio.sleep(0.05)
+            return False
         medium = Medium(root="videos", path="clip.mp4", kind=MediumKind.VIDEO, media_id="clip")
-        async with channel_on(self._amqp_url) as channel:
-            while len(self.accepted) % UPLOAD_EVERY < UPLOAD_EVERY - 1 and len(self.accepted) < commands:
-                command = DetectVideo(task_id=new_task(), medium=medium, options=EVERY_FRAME)
-                async with asyncio.timeout(10):
-                    await send_command(channel, command)
-                self._promise(command.task_id)
+        command = DetectVideo(task_id=new_task(), medium=medium, options=EVERY_FRAME)
+        async with asyncio.timeout(10):
+            await send_command(channel, command)
+        self._promise(command.task_id)
+        return True
 
-    def _upload(self) -> None:
-        task = new_task()
-        if send_video(self._fleet.url, task, self._clip) == 202:
-            self._promise(task)
-        else:
-            self.refused.append(task)
-            time.sleep(0.2)
+    def _upload(self, count: int) -> None:
+        left = count
+        while left:
+            task = new_task()
+            if send_video(self._fleet.url, task, self._clip) == 202:
+                self._promise(task)
+                left -= 1
+            else:
+                self.refused.append(task)
+                time.sleep(0.5)
 
     def _promise(self, task: str) -> None:
         self._unfinished[task] = None
@@ -118,10 +126,12 @@ class Killer:
         self._told = told
         self.deaths: list[str] = []
         """Processes that ended by themselves."""
+        self._turn: list[str] = []
 
     def kill_one(self, *, unfinished: int) -> None:
-        names = ["broker", *self._actors]
-        name = self._told.chance.choice(names)
+        if not self._turn:  # everybody once, then everybody again
+            self._turn = self._told.chance.sample(["broker", *self._actors], k=1 + len(self._actors))
+        name = self._turn.pop()
         self._told.note(f"kill {name}, {unfinished} unfinished")
         if name == "broker":
             self._broker.kill()
