@@ -22,6 +22,8 @@ class Proxy:
         self.is_refusing = False
         """True: a new connection is reset at once."""
         self.port = 0
+        self.accepted = 0
+        """Connections that clients have opened so far."""
         self.passed_bytes = 0
         """Bytes from clients to the server so far."""
         self._target = (host, port)
@@ -64,6 +66,7 @@ class Proxy:
         self._passing.set()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         link = _Link(writer)
         if self.is_refusing:
             link.reset()

@@ -12,13 +12,26 @@ import httpx
 import msgspec
 import pytest
 
+from contracts.commands import DetectVideo
+from contracts.media import Medium, MediumKind
 from contracts.results import latest_epoch
 from contracts.storage import Layout
 from detections.rabbitmq import PrivateRabbit
 from tests.broker.consumer_stage import scripted_model
 from tests.fault.checker import Accepted, check
-from tests.fault.fleet import WAIT_S, BrokerHandle, Fleet, fleet
-from tests.fault.flow import clip_of, new_task, seen_on, send_video, until_empty, wait_for_end
+from tests.fault.fleet import WAIT_S, Actor, BrokerHandle, Fleet, fleet
+from tests.fault.flow import (
+    EVERY_FRAME,
+    channel_on,
+    clip_of,
+    new_task,
+    seen_on,
+    send_command,
+    send_video,
+    until_empty,
+    wait_for_end,
+)
+from tests.fault.proxy import proxy_to
 from tests.media import STATIC, write_image
 from tests.processes import wait_until
 
@@ -32,6 +45,7 @@ FAR_TOO_LONG_S = 40.0
 class System(msgspec.Struct, frozen=True):
     broker: BrokerHandle
     fleet: Fleet
+    consumer: Actor
     before_the_broker: dict[str, int]
     """What the edge answered while there was no broker."""
 
@@ -55,12 +69,13 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     try:
         with fleet(folder / "storage", amqp_url=broker.url, model=model, **environ) as running:
             running.edge.start()
-            running.consumer().start()
+            consumer = running.consumer()
+            consumer.start()
             running.edge.wait_until_ready()
             answers = {path: status_of(running.url, path) for path in ("/health", "/health/live", "/health/ready")}
             broker.start()
             running.wait_until_ready()
-            yield System(broker, running, answers)
+            yield System(broker, running, consumer, answers)
     finally:
         broker.kill()
 
@@ -133,6 +148,46 @@ def test_a_frozen_broker_costs_nothing(system: System, tmp_path: Path) -> None:
 
     assert (went_on, had_ended) == (202, False)
     check_all(system, [running.task_id])
+
+
+@pytest.mark.soak
+def test_an_alarm_that_lasts_uses_up_no_deliveries(system: System, tmp_path: Path) -> None:
+    """A consumer that cannot answer waits with its command; given back at once, it would soon have come too often."""
+    command = DetectVideo(
+        task_id=new_task(), medium=Medium(root="storage", path="long.mp4", kind=MediumKind.VIDEO), options=EVERY_FRAME
+    )
+    Layout(system.fleet.storage).root.joinpath("long.mp4").write_bytes(clip_of(tmp_path, frames=FRAMES))
+
+    async def publish() -> None:
+        async with channel_on(system.broker.url) as channel:
+            await send_command(channel, command)
+
+    system.consumer.freeze()
+    asyncio.run(publish())
+    with system.broker.memory_alarm():
+        system.consumer.wake()
+        wait_until(lambda: '"given back"' in system.consumer.output, timeout_s=240)
+        time.sleep(30)
+    check_all(system, [command.task_id])
+
+    assert system.consumer.output.count('"given back"') == 1
+
+
+@pytest.mark.soak
+async def test_a_consumer_gives_a_broker_up_that_takes_its_connection_and_says_nothing(
+    system: System, tmp_path: Path
+) -> None:
+    async with proxy_to(system.broker.node.port) as proxy:
+        proxy.fall_silent()
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        with fleet(tmp_path, amqp_url=url, model=scripted_model(tmp_path)) as other:
+            consumer = other.consumer()
+            consumer.start()
+            async with asyncio.timeout(WAIT_S):
+                while proxy.accepted < 2:
+                    await asyncio.sleep(0.1)
+            proxy.speak()
+            await asyncio.to_thread(consumer.wait_until_ready)
 
 
 def check_all(system: System, tasks: list[str]) -> None:

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from contracts import crashpoints, topology
+from contracts.failures import FailureCode
 from contracts.results import latest_epoch, reports
 from contracts.storage import Layout, TaskRecord, read_record
 from detections.rabbitmq import PrivateRabbit
@@ -273,6 +274,24 @@ def seen_in(run: Run, accepted: list[Accepted]) -> Seen:
     ]
     events = [event for event in seen.events if event.task_id in ours]
     return msgspec.structs.replace(seen, events=events, dead_letters=letters, posts=posts)
+
+
+@pytest.mark.soak
+def test_a_video_that_kills_three_consumers_is_ended_by_the_fourth(world: World) -> None:
+    task, kills = new_task(), 3
+    world.consumer.kill()
+    assert send_video(world.fleet.url, task, world.clip) == 202
+    for _ in range(kills):
+        world.consumer.start(**{crashpoints.VARIABLE: "consumer.claim.noted:1"})
+        assert world.consumer.wait_until_dead() == -9
+    world.consumer.start()
+    world.fleet.wait_until_ready()
+    failure = wait_for_end(world.layout, task).failure
+
+    assert failure is not None
+    assert failure.code is FailureCode.POISON
+    assert latest_epoch(world.layout, task) == kills + 1
+    asyncio.run(until_empty(world.amqp_url))
 
 
 def test_every_crash_point_of_the_code_is_in_the_matrix() -> None:

@@ -8,7 +8,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
@@ -84,6 +84,10 @@ class Running:
     def reported(self) -> int:
         return len(list(reports(self._stage.layout, self.task_id))) if self.epoch else 0
 
+    def until_taken_by(self, epoch: int) -> float:
+        """How many seconds it takes until somebody has claimed that epoch."""
+        return wait_until(lambda: self.epoch >= epoch, timeout_s=WAIT_S)
+
     def finish(self) -> list[tuple[int, int]]:
         """Number and frame of each report, once all of it has ended well."""
         self._go_on.set()
@@ -107,10 +111,6 @@ class Running:
 UNDISTURBED = [(number, number - 1) for number in range(1, FRAMES + 1)]
 
 
-def seconds_until(is_so: Callable[[], bool]) -> float:
-    return wait_until(is_so, timeout_s=WAIT_S)
-
-
 def told(what: str, took_s: list[float]) -> None:
     load = os.getloadavg()[0]
     print(
@@ -126,7 +126,7 @@ def test_a_killed_consumer_is_taken_over_from_at_once(stage: Stage) -> None:
         holder = stage.holder(running.task_id)
         reported = running.reported
         holder.kill()
-        took_s.append(seconds_until(lambda: running.epoch == 2))
+        took_s.append(running.until_taken_by(2))
         holder.start()
         holder.wait_until_ready()
         assert running.finish() == UNDISTURBED
@@ -143,7 +143,7 @@ def test_a_frozen_consumer_is_taken_over_from_and_says_nothing_when_it_wakes(sta
     holder = stage.holder(running.task_id)
     holder.freeze()
     try:
-        took_s = seconds_until(lambda: running.epoch == 2)
+        took_s = running.until_taken_by(2)
     finally:
         holder.wake()
     told("consumer frozen -> lease taken", [took_s])
@@ -159,7 +159,7 @@ def test_after_a_restart_of_the_broker_work_goes_on(stage: Stage) -> None:
         stage.broker.kill()
         stage.broker.start()
         opened_s = time.monotonic()
-        seconds_until(lambda: running.epoch >= 2)  # the command came back
+        running.until_taken_by(2)  # the command came back
         took_s.append(time.monotonic() - opened_s)
         assert running.finish() == UNDISTURBED
     told("broker's port open -> task taken again", took_s)
