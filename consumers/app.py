@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 import secrets
@@ -10,17 +9,17 @@ import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import aiormq.exceptions
 import structlog
 import uvloop
 from aio_pika.abc import AbstractChannel
-from faststream import AckPolicy
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from consumers.attempt import Desk
+from consumers.connections import RECONNECT_INTERVAL_S, to_consume, to_publish
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.leases import Leases
@@ -40,10 +39,6 @@ from contracts.storage import Layout
 if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
 
-AMQP_HEARTBEAT_S = 10
-CONNECT_TIMEOUT_S = 5.0
-"""For a broker that takes a connection and says nothing; then another one is opened."""
-RECONNECT_INTERVAL_S = 1.0
 DECLARE_TRIES_MAX = 30
 """Tries, one each `RECONNECT_INTERVAL_S`, while a starting broker does not know its own queues."""
 PRESENCE_PERIOD_S = 1.0
@@ -237,37 +232,10 @@ class ConsumerApp:
                 self._follower.hear(command.active)
 
 
-async def _as_it_came(message: RabbitMessage) -> RabbitMessage:
-    """The library's decoders would fail before our handlers are asked."""
-    return message
-
-
 def build(settings: ConsumerSettings) -> ConsumerApp:
     """Wire a consumer; nothing connects before it runs."""
-    name = f"consumer@{socket.gethostname()}"
-    incoming = RabbitBroker(
-        _url(settings.amqp_url, name=name),
-        fail_fast=False,
-        timeout=CONNECT_TIMEOUT_S,
-        reconnect_interval=RECONNECT_INTERVAL_S,
-        graceful_timeout=settings.stop_s,
-        ack_policy=AckPolicy.REJECT_ON_ERROR,
-        decoder=_as_it_came,
-        apply_types=False,
-        logger=logging.getLogger("consumers.broker"),
-        log_level=logging.DEBUG,
-    )
-    outgoing = RabbitBroker(
-        _url(settings.amqp_url, name=f"{name}:publish"),
-        fail_fast=False,
-        timeout=CONNECT_TIMEOUT_S,
-        reconnect_interval=RECONNECT_INTERVAL_S,
-        default_channel=Channel(on_return_raises=True),
-        apply_types=False,
-        logger=logging.getLogger("consumers.broker"),
-        log_level=logging.DEBUG,
-    )
-    return ConsumerApp(settings, incoming=incoming, outgoing=outgoing)
+    incoming = to_consume(settings.amqp_url, stop_s=settings.stop_s)
+    return ConsumerApp(settings, incoming=incoming, outgoing=to_publish(settings.amqp_url))
 
 
 def run(settings: ConsumerSettings) -> None:
@@ -283,12 +251,6 @@ def run(settings: ConsumerSettings) -> None:
         except aiormq.exceptions.AMQPError as error:
             logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
             sys.exit(1)
-
-
-def _url(url: str, *, name: str) -> str:
-    parts = urlsplit(url)
-    query = {"heartbeat": str(AMQP_HEARTBEAT_S), **dict(parse_qsl(parts.query)), "name": name}
-    return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def _without_password(url: str) -> str:

@@ -20,6 +20,10 @@ WAIT_S = 90.0
 """How long a process may take for anything on a busy machine."""
 
 
+START_TIMEOUT_S = 240.0
+"""For a broker on a machine that runs everything at once."""
+
+
 class Actor:
     """One process of ours over its lives."""
 
@@ -176,7 +180,7 @@ class BrokerHandle:
         self._started_s = 0.0
 
     def start(self) -> None:
-        self.node.start()
+        self.node.start(timeout_s=START_TIMEOUT_S)
         self._started_s = time.monotonic()
 
     def settle(self) -> None:

@@ -10,9 +10,9 @@ import aio_pika
 import aio_pika.abc
 import httpx
 import pytest
-from faststream.rabbit import Channel, RabbitBroker
 
 from consumers import outgoing
+from consumers.connections import to_publish
 from consumers.outgoing import RabbitSender, Undelivered, event_message
 from contracts import topology
 from contracts.commands import DetectImage, DetectVideo
@@ -184,7 +184,7 @@ async def test_a_command_that_wants_a_reply_gets_none(system: Fleet, amqp_url: s
 @asynccontextmanager
 async def sending(amqp_url: str) -> AsyncGenerator[RabbitSender]:
     """The way out of a consumer."""
-    broker = RabbitBroker(amqp_url, default_channel=Channel(on_return_raises=True), apply_types=False, logger=None)
+    broker = to_publish(amqp_url)
     await broker.start()
     sender = RabbitSender(broker)
     await sender.prepare()
