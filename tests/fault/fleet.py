@@ -46,6 +46,14 @@ class Actor:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def is_working(self) -> bool:
+        """Whether it runs and is not stopped by a signal."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return self.is_running and state != "T"
+        return False
+
+    @property
     def output(self) -> str:
         """What it has said in this life."""
         with contextlib.suppress(FileNotFoundError), self._program.log.open("rb") as log:

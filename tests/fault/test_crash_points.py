@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import aio_pika
 import httpx
@@ -25,7 +26,7 @@ from tests.annotations import AnnotationsProcess
 from tests.broker.consumer_stage import scripted_model
 from tests.fault.checker import Accepted, Posted, Seen, check
 from tests.fault.crash_cases import CASES, Case, Flow, points_in_the_code
-from tests.fault.fleet import WAIT_S, Actor, Fleet, fleet
+from tests.fault.fleet import WAIT_S, Actor, BrokerHandle, Fleet, fleet, private_broker
 from tests.fault.flow import channel_on, clip_of, new_task, seen_on, send_video, until_empty, virtual_host, wait_for_end
 from tests.fault.timeline import Timeline, timeline
 from tests.media import STATIC, write_image
@@ -59,24 +60,40 @@ class World:
         return len(list(reports(self.layout, task_id))) if latest_epoch(self.layout, task_id) else 0
 
 
-@pytest.fixture(scope="module")
-def world(rabbit: PrivateRabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("crashes")
+@contextlib.contextmanager
+def a_world(folder: Path, amqp_url: str) -> Iterator[World]:
     annotations = AnnotationsProcess(folder / "double")
     annotations.start()
+    environ = {**SETTINGS, "ANNOTATIONS_URL": annotations.url}
     model = scripted_model(folder, delay_s=0.01)
     try:
-        with (
-            virtual_host(rabbit) as url,
-            fleet(
-                folder / "storage", amqp_url=url, model=model, ANNOTATIONS_URL=annotations.url, **SETTINGS
-            ) as running,
-        ):
-            made = World(running, url, annotations, clip_of(folder, frames=FRAMES, noise=20))
+        with fleet(folder / "storage", amqp_url=amqp_url, model=model, **environ) as running:
+            made = World(running, amqp_url, annotations, clip_of(folder, frames=FRAMES, noise=20))
             made.start()
             yield made
     finally:
         annotations.kill()
+
+
+@pytest.fixture(scope="module")
+def world(rabbit: PrivateRabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with virtual_host(rabbit) as url, a_world(tmp_path_factory.mktemp("crashes"), url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerHandle]:
+    """One that may be killed."""
+    with private_broker(tmp_path_factory.mktemp("broker")) as handle:
+        yield handle
+
+
+@pytest.fixture(scope="module")
+def other_world(broker: BrokerHandle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """On the broker that is killed."""
+    with a_world(tmp_path_factory.mktemp("broker-crashes"), broker.url) as made:
+        broker.settle()
+        yield made
 
 
 class Run:
@@ -91,10 +108,10 @@ class Run:
         self._told = told
         self._pool = ThreadPoolExecutor(1)
 
-    def arm(self) -> None:
-        """A life of the victim that ends where the case says."""
+    def arm(self, how: str = "") -> None:
+        """A life of the victim that ends where the case says. how: `:stop`, if it only stops there."""
         self.victim.kill()
-        self.victim.start(**{crashpoints.VARIABLE: f"{self.case.point}:{self.case.passage}"})
+        self.victim.start(**{crashpoints.VARIABLE: f"{self.case.point}:{self.case.passage}{how}"})
         self.world.fleet.wait_until_ready()
         self._told.note(f"{self.victim.name} is armed")
 
@@ -103,12 +120,12 @@ class Run:
 
     def until_it_reports(self) -> None:
         wait_until(
-            lambda: not self.victim.is_running or self.world.reported(self.task_id) >= REPORTS_HALFWAY,
+            lambda: not self.victim.is_working or self.world.reported(self.task_id) >= REPORTS_HALFWAY,
             timeout_s=WAIT_S,
         )
 
     def until_it_dies(self) -> None:
-        wait_until(lambda: not self.victim.is_running, timeout_s=WAIT_S)
+        wait_until(lambda: not self.victim.is_working, timeout_s=WAIT_S)
 
     def bury(self) -> None:
         """The victim has died where it was to die; another one goes on."""
@@ -122,6 +139,16 @@ class Run:
             self.victim.start(**({crashpoints.VARIABLE: following} if following else {}))
         self.world.fleet.wait_until_ready()
         self._told.note(f"{self.victim.name} is back")
+
+    def kill_the_broker_meanwhile(self, broker: BrokerHandle) -> None:
+        """The victim has stopped where it was to stop; it goes on when the broker has died and come back."""
+        self.until_it_dies()
+        assert f"crash point {self.case.point} was reached" in self.victim.output, self.victim.output
+        broker.kill()
+        broker.start()
+        self.victim.wake()
+        self.world.fleet.wait_until_ready()
+        self._told.note("the broker is back, and its victim goes on")
 
     def result(self, sending: "Future[int | None]") -> int | None:
         status = sending.result(WAIT_S)
@@ -253,6 +280,22 @@ def test_a_death_costs_nothing_that_was_promised(world: World, case: Case) -> No
         assert_clean(run, [*accepted, Accepted(task_id=after.task_id, reports=FRAMES)])
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name) for case in CASES if case.flow is Flow.UPLOAD and not case.then]
+)
+def test_a_broker_that_dies_at_that_moment_costs_nothing(other_world: World, broker: BrokerHandle, case: Case) -> None:
+    with timeline(case.name) as told:
+        run = Run(other_world, case, told)
+        run.arm(":stop")
+        sending = run.upload(run.until_it_reports)
+        run.kill_the_broker_meanwhile(broker)
+        accepted = Accepted(task_id=run.task_id, reports=FRAMES)
+        assert run.result(sending) in (202, 503), "a medium that is stored is looked at, whatever its client was told"
+        assert wait_for_end(other_world.layout, run.task_id).failure is None
+        assert_clean(run, [accepted])
+
+
 def assert_clean(run: Run, accepted: list[Accepted]) -> None:
     """Nothing is lost, double, out of order or stuck. An end is written down a moment before it is in the log."""
     deadline_s = time.monotonic() + WAIT_S
@@ -298,7 +341,7 @@ def test_every_crash_point_of_the_code_is_in_the_matrix() -> None:
     named = {name for case in CASES for name in (case.point, *([case.then.rpartition(":")[0]] if case.then else []))}
 
     assert points_in_the_code() == named
-    assert len(CASES) >= 40
+    assert len(named) >= 40
 
 
 def test_the_slice_that_is_always_run_kills_both() -> None:
