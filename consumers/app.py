@@ -1,4 +1,4 @@
-"""A consumer process: two connections, three queues, one engine."""
+"""A consumer process: two connections, four queues, one engine for objects and one for shots."""
 
 import asyncio
 import contextlib
@@ -24,15 +24,17 @@ from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.leases import Leases
 from consumers.log import log_as_json
+from consumers.media_limits import limits_of
 from consumers.model_store import store_of
 from consumers.outgoing import RabbitSender, Undelivered, presence_message
 from consumers.rooms import room_of
 from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
+from consumers.shot_room import shot_room_of
 from contracts import topology, wire
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
-from contracts.events import ConsumerSeen, ModelChanged
+from contracts.events import ConsumerSeen, EngineSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
 
@@ -67,6 +69,7 @@ class ConsumerApp:
         self._stopping = asyncio.Event()
         models = store_of(settings)
         self.room = room_of(settings, models, announce=self._news.set)
+        self._shot_room = shot_room_of(settings, announce=self._news.set)
         self._follower = Follower(self.room, models)
         layout = Layout(settings.storage)
         desk = Desk(
@@ -74,9 +77,14 @@ class ConsumerApp:
             leases=Leases(layout, owner=self.id),
             sender=self._sender,
             ahead_max=settings.ahead_max,
+            limits=limits_of(settings),
         )
         self._detecting = Detecting(
-            desk, room=self.room, roots=roots_of(settings), pictures_max=IMAGES_PER_WORKER * settings.workers
+            desk,
+            room=self.room,
+            shot_room=self._shot_room,
+            roots=roots_of(settings),
+            pictures_max=IMAGES_PER_WORKER * settings.workers,
         )
         self._subscribe()
 
@@ -150,6 +158,7 @@ class ConsumerApp:
             model=model.name if model else None,
             error_message=state.reason,
             model_outcome=self.room.outcome,
+            shots=self._shot_engine(),
             tasks_running=self._detecting.tasks_running,
             is_stopping=self._stopping.is_set(),
         )
@@ -157,6 +166,15 @@ class ConsumerApp:
             await self._sender.send(presence_message(seen))
         except Undelivered as error:
             logger.debug("not seen", error=str(error))
+
+    def _shot_engine(self) -> EngineSeen:
+        state, model = self._shot_room.state, self._shot_room.model
+        return EngineSeen(
+            status=state.status,
+            engine_type=model.engine_type if model else None,
+            model=model.name if model else None,
+            error_message=state.reason,
+        )
 
     async def _stop(self, serving: "asyncio.Task[None]") -> None:
         """Hand running tasks on, answer what is nearly answered, and leave."""
@@ -170,6 +188,7 @@ class ConsumerApp:
         await self._outgoing.stop()
         self._detecting.close()
         self.room.close()
+        self._shot_room.close()
         logger.info("stopped")
 
     def _subscribe(self) -> None:
@@ -177,6 +196,7 @@ class ConsumerApp:
         prefetch = {
             topology.IMAGE_COMMANDS: IMAGES_PER_WORKER * self._settings.workers,
             topology.VIDEO_COMMANDS: self._settings.videos_max,
+            topology.SHOTS_COMMANDS: self._settings.shots_max,
         }
         for name, count in prefetch.items():
             queue = RabbitQueue(

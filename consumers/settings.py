@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contracts.settings import Provider, read_settings
+from contracts.settings import Provider, TensorRtLibrary, read_settings
 
 PREFIX = "CONSUMER_"
 SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir", "loader_url"))
@@ -41,10 +41,32 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     provider: Annotated[
         Provider, Meta(description="what runs models; auto: a GPU if there is one; openvino: a CPU in bfloat16")
     ] = "auto"
+    tensorrt_library: Annotated[
+        TensorRtLibrary,
+        Meta(description="what engines for a GPU are built with: tensorrt or tensorrt_rtx"),
+    ] = "tensorrt"
+    batch_max: Annotated[
+        int,
+        Meta(
+            ge=1, le=256, description="pictures in one inference on a GPU or a server; a model or a task may want fewer"
+        ),
+    ] = 32
+    batch_wait_s: Annotated[
+        float,
+        Meta(ge=0, le=1, description="s that the first picture of an inference waits for others, on a GPU or a server"),
+    ] = 0.005
     workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
         default_factory=_cores
     )
+    shot_model: Annotated[
+        str | None,
+        Meta(
+            description="model that finds shots: a file, a name, or triton+grpc://host:port/model;"
+            " default: `transnetv2.onnx` of the models folder, else the shipped one"
+        ),
+    ] = None
     videos_max: Annotated[int, Meta(ge=1, le=256, description="videos in flight; more stay queued")] = 8
+    shots_max: Annotated[int, Meta(ge=1, le=256, description="shot tasks in flight; more stay queued")] = 2
     warm_up: Annotated[bool, Meta(description="load the model at start instead of at the first command")] = False
     loader_s: Annotated[float, Meta(gt=0, le=7200, description="seconds for one file from or to the Loader")] = 300.0
     model_bytes_max: Annotated[int, Meta(ge=1, description="largest model file that is fetched, bytes")] = 4 << 30
@@ -54,6 +76,20 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     trial_memory_bytes: Annotated[
         int, Meta(ge=1 << 28, description="address space in which an unknown model must prove itself, bytes")
     ] = 4 << 30
+    image_pixels_max: Annotated[
+        int, Meta(ge=1, le=100_000_000, description="largest image, pixels in all; beyond it 413")
+    ] = 100_000_000
+    image_side_px_max: Annotated[int, Meta(ge=1, le=65_535, description="longest side of an image, pixels")] = 32_768
+    video_pixels_max: Annotated[
+        int, Meta(ge=1, le=100_000_000, description="largest frame of a video, pixels in all; beyond it the task fails")
+    ] = 36_000_000
+    video_side_px_max: Annotated[int, Meta(ge=1, le=65_535, description="longest side of a frame, pixels")] = 16_384
+    video_duration_max_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="longest video, s; there the task ends with what it has reported")
+    ] = 43_200.0
+    video_frames_max: Annotated[
+        int, Meta(ge=1, le=1_000_000_000, description="most frames of a video; there the task ends as well")
+    ] = 3_000_000
     ahead_max: Annotated[int, Meta(ge=1, le=32, description="reports of one video that wait for the broker")] = 16
     stop_s: Annotated[float, Meta(gt=0, le=600, description="seconds a stopping consumer waits for its tasks")] = 20.0
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"

@@ -12,10 +12,12 @@ import msgspec
 from contracts.detections import Detection
 from contracts.events import DetectionEvent
 from detections.answers import ClientError, Health, ServiceError, Started, Task, UnreachableError
+from detections.resuming import CONFLICTS, PASSING, Interrupted
 from detections.sse import MalformedStreamError
 from detections.uploading import Config, Upload, config_text
 
 STREAM = "/detect/stream"
+UPLOADS = "/uploads"
 _TOKEN = re.compile(r"[!-~]+")  # visible ASCII: httpx would quote anything else in its error
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
@@ -54,13 +56,29 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True, kw_only=True):
             raise ClientError(f"{self.method} {self.path} was answered with something else: {error}") from error
 
 
-def authorization(token: str | None) -> dict[str, str]:
-    """The header that a token travels in, and nowhere else. Raises `ClientError` for one that fits into no header."""
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an upload stands at the edge."""
+
+    offset_bytes: int
+    is_complete: bool
+
+
+def authorization(token: str | None, refresh_token: str | None = None) -> dict[str, str]:
+    """The headers that tokens travel in, and nowhere else.
+
+    Raises `ClientError` for one that fits into no header, and for a refresh token without a token that it could refresh.
+    """
     if token is None:
+        if refresh_token is not None:
+            raise ClientError("there is a refresh token without a token")
         return {}
     if not _TOKEN.fullmatch(token):
         raise ClientError("the token is empty or has characters that no token has")
-    return {"Authorization": f"Bearer {token}"}
+    if refresh_token is None:
+        return {"Authorization": f"Bearer {token}"}
+    if not _TOKEN.fullmatch(refresh_token):
+        raise ClientError("the refresh token is empty or has characters that no token has")
+    return {"Authorization": f"Bearer {token}", "X-Refresh-Token": refresh_token}
 
 
 def raise_for_refusal(response: httpx.Response) -> None:
@@ -110,6 +128,11 @@ def cancel(task_id: str) -> Call[None]:
     return Call(method="DELETE", path=f"/tasks/{task_id}", read=_nothing, tries_max=1)
 
 
+def retry(task_id: str) -> Call[Started]:
+    """However often it is asked for, there is one: it may be asked again."""
+    return Call(method="POST", path=f"/tasks/{task_id}/retry", read=_json(Started))
+
+
 def detect() -> Call[list[Detection]]:
     read = _json(list[Detection])
     return Call(method="POST", path="/detect", read=read, tries_max=1, read_timeout_s=DETECT_TIMEOUT_S)
@@ -118,9 +141,26 @@ def detect() -> Call[list[Detection]]:
 def submit(upload: Upload) -> Call[Started]:
     return Call(
         method="POST",
-        path="/detect/video",
+        path="/shots" if upload.is_for_shots else "/detect/video",
         read=_json(Started),
         headers=upload.headers(),
+        tries_max=1,
+        read_timeout_s=SEALED_TIMEOUT_S,
+    )
+
+
+def standing(task_id: str) -> Call["Standing"]:
+    """How much of a resumable upload the edge has."""
+    return Call(method="HEAD", path=f"{UPLOADS}/{task_id}", read=_standing, tries_max=1)
+
+
+def append(upload: Upload) -> Call[Started]:
+    """The rest of an upload, from where it stands."""
+    return Call(
+        method="PATCH",
+        path=f"{UPLOADS}/{upload.task_id}",
+        read=_json(Started),
+        headers=upload.append_headers(),
         tries_max=1,
         read_timeout_s=SEALED_TIMEOUT_S,
     )
@@ -131,6 +171,16 @@ def reason(error: ClientError, task: Task | None) -> ClientError:
     if task is None or task.error is None:
         return error
     return ServiceError(status=422, code=task.error.code, detail=task.error.detail)
+
+
+def raise_if_passing(response: httpx.Response) -> None:
+    """Raises `Interrupted` for the refusal of an upload that may pass; one that came whole is not sent again."""
+    if response.is_success or response.headers.get("upload-complete") == "?1":
+        return
+    refusal = _refusal(response)
+    if refusal.status in PASSING or refusal.code in CONFLICTS:
+        asked = response.headers.get("retry-after", "")
+        raise Interrupted(refusal, asked_s=float(asked) if asked.isdigit() else 0.0)
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +210,13 @@ def _json(type_: type[_Answer]) -> Callable[[httpx.Response], _Answer]:
 def _json_lines(response: httpx.Response) -> list[DetectionEvent]:
     decoder = msgspec.json.Decoder(DetectionEvent)
     return [decoder.decode(line) for line in response.content.splitlines() if line]
+
+
+def _standing(response: httpx.Response) -> Standing:
+    offset, complete = (response.headers.get(name, "") for name in ("upload-offset", "upload-complete"))
+    if not offset.isdigit() or complete not in ("?0", "?1"):
+        raise msgspec.DecodeError(f"Upload-Offset {offset!r}, Upload-Complete {complete!r}")
+    return Standing(offset_bytes=int(offset), is_complete=complete == "?1")
 
 
 def _nothing(_: httpx.Response) -> None:

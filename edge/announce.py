@@ -8,6 +8,7 @@ from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from edge.clock import Clock, system_clock
+from edge.failures import RequestFailed
 from edge.ports import CommandsOut
 from edge.task_store import TaskStore
 
@@ -40,14 +41,27 @@ class Announcer:
         Cancelled before that, it leaves the rest to `run`. Raises `Failure`: `task_id_in_use`, `storage_full`.
         """
         await asyncio.to_thread(self.tasks.create, command)
+        await self._publish(command)
+
+    async def announce_within(self, command: AnyCommand, *, wait_s: float) -> None:
+        """As `announce`, but no longer than `wait_s`: then the client is told, and the task starts later.
+
+        Raises `RequestFailed(broker_unavailable)` too.
+        """
+        await asyncio.to_thread(self.tasks.create, command)  # whole, however short the wait is
         try:
-            while True:
-                if await self._try_to_publish(command):
-                    return
-                await asyncio.sleep(RETRY_S)
-        except BaseException:
-            self._pending.add(command.task_id)
-            raise
+            async with asyncio.timeout(wait_s):
+                await self._publish(command)
+        except TimeoutError as error:
+            failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
+            raise RequestFailed(failure, task_id=command.task_id) from error
+
+    async def assure(self, task_id: str) -> None:
+        """As `announce` for a task that is written down already, perhaps by an edge that died since."""
+        while True:
+            if await self._is_told(task_id):
+                return
+            await asyncio.sleep(RETRY_S)
 
     async def waited_for(self, announcement: "asyncio.Task[None]") -> None:
         """Return when an announcement is done. Raises `TimeoutError` while the broker is in alarm."""
@@ -98,7 +112,7 @@ class Announcer:
             if tick % ticks_per_scan == 0 or tick == second_look:
                 self._pending.update(await asyncio.to_thread(self.orphans))
             for task_id in sorted(self._pending):
-                if await self.finish(task_id):
+                if await self._is_told(task_id):
                     self._pending.discard(task_id)
             tick += 1
             await asyncio.sleep(RETRY_S)
@@ -134,6 +148,20 @@ class Announcer:
         """As `end_unless_held`, after giving a consumer to whom the command is on its way the time to claim it."""
         await asyncio.sleep(LEASE_WAIT_S)
         await self.end_unless_held(task_id, failure)
+
+    async def _is_told(self, task_id: str) -> bool:
+        """Whether the broker has what there is to tell of a task, if need be told just now."""
+        return not await asyncio.to_thread(self.tasks.is_unpublished, task_id) or await self.finish(task_id)
+
+    async def _publish(self, command: AnyCommand) -> None:
+        try:
+            while True:
+                if await self._try_to_publish(command):
+                    return
+                await asyncio.sleep(RETRY_S)
+        except BaseException:
+            self._pending.add(command.task_id)
+            raise
 
     async def _try_to_publish(self, message: AnyCommand | TaskEnded) -> bool:
         """False if the broker is away."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from contracts.commands import TaskKind
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import ReadOptions, read_options
@@ -27,6 +28,8 @@ class FormUpload(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller = Caller()
     is_answered_later: bool = False
     """True: nobody waits for the detections, so no consumer need be there yet."""
+    kind: TaskKind | None = None
+    """What is to be done with the file; None: its objects are looked for, whether it is a picture or a video."""
 
 
 class ReceivedForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,17 +54,20 @@ class FormIntake:
         """The whole form; whoever gets it ends its body and lets go of the upload (`discard`).
 
         Raises `Failure`: `malformed_request`, `malformed_options`, `options_out_of_range`, `unsupported_content_type`,
-        `unsupported_media`, `empty_media`, `too_large`, `upload_*`, `storage_full`, and `engine_unavailable` if nobody is
+        `unsupported_media`, `empty_media`, `too_large`, `upload_*`,
+        `too_many_requests`, `storage_full`, and `engine_unavailable` if nobody is
         there to look at the file.
         """
         reading = _Reading(form, self._presence)
         check_announced(form.content_length, self._limits)
-        body = await asyncio.to_thread(self._uploads.begin, form.task_id, UploadPlan(), has_extent=False)
-        try:
-            await store(reading.file(bounded(chunks, self._limits)), Inflow(body))
-        except BaseException:
-            await self.discard(form.task_id, body)
-            raise
+        self._uploads.quota.check(form.caller.client)
+        with self._uploads.quota.counted(form.caller.client):
+            body = await asyncio.to_thread(self._uploads.begin, form.task_id, UploadPlan(), has_extent=False)
+            try:
+                await store(reading.file(bounded(chunks, self._limits)), Inflow(body))
+            except BaseException:
+                await self.discard(form.task_id, body)
+                raise
         return reading.received(body)
 
     async def discard(self, task_id: str, body: GrowingBody) -> None:
@@ -126,4 +132,6 @@ class _Reading:
         if not self._form.is_answered_later and not self._presence.has_live_consumer():
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "no consumer is there to look at it")
         self._kind = kind_by_extension(self._name or "") or by_content
+        if self._form.kind is TaskKind.SHOTS and self._kind is not MediumKind.VIDEO:
+            raise Failure(FailureCode.UNSUPPORTED_MEDIA, "shots are looked for in videos, this is an image")
         return head

@@ -15,10 +15,11 @@ from litestar import get
 from litestar.di import NamedDependency
 
 from contracts import topology
-from contracts.events import ConsumerSeen, EngineStatus
+from contracts.events import ConsumerSeen, EngineSeen, EngineStatus
 from contracts.failures import Failure, FailureCode
 from contracts.wire import decode_presence
 from edge.deliveries import consuming
+from edge.disk import check_free
 from edge.failures import RequestFailed
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
@@ -90,6 +91,15 @@ class Presence:
         return list(self._entries.values())
 
 
+class EngineReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The engine of a consumer that finds shots, in `GET /health`."""
+
+    ai_availability: str
+    engine_type: str | None
+    model: str | None
+    error_message: str | None
+
+
 class ConsumerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One consumer in `GET /health`."""
 
@@ -102,6 +112,8 @@ class ConsumerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Why it does not serve, or not as well as it should."""
     busy: bool
     last_seen: datetime
+    shots: EngineReport | None = None
+    """None of a consumer that finds no shots."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -168,13 +180,16 @@ async def _check_broker(settings: EdgeSettings, outbox: Outbox) -> None:
 async def _check_storage(settings: EdgeSettings) -> None:
     try:
         async with asyncio.timeout(settings.probe_timeout_s):
-            await asyncio.to_thread(_write_and_remove, settings.storage)
+            await asyncio.to_thread(_write_and_remove, settings.storage, settings.free_bytes_min)
     except (OSError, TimeoutError) as error:
         failure = Failure(FailureCode.STORAGE_UNAVAILABLE, f"the storage is not writable: {error!r}")
         raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE) from error
+    except Failure as failure:
+        raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE) from failure
 
 
-def _write_and_remove(folder: Path) -> None:
+def _write_and_remove(folder: Path, free_bytes_min: int) -> None:
+    check_free(folder, free_bytes_min=free_bytes_min)
     path = folder / f".probe.{secrets.token_hex(6)}"
     try:
         path.write_bytes(b"probe")
@@ -197,6 +212,16 @@ def _report(entry: _Entry) -> ConsumerReport:
         error_message=consumer.error_message,
         busy=consumer.tasks_running > 0,
         last_seen=entry.seen_at,
+        shots=consumer.shots and _engine_report(consumer.shots),
+    )
+
+
+def _engine_report(engine: EngineSeen) -> EngineReport:
+    return EngineReport(
+        ai_availability=engine.status.api_name,
+        engine_type=engine.engine_type,
+        model=engine.model,
+        error_message=engine.error_message,
     )
 
 

@@ -10,7 +10,9 @@ import struct
 import warnings
 from pathlib import Path
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from contracts.failures import Failure, FailureCode
@@ -19,6 +21,10 @@ from engine.picture import Crop, Picture, Rgb
 PIXELS_MAX = 100_000_000
 """The largest survey cameras; 300 MB while decoded, twice that while an EXIF orientation turns it."""
 JPEG_QUALITY = 85
+PACKED_QUALITY = 95
+"""Of a JPEG that is made smaller and encoded once more."""
+PACKED_SIDE_PX_MAX = 1920
+"""A packed picture has a megabyte at most."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _PIXELS_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 
@@ -33,6 +39,17 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd 
 
 _HEADER_ERRORS = (OSError, ValueError, EOFError, ArithmeticError, LookupError, SyntaxError, TypeError, struct.error)
 """What Pillow's parsers raise on broken headers."""
+
+
+class PictureLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a picture may claim."""
+
+    pixels_max: int = PIXELS_MAX
+    """Not more than `PIXELS_MAX`: OpenCV is told that once for all."""
+    side_px_max: int = 32_768
+
+
+DEFAULT_LIMITS = PictureLimits()
 
 
 class StillPicture:
@@ -60,13 +77,28 @@ class StillPicture:
         return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def read_picture(path: Path, *, pixels_max: int = PIXELS_MAX) -> StillPicture:
+class PackedPicture:
+    """A picture kept as a JPEG, for where many wait; it implements `engine.picture.Picture`."""
+
+    def __init__(self, picture: Picture, *, side_px_max: int = PACKED_SIDE_PX_MAX) -> None:
+        scale = min(1.0, side_px_max / max(picture.width, picture.height))
+        self.width, self.height = (max(1, round(side * scale)) for side in (picture.width, picture.height))
+        rgb = picture.scaled(width=self.width, height=self.height)
+        self._jpeg = _encoded(rgb, quality=PACKED_QUALITY)
+
+    def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
+        """uint8[height, width, 3], RGB, bilinear."""
+        rgb = np.asarray(cv2.imdecode(self._jpeg, cv2.IMREAD_COLOR_RGB), np.uint8)
+        return StillPicture(rgb).scaled(width=width, height=height, crop=crop)
+
+
+def read_picture(path: Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> StillPicture:
     """The picture in a file: JPEG, PNG, BMP, WebP or TIFF, the first one of several, as displayed.
 
     Gray, CMYK, 16 bit, palette and transparent pictures become 8 bit RGB; what is transparent shows its own colour.
     Raises `Failure`: `medium_missing`, `empty_media`, `unsupported_media`, `unreadable_media`, `too_many_pixels`.
     """
-    _check_header(path, pixels_max)
+    _check_header(path, limits)
     content = np.memmap(path, np.uint8, "r")  # `imread` would show half of a JPEG that is cut, `imdecode` refuses it
     try:
         rgb = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
@@ -81,12 +113,15 @@ def jpeg(picture: Picture, *, side_px_max: int) -> bytes:
     """The picture as a JPEG, made smaller if one of its sides is longer than that."""
     scale = min(1.0, side_px_max / max(picture.width, picture.height))
     width, height = (max(1, round(side * scale)) for side in (picture.width, picture.height))
-    rgb = picture.scaled(width=width, height=height)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-    return np.asarray(encoded, np.uint8).tobytes()
+    return _encoded(picture.scaled(width=width, height=height), quality=JPEG_QUALITY).tobytes()
 
 
-def _check_header(path: Path, pixels_max: int) -> None:
+def _encoded(rgb: Rgb, *, quality: int) -> NDArray[np.uint8]:
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return np.asarray(encoded, np.uint8)
+
+
+def _check_header(path: Path, limits: PictureLimits) -> None:
     try:
         if path.stat().st_size == 0:
             raise Failure(FailureCode.EMPTY_MEDIA, "the file has no bytes")
@@ -101,5 +136,7 @@ def _check_header(path: Path, pixels_max: int) -> None:
         ) from error
     except _HEADER_ERRORS as error:
         raise Failure(FailureCode.UNREADABLE_MEDIA, f"broken header: {error}") from error
-    if width * height > pixels_max:
-        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {pixels_max} in all")
+    if width * height > limits.pixels_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
+    if max(width, height) > limits.side_px_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")

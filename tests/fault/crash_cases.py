@@ -75,7 +75,6 @@ CASES = [
         "edge.seal.kept",
         "edge.seal.told",
         "edge.upload.answered",
-        "file.created",
     ),
     Case(point="edge.seal.recorded", victim="edge", is_always_run=True),
     *_edge("edge.body.told", passage=2),

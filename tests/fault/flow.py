@@ -136,7 +136,8 @@ async def dead_letters(channel: AbstractChannel) -> list[str]:
 
 async def waiting_messages(channel: AbstractChannel) -> dict[str, int]:
     """How many messages wait in each queue that has to be empty in the end; those given out are not among them."""
-    names = (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.DEAD_LETTER_NOTICES, topology.OUTBOX)
+    kept = {topology.EVENTS_LOG, topology.DEAD_LETTERS, *topology.OUTBOX_LATER}
+    names = [queue.name for queue in topology.topology().queues if queue.name not in kept]
     queues = [await channel.declare_queue(name, passive=True) for name in names]
     return {queue.name: queue.declaration_result.message_count or 0 for queue in queues}
 

@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.failures import Failure
-from engine.images import read_picture
+from engine.images import PictureLimits, read_picture
 from tests.media import write_image
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tif"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_picture_with_flipped_bytes_is_read_or_refused(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     path = tmp_path / f"picture.{suffix}"
@@ -21,7 +21,7 @@ def test_a_picture_with_flipped_bytes_is_read_or_refused(tmp_path: Path, suffix:
         content[at] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        rgb = read_picture(path, pixels_max=1_000_000).rgb
+        rgb = read_picture(path, limits=PictureLimits(pixels_max=1_000_000)).rgb
     except Failure:
         return
     assert rgb.ndim == 3

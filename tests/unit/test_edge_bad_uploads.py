@@ -142,6 +142,26 @@ async def test_a_disk_that_fills_up_in_the_middle_is_said_and_ends_the_task(
         assert await failure_of(edge, task_id) == "storage_full"
 
 
+async def test_a_client_with_as_many_uploads_as_it_may_have_waits_and_others_do_not(tmp_path: Path) -> None:
+    async with running_edge(tmp_path, uploads_per_client_max=1) as edge:
+        first = edge.request("POST", "/detect/video", headers=NAME)
+        first.send(b"some")
+        await until(lambda: edge.outbox.commands)
+        refused = await edge.send("POST", "/detect/video", b"more", headers=NAME)
+        other = edge.request("POST", "/detect/video", headers=NAME, address="127.0.0.2")
+        other.send(b"more")
+        other.end()
+        first.end()
+
+        assert (refused.status, refused.json()["code"], refused.headers["retry-after"]) == (
+            429,
+            "too_many_requests",
+            "5",
+        )
+        assert [(await call.answer()).status for call in (first, other)] == [202, 202]
+        assert (await edge.send("POST", "/detect/video", b"again", headers=NAME)).status == 202
+
+
 async def test_an_upload_that_would_not_fit_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.intake.ATTEND_S", 3600.0)  # the look at the disk during the upload comes too late
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
@@ -224,7 +244,7 @@ async def test_an_edge_that_is_stopped_aborts_what_it_was_receiving(tmp_path: Pa
 async def test_a_socket_that_is_faster_than_the_disk_is_made_to_wait(tmp_path: Path) -> None:
     inflow = Inflow(GrowingBody(tmp_path, UploadPlan()))  # nobody drains it
     for _ in range(WAITING_BYTES_MAX // 65_536):
-        await asyncio.wait_for(inflow.put(bytes(65_536)), 1)
+        await asyncio.wait_for(inflow.put(bytes(65_536)), 60)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(inflow.put(b"x"), 0.05)
 
