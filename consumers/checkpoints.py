@@ -144,6 +144,7 @@ class Journal:
     ) -> None:
         try:
             os.fsync(self._file)
+            crashpoint("consumer.journal.synced")
         finally:
             os.close(self._file)
 
