@@ -26,7 +26,7 @@ from engine.models import ModelCard, describe
 from engine.opening import open_runtime
 from engine.picture import Picture
 from engine.plans import PlanRecord, Precision, plan_path, write_plan
-from engine.precision import PICTURES_MAX, in_eighth, in_half
+from engine.precision import PICTURES_MAX, as_it_is, in_eighth, in_half
 from engine.preprocess import NATIVE_SIDE_FACTOR, InputRule
 from engine.runtime import TensorSpec
 from engine.tensorrt_library import load_library
@@ -108,7 +108,7 @@ def _of_precision(order: BuildOrder, card: ModelCard) -> bytes:
     if order.precision == "fp16":
         return in_half(model)
     if order.precision == "fp32" or order.calibration_cache:
-        return model.read_bytes()
+        return as_it_is(model)
     with tempfile.TemporaryDirectory() as folder:
         return in_eighth(model, card, _pictures(order), Path(folder))
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from contracts.failures import Failure, FailureCode
 from engine.checksums import sha256_of
 from engine.external_data import digest_of_model, external_files, external_names
 from engine.models import open_model
+from engine.precision import as_it_is
 from tests.tiny_models import put_weights_beside, write_colour_model
 
 
@@ -67,6 +68,17 @@ def test_the_digest_is_of_the_weights_too(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"\0" * (tmp_path / "a.bin").stat().st_size)
 
     assert digest_of_model(model) != before
+
+
+def test_a_builder_is_given_the_weights_in_the_model(tmp_path: Path) -> None:
+    inside = write_colour_model(tmp_path / "a.onnx")
+    content = inside.read_bytes()
+    assert as_it_is(inside) == content
+
+    whole = onnx.load_from_string(as_it_is(put_weights_beside(inside)))
+
+    (weights,) = (tensor for tensor in whole.graph.initializer if tensor.name == "weights")
+    assert numpy_helper.to_array(weights)[0, 2] == 60
 
 
 @pytest.mark.parametrize(
