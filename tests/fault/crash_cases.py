@@ -109,7 +109,7 @@ CASES = [
         "consumer.report.confirmed",
         passage=5,
     ),
-    Case(point="consumer.journal.written", passage=5, victim="consumer", is_always_run=True),
+    *_consumer("consumer.journal.written", passage=5),
     Case(point="consumer.end.created", victim="consumer", is_always_run=True),
     *_consumer("consumer.report.sent", passage=30),
     *_consumer("consumer.journal.written", passage=5, then="consumer.claim.created:1"),

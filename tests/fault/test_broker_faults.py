@@ -110,7 +110,7 @@ class Halfway:
         return status
 
 
-@pytest.mark.parametrize("kind", ["memory", "disk"])
+@pytest.mark.parametrize("kind", ["memory", pytest.param("disk", marks=pytest.mark.soak)])
 def test_an_alarm_is_told_of_at_once_and_costs_nothing(system: System, tmp_path: Path, kind: str) -> None:
     clip, later, url = clip_of(tmp_path, frames=FRAMES, noise=20), new_task(), system.fleet.url
     alarm: AbstractContextManager[None] = getattr(system.broker, f"{kind}_alarm")()
