@@ -1,5 +1,6 @@
 """What every test may ask for: the private RabbitMQ of the session, and the shared models and media where they are."""
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,28 @@ hypothesis.settings.register_profile("tests", deadline=None, suppress_health_che
 hypothesis.settings.load_profile("tests")
 
 
+# what a shell starts in its background ignores Ctrl-C, and so would every process that a test starts and interrupts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+LONG_FIRST = ("e2e", "triton", "broker")
+"""Folders whose tests mostly wait: begun at once, they do not keep everybody waiting at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: turn(item.path))
     if SHARED_DATA.is_dir():
         return
     skip = pytest.mark.skip(reason="real_media: ../shared/data is not on this machine")
     for item in items:
         if "real_media" in item.keywords:
             item.add_marker(skip)
+
+
+def turn(path: Path) -> int:
+    """When a file of tests begins, relative to the others."""
+    folder = path.relative_to(REPOSITORY / "tests").parts[0]
+    return LONG_FIRST.index(folder) if folder in LONG_FIRST else len(LONG_FIRST)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from detections import cli
 from tests.annotations import USER, AnnotationsProcess, medium_of
+from tests.cut_finder import write_scenes
 from tests.e2e.annotated import (
     ALL_FRAMES,
     CALL_S,
@@ -98,6 +99,28 @@ def test_a_request_goes_over_what_the_user_has_set(
     double.set_for(USER, {})
 
     assert (of_the_user["counts"]["sampled"], asked["counts"]["sampled"]) == (4, 10)
+
+
+def test_the_shots_of_a_users_video_are_found_where_it_lies_and_are_no_annotations(
+    service: Service, double: AnnotationsProcess, http: httpx.Client
+) -> None:
+    path = write_scenes(service.media / "film.mp4", 40, frames=90)
+    double.set_for(USER, {"min_shot_frames": 200})
+    double.add_medium("film", path)
+    answer = http.post("/shots/film", headers=double.headers(), content=json.dumps({"min_shot_frames": 1}))
+    assert answer.status_code == 202, answer.text
+    task = ended(http, answer.json()["taskId"])
+    double.wait_for_end("film")
+    double.set_for(USER, {})
+    without_token = http.post("/shots/film")
+    picture = double.add_medium("still", write_image(service.media / "still.png"))
+    of_a_picture = http.post(f"/shots/{picture}", headers=double.headers())
+
+    assert (task["kind"], task["status"], task["counts"]["shots"]) == ("shots", "Succeeded", 2)
+    assert double.statuses("film") == [2, 3]
+    assert double.annotations("film") == []
+    assert (without_token.status_code, without_token.json()["code"]) == (401, "unauthenticated")
+    assert (of_a_picture.status_code, of_a_picture.json()["code"]) == (400, "unsupported_media")
 
 
 @pytest.mark.parametrize(

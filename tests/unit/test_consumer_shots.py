@@ -1,9 +1,11 @@
 """A command to find shots on its way through a consumer: alone, with objects, handed on, refused, and without its server."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import av
 import msgspec
 import pytest
 
@@ -108,6 +110,23 @@ async def test_shots_are_told_while_the_video_still_arrives(consumer: Consumer, 
     await taking
     assert frames(found(consumer.broker.reports)) == SHOTS
     assert consumer.broker.ends[0].media_id == "abc"
+
+
+async def test_a_boundary_is_told_when_the_bytes_of_the_window_that_decides_it_are_there_and_no_more(
+    consumer: Consumer, scenes: bytes
+) -> None:
+    with av.open(io.BytesIO(scenes)) as container:
+        ends = [packet.pos + packet.size for packet in container.demux(video=0) if packet.pos is not None]
+    last_of_window = 50 + 50 + 25 - 1  # of the one that is asked about the frames 50..99
+    command, upload = growing(consumer)
+    upload.write(scenes[: ends[last_of_window]])
+    taking = asyncio.create_task(consumer.take(command))
+    await told(consumer.broker, 1)
+    shots = frames(found(consumer.broker.reports))
+    upload.abort()
+    await taking
+
+    assert shots == SHOTS[:1]
 
 
 async def test_the_options_of_the_command_count(consumer: Consumer, scenes: bytes) -> None:
