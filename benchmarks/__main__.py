@@ -22,6 +22,7 @@ SCRIPTS = {
     "auth": [],
     "page": [],
     "shots": [],
+    "shots_latency": [],
 }
 
 

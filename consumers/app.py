@@ -24,6 +24,7 @@ from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.leases import Leases
 from consumers.log import log_as_json
+from consumers.media_limits import limits_of
 from consumers.model_store import store_of
 from consumers.outgoing import RabbitSender, Undelivered, presence_message
 from consumers.rooms import room_of
@@ -75,6 +76,7 @@ class ConsumerApp:
             leases=Leases(layout, owner=self.id),
             sender=self._sender,
             ahead_max=settings.ahead_max,
+            limits=limits_of(settings),
         )
         self._detecting = Detecting(
             desk,

@@ -15,6 +15,7 @@ from consumers.checkpoints import Journal, Superseded, Watched, recorded
 from consumers.ending import Ending
 from consumers.lane import Lane
 from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
+from consumers.media_limits import MediaLimits
 from consumers.narrator import narrator_of
 from consumers.offload import Offload
 from consumers.outgoing import Sender, Undelivered, command_message, event_message
@@ -60,6 +61,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     leases: Leases
     sender: Sender
     ahead_max: int
+    limits: MediaLimits = MediaLimits()
 
 
 class Attempt:

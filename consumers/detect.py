@@ -30,7 +30,7 @@ from engine.account import Finished, FrameReport
 from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
-from engine.images import read_picture
+from engine.images import PictureLimits, read_picture
 from engine.shot_workers import ShotWorkers
 from engine.watching import watch_video
 
@@ -216,7 +216,7 @@ class Detecting:
     def _detect(self, command: DetectImage, workers: Workers, stop: threading.Event) -> list[Detection]:
         if stop.is_set():
             raise Failure(FailureCode.CANCELLED, "as asked")
-        picture = read_picture(self._roots.resolve(command.medium))
+        picture = read_picture(self._roots.resolve(command.medium), limits=self._desk.limits.picture)
         return workers.detect_image(picture, command.options, stop=stop)
 
     def _look(
@@ -225,10 +225,15 @@ class Detecting:
         """What a medium shows, as it is read; run in a thread."""
         path = self._roots.resolve(command.medium)
         if isinstance(command, DetectImage) and engines.objects is not None:
-            yield from look_at_picture(path, engines.objects, command, resume=resume, stop=stop)
+            limits = self._desk.limits.picture
+            yield from look_at_picture(path, engines.objects, command, resume=resume, stop=stop, limits=limits)
             return
         medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
-        terms = Terms(shots=engines.shots, keeps_frames=command.is_posted and engines.objects is not None)
+        terms = Terms(
+            limits=self._desk.limits.video,
+            shots=engines.shots,
+            keeps_frames=command.is_posted and engines.objects is not None,
+        )
         with self._shot_room.used(engines.shots) if engines.shots is not None else contextlib.nullcontext():
             yield from watch_video(
                 medium, workers=engines.objects, options=command.options, resume=resume, stop=stop, terms=terms
@@ -236,11 +241,17 @@ class Detecting:
 
 
 def look_at_picture(
-    path: Path, workers: Workers, command: DetectImage, *, resume: Checkpoint | None, stop: threading.Event
+    path: Path,
+    workers: Workers,
+    command: DetectImage,
+    *,
+    resume: Checkpoint | None,
+    stop: threading.Event,
+    limits: PictureLimits,
 ) -> Generator[Watched, None, None]:
     """The one report of a picture and its end, as if it were a video of one frame; nothing if it is stopped before."""
     if resume is None:
-        picture = read_picture(path)
+        picture = read_picture(path, limits=limits)
         try:
             detections = workers.detect_image(picture, command.options, stop=stop)
         except Failure as failure:

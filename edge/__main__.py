@@ -13,6 +13,7 @@ import uvicorn
 from contracts.settings import ConfigurationError
 from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
+from edge.connections import HeaderLimits, guarded
 from edge.settings import EdgeSettings, from_environment
 
 
@@ -81,7 +82,7 @@ def _server_config(settings: EdgeSettings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=guarded(HeaderLimits(timeout_s=settings.header_timeout_s, bytes_max=settings.header_bytes_max)),
         lifespan="on",
         access_log=False,
         log_config=None,

@@ -56,6 +56,13 @@ class Announcer:
             failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
             raise RequestFailed(failure, task_id=command.task_id) from error
 
+    async def assure(self, task_id: str) -> None:
+        """As `announce` for a task that is written down already, perhaps by an edge that died since."""
+        while True:
+            if await self._is_told(task_id):
+                return
+            await asyncio.sleep(RETRY_S)
+
     async def announce_once(self, command: AnyCommand) -> None:
         """As `announce` for a client that waits: a task that cannot start now ends.
 
@@ -96,7 +103,7 @@ class Announcer:
             if tick % ticks_per_scan == 0:
                 self._pending.update(await asyncio.to_thread(self.orphans))
             for task_id in sorted(self._pending):
-                if await self.finish(task_id):
+                if await self._is_told(task_id):
                     self._pending.discard(task_id)
             tick += 1
             await asyncio.sleep(RETRY_S)
@@ -132,6 +139,10 @@ class Announcer:
         """As `end_unless_held`, after giving a consumer to whom the command is on its way the time to claim it."""
         await asyncio.sleep(LEASE_WAIT_S)
         await self.end_unless_held(task_id, failure)
+
+    async def _is_told(self, task_id: str) -> bool:
+        """Whether the broker has what there is to tell of a task, if need be told just now."""
+        return not await asyncio.to_thread(self.tasks.is_unpublished, task_id) or await self.finish(task_id)
 
     async def _publish(self, command: AnyCommand) -> None:
         try:

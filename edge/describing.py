@@ -13,7 +13,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from contracts.commands import TASK_ID_PATTERN
 from contracts.failures import FailureCode
 from contracts.options import DetectionOptions
-from edge.failures import PROBLEM_JSON, STATUS, Problem, title
+from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
 from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
 
 _TEXT = Schema(type=OpenAPIType.STRING)
@@ -134,7 +134,7 @@ def _problem(status: int, codes: Iterable[FailureCode]) -> ResponseSpec:
     examples = [
         Example(
             summary=code.value,
-            value={"type": f"/problems/{code}", "title": title(code), "status": status, "code": code, "detail": "..."},
+            value={"type": problem_type(code), "title": title(code), "status": status, "code": code, "detail": "..."},
         )
         for code in codes
     ]

@@ -24,8 +24,10 @@ from contracts.storage import (
     replace_record,
 )
 from edge.clock import Clock, system_clock
-from edge.disk import storage_failures
+from edge.disk import check_free, storage_failures
 from edge.growing_body import GrowingBody, UploadPlan
+from edge.quota import Quota
+from edge.resumable import ResumableUploads
 
 NAMES_MAX = 3
 """Ids that are tried for one content: the hash, with 8 digits of the digest, with all of it."""
@@ -37,9 +39,17 @@ class UploadStore:
     """The folders `uploads` and `media`."""
 
     def __init__(
-        self, layout: Layout, *, free_bytes_min: int = 0, keep_for: timedelta, clock: Clock = system_clock
+        self,
+        layout: Layout,
+        *,
+        free_bytes_min: int = 0,
+        keep_for: timedelta,
+        each_client_max: int = 256,
+        clock: Clock = system_clock,
     ) -> None:
         self.layout = layout
+        self.quota = Quota(each_max=each_client_max, what="uploads of one client")
+        self.resumable = ResumableUploads(layout, clock=clock)
         self._free_bytes_min = free_bytes_min
         self._keep_for = keep_for
         self._clock = clock
@@ -66,11 +76,7 @@ class UploadStore:
         """Raises `Failure(storage_full)` if less than the floor would stay free."""
         with storage_failures():
             self.layout.root.mkdir(parents=True, exist_ok=True)
-            free_bytes = shutil.disk_usage(self.layout.root).free
-        if free_bytes - more_bytes < self._free_bytes_min:
-            raise Failure(
-                FailureCode.STORAGE_FULL, f"{free_bytes} bytes are free, {self._free_bytes_min} are kept free"
-            )
+            check_free(self.layout.root, more_bytes=more_bytes, free_bytes_min=self._free_bytes_min)
 
     def seal(self, task_id: str, body: GrowingBody, *, name: str, kind: MediumKind, owner: str | None = None) -> Seal:
         """Make the file durable, keep it as a medium, and only then tell the reader that it is whole.

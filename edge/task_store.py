@@ -92,6 +92,9 @@ class TaskStore:
     def mark_published(self, task_id: str) -> None:
         self.layout.unpublished(task_id).unlink(missing_ok=True)
 
+    def is_unpublished(self, task_id: str) -> bool:
+        return self.layout.unpublished(task_id).exists()
+
     def mark_aborted(self, task_id: str, failure: Failure) -> bool:
         """Say why the upload ended early; False if it never became a task."""
         if not self.exists(task_id):

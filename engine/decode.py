@@ -44,10 +44,11 @@ FALLBACK_FRAME_S = 1 / 25
 
 
 class VideoLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a video may claim. Beyond `pixels_max` it is refused; at the other two it ends with `duration_limit`."""
+    """What a video may claim. Beyond `pixels_max` or `side_px_max` it is refused, at the others it ends: `duration_limit`."""
 
     pixels_max: int = 36_000_000
     """8K (8192 x 4320) and nothing larger: a decoder holds up to 17 frames of that size."""
+    side_px_max: int = 16_384
     duration_max_s: float = 12 * 3600.0
     frames_max: int = 3_000_000
     """12 hours of 60 frames per second, and what a few megabytes of 16 x 16 pixels can pretend to be."""
@@ -216,6 +217,8 @@ def _check_header(container: InputContainer, stream: VideoStream, limits: VideoL
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.pixels_max:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
+    if max(width, height) > limits.side_px_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
     duration_s = (container.duration or 0) / 1_000_000
     if duration_s > limits.duration_max_s:
         raise Failure(FailureCode.DURATION_LIMIT, f"{duration_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")
