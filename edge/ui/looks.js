@@ -20,6 +20,8 @@ export class Looks {
     /** Grows with every change. */
     this.version = 0;
     this.lastSequence = 0;
+    /** Boxes in all looks. */
+    this.boxes = 0;
     /** @type {number | null} */
     this._usualGap = null;
     this._known = new Set();
@@ -104,6 +106,7 @@ export class Looks {
   _insert(look) {
     const place = this.indexAt(look.time ?? 0) + 1;
     this.list.splice(place, 0, look);
+    this.boxes += look.boxes.length;
     this._usualGap = null;
   }
 

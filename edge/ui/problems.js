@@ -39,6 +39,7 @@ const WORDS = {
   upload_length_inconsistent: ["The file changed while it was sent", "Wait until it is finished (a recording, a copy), then try again."],
   headers_stalled: ["The request took too long to begin", "Check your connection and try again."],
   headers_too_large: ["The file's name is too long", "Give it a shorter name and try again."],
+  task_abandoned: ["The service gave up on this run", "It showed no life for days. Send the file again."],
   task_not_failed: ["This run has not failed", "Its results are below."],
   length_mismatch: ["The file changed while it was sent", "Wait until it is finished (a recording, a copy), then try again."],
   cancelled: ["Cancelled", "What was found until then is kept. Run it again if you want the rest."],

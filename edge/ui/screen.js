@@ -79,7 +79,11 @@ export class Screen {
     if (this.isFollowing && newest && newest.time !== null && performance.now() - this._followedAt > FOLLOW_MS) {
       this._followedAt = performance.now();
       this._goTo(newest.time);
-    } else this.draw();
+    } else if (!this._isPlaying) this.draw(); // else the next frame of the video does
+  }
+
+  get _isPlaying() {
+    return this._medium instanceof HTMLVideoElement && !this._medium.paused;
   }
 
   /** The boxes of the moment that pass the filter. */

@@ -31,6 +31,8 @@ export class Timeline {
     this._drawnFor = "";
     this._drawnAt = 0;
     this._timer = 0;
+    /** Of the lanes, px; kept, since asking for it makes the browser lay out the page. */
+    this._width = 0;
     /** @type {import("./runs.js").Run | null} */
     this._run = null;
     this._listen();
@@ -55,20 +57,22 @@ export class Timeline {
     this._time = time;
     const { head, canvas } = this._parts;
     const share = this._duration ? Math.min(1, time / this._duration) : 0;
-    head.style.transform = `translateX(${share * canvas.clientWidth}px)`;
-    canvas.setAttribute("aria-valuenow", time.toFixed(1));
-    canvas.setAttribute("aria-valuetext", clockTime(time));
+    head.style.transform = `translateX(${share * this._width}px)`;
+    const now = time.toFixed(1);
+    if (canvas.ariaValueNow === now) return;
+    canvas.ariaValueNow = now;
+    canvas.ariaValueText = clockTime(time);
   }
 
   _draw() {
     this._drawnAt = performance.now();
     const looks = this._run?.looks;
-    const { canvas, lanes: frame, names, empty } = this._parts;
+    const { lanes: frame, names, empty } = this._parts;
     const isVideo = this._run?.kind === "video";
     this._lanes = looks ? lanes(looks.list, this.threshold, looks.hold, looks.gapMax) : [];
     frame.hidden = !isVideo || !(this._duration > 0);
     empty.hidden = this._lanes.length > 0 || !this._run;
-    const state = [looks?.version, this.threshold, this._duration, canvas.clientWidth, this._run?.key, [...this.hidden].join()].join("|");
+    const state = [looks?.version, this.threshold, this._duration, this._width, this._run?.key, [...this.hidden].join()].join("|");
     if (state === this._drawnFor) return;
     this._drawnFor = state;
     names.style.paddingTop = frame.hidden ? "0" : `${this._top}px`;
@@ -115,11 +119,11 @@ export class Timeline {
 
   _paint() {
     const { canvas } = this._parts;
-    const [width, height] = [canvas.clientWidth, this._top + this._lanes.length * ROW_PX];
+    const [width, height] = [this._width, this._top + this._lanes.length * ROW_PX];
     const density = devicePixelRatio || 1;
     canvas.style.height = `${height}px`;
     Object.assign(canvas, { width: Math.round(width * density), height: Math.round(height * density) });
-    canvas.setAttribute("aria-valuemax", this._duration.toFixed(1));
+    canvas.ariaValueMax = this._duration.toFixed(1);
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     context.scale(density, density);
     const style = getComputedStyle(canvas);
@@ -176,7 +180,10 @@ export class Timeline {
       event.preventDefault();
       this._told.onSeek(time);
     });
-    new ResizeObserver(() => this._draw()).observe(frame);
+    new ResizeObserver(() => {
+      this._width = canvas.clientWidth;
+      this._draw();
+    }).observe(frame);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
   }
 

@@ -34,8 +34,7 @@ function underWay(run) {
  * @param {Run} run
  */
 export function foundIn(run) {
-  const boxes = run.looks.list.reduce((sum, look) => sum + look.boxes.length, 0);
-  const looks = run.looks.list.length;
+  const { boxes, list: { length: looks } } = run.looks;
   const shots = run.looks.shots.length;
   if (!looks && !shots && !run.isOver) return "";
   const found = counted(boxes, "detection");
