@@ -16,7 +16,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.batching import Workers
-from engine.decode import VideoLimits, must_wait_for_index, open_video
+from engine.decode import must_wait_for_index, open_video
 from engine.growing_file import REAL_TIME, GrowingFile, MediumFile, StoppedError, Time
 from engine.orientation import Size
 from engine.picture import Picture
