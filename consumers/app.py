@@ -34,6 +34,7 @@ from contracts.commands import CancelTask
 from contracts.events import ConsumerSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
+from engine.sandbox import sandbox_of
 
 if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
@@ -74,8 +75,13 @@ class ConsumerApp:
             sender=self._sender,
             ahead_max=settings.ahead_max,
         )
+        self._sandbox = sandbox_of(settings.decode)
         self._detecting = Detecting(
-            desk, room=self.room, roots=roots_of(settings), pictures_max=IMAGES_PER_WORKER * settings.workers
+            desk,
+            room=self.room,
+            roots=roots_of(settings),
+            pictures_max=IMAGES_PER_WORKER * settings.workers,
+            sandbox=self._sandbox,
         )
         self._subscribe()
 
@@ -99,6 +105,8 @@ class ConsumerApp:
         await self._outgoing.start()
         await self._sender.prepare()
         await self._follower.begin()
+        if self._sandbox is not None:
+            await asyncio.to_thread(self._sandbox.confinement)  # it says in the log what is in force
         await self._incoming.start()
         logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
         async with asyncio.TaskGroup() as serving:
@@ -168,6 +176,8 @@ class ConsumerApp:
                 await self._say_here()
         await self._outgoing.stop()
         self._detecting.close()
+        if self._sandbox is not None:
+            self._sandbox.close()
         self.room.close()
         logger.info("stopped")
 

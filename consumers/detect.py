@@ -28,6 +28,7 @@ from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.images import read_picture
+from engine.sandbox import Sandbox, open_video_in
 from engine.watching import watch_video
 
 logger = structlog.get_logger(__name__)
@@ -68,10 +69,14 @@ class Readable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Detecting:
     """Takes commands."""
 
-    def __init__(self, desk: Desk, *, room: EngineRoom, roots: Roots, pictures_max: int) -> None:
+    def __init__(
+        self, desk: Desk, *, room: EngineRoom, roots: Roots, pictures_max: int, sandbox: Sandbox | None = None
+    ) -> None:
+        """sandbox: where media are decoded; None: here."""
         self._desk = desk
         self._room = room
         self._roots = roots
+        self._sandbox = sandbox
         self._running: set[Running] = set()
         self._answering: set[Running] = set()
         """Pictures that somebody waits for: they are cancelled, but not handed on when this consumer stops."""
@@ -203,7 +208,7 @@ class Detecting:
         match command:
             case DetectVideo():
                 medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
-                terms = Terms(keeps_frames=command.is_posted)
+                terms = Terms(keeps_frames=command.is_posted, open_video=open_video_in(self._sandbox))
                 yield from watch_video(
                     medium, workers=workers, options=command.options, resume=resume, stop=stop, terms=terms
                 )

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contracts.settings import Provider, read_settings
+from contracts.settings import DecodeIn, Provider, read_settings
 
 PREFIX = "CONSUMER_"
 SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir", "loader_url"))
@@ -44,6 +44,10 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
         default_factory=_cores
     )
+    decode: Annotated[
+        DecodeIn,
+        Meta(description="where media are decoded; sandbox: in confined processes; thread: in this one"),
+    ] = "sandbox"
     videos_max: Annotated[int, Meta(ge=1, le=256, description="videos in flight; more stay queued")] = 8
     warm_up: Annotated[bool, Meta(description="load the model at start instead of at the first command")] = False
     loader_s: Annotated[float, Meta(gt=0, le=7200, description="seconds for one file from or to the Loader")] = 300.0

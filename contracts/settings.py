@@ -8,6 +8,9 @@ import msgspec
 Provider = Literal["auto", "cpu", "cuda", "openvino"]
 """What runs a model. `auto`: NVIDIA's GPU if there is one, else the CPU. `openvino`: a CPU in bfloat16, faster, less exact."""
 
+DecodeIn = Literal["sandbox", "thread"]
+"""Where videos are decoded. `sandbox`: in a process for each, which can do nothing else. `thread`: in the process itself."""
+
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 

@@ -22,6 +22,7 @@ from engine.orientation import Size
 from engine.picture import Picture
 from engine.sampling import is_sampled
 from engine.showing import Detections
+from engine.video import OpenVideo, VideoLimits, Wanted, Wish
 from engine.video_frame import DecodedFrame
 
 MARK_MEDIA_S = 5.0
@@ -43,6 +44,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     passing: Time = REAL_TIME
     keeps_frames: bool = False
     """Whether the frame of a report is asked for."""
+    open_video: OpenVideo = open_video
+    """Where it is decoded."""
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +147,7 @@ class DecodeThread:
         with GrowingFile(self._medium, stop=self._halt, passing=self._terms.passing) as source:
             self._source = source
             self._is_before_index = must_wait_for_index(source)
-            with open_video(source, limits=self._terms.limits) as video:
+            with self._terms.open_video(source, limits=self._terms.limits, wanted=self._wanted()) as video:
                 self._is_before_index = False
                 for frame in video.frames():
                     self._decoded = frame.index + 1
@@ -155,6 +158,16 @@ class DecodeThread:
                 if video.decoded == 0:
                     raise _nothing_decoded(video.damaged)
                 return Over(decoded=video.decoded, is_partial=video.is_partial())
+
+    def _wanted(self) -> Wanted:
+        """The frames that will be looked at."""
+        sampled = Wish(
+            period=self._options.frame_period_recognition,
+            after_index=self._done_index,
+            size=lambda picture: self._workers.shown_as(picture, self._options),
+            is_kept=self._terms.keeps_frames,
+        )
+        return Wanted(wishes=(sampled,), held_max=lambda: self._workers.held_max)
 
     def _look(self, frame: DecodedFrame, source: GrowingFile) -> None:
         is_wanted = is_sampled(frame.index, period=self._options.frame_period_recognition)

@@ -145,7 +145,7 @@ class HandedPixels:
         Raises `ValueError` for what cannot be.
         """
         self.width, self.height = stored.width, stored.height
-        self._shrunk = next((each for each in laid if each.handed.is_shrunk), None)
+        self._shrunk = [each for each in laid if each.handed.is_shrunk]
         whole = next((each for each in laid if not each.handed.is_shrunk), None)
         if whole is not None and (whole.handed.width, whole.handed.height) != (stored.width, stored.height):
             raise ValueError(f"{whole.handed.width} x {whole.handed.height} pixels of a frame of {stored}")
@@ -156,16 +156,14 @@ class HandedPixels:
 
         A frame that was shrunk for a model that has been swapped meanwhile is made of what there is.
         """
-        shrunk = self._shrunk
-        if shrunk is not None and crop is None and (shrunk.handed.width, shrunk.handed.height) == (size.width, size.height):
-            return shrunk.rgb()
+        for shrunk in self._shrunk:
+            if crop is None and (shrunk.handed.width, shrunk.handed.height) == (size.width, size.height):
+                return shrunk.rgb()
         if self._whole is not None:
             return self._whole.scaled(size, crop)
-        return self._made_of(shrunk, size, crop)
+        return self._made_of(max(self._shrunk, key=lambda each: each.handed.size_bytes), size, crop)
 
-    def _made_of(self, shrunk: Laid | None, size: Size, crop: Crop | None) -> Rgb:
-        if shrunk is None:
-            raise ValueError("neither shrunk nor whole")
+    def _made_of(self, shrunk: Laid, size: Size, crop: Crop | None) -> Rgb:
         part, there = shrunk.rgb(), shrunk.handed
         if crop is not None:
             x, right = (side * there.width // self.width for side in (crop.x, crop.x + crop.width))

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import structlog
 
 from contracts.failures import Failure, FailureCode
+from contracts.settings import DecodeIn
 from engine.confinement import Confinement, ProcessLimits
 from engine.decode import open_video
 from engine.frame_arena import new_arena
@@ -29,8 +29,6 @@ from engine.growing_file import GrowingFile
 from engine.sandbox_messages import FromDecoder, Line
 from engine.sandboxed_video import SandboxedVideo
 from engine.video import EVERYTHING, OpenVideo, VideoLimits, Wanted
-
-DecodeIn = Literal["sandbox", "thread"]
 
 MEMORY_BYTES = 3 << 30
 """Address space of a decoder: Python and the libraries have 0.3 GB of it, the arena 0.25 GB, 17 frames of 8K 10 bit 1.8 GB."""
@@ -157,12 +155,19 @@ class _Nursery:
             self._process.wait()
 
 
-def opener(decode_in: DecodeIn) -> tuple[OpenVideo, Sandbox | None]:
-    """How videos are opened there, and what has to be closed afterwards."""
+def sandbox_of(decode_in: DecodeIn) -> Sandbox | None:
+    """Where videos are decoded; None: in threads of this process, which is all there is elsewhere than on Linux."""
     if decode_in == "thread":
-        return open_video, None
-    sandbox = Sandbox()
-    return sandbox.open_video, sandbox
+        return None
+    if sys.platform != "linux":
+        logger.warning("decoders are not confined: they are threads of this process", platform=sys.platform)
+        return None
+    return Sandbox()
+
+
+def open_video_in(sandbox: Sandbox | None) -> OpenVideo:
+    """How videos are opened there."""
+    return open_video if sandbox is None else sandbox.open_video
 
 
 def _told(control: Connection) -> Confinement:

@@ -16,14 +16,15 @@ from engine.growing_file import StoppedError, is_behind_end, readable_bytes
 from engine.handed_frame import Handed, Offer
 from engine.orientation import Size
 from engine.reading import read_whole_at
-from engine.sampling import is_sampled
 from engine.sandbox_messages import (
     DETAIL_CHARACTERS_MAX,
+    SIZES_MAX,
     Arrived,
     Asks,
     Begin,
     Ended,
     Freed,
+    Full,
     Line,
     Needs,
     Opened,
@@ -34,6 +35,8 @@ from engine.sandbox_messages import (
 )
 from engine.video_frame import DecodedFrame, DecoderPixels
 
+FULL_S = 1.0
+"""How often it says that it waits for a place."""
 UNTOLD_S = 0.25
 """How long frames without pixels may wait to be told of together."""
 
@@ -112,17 +115,17 @@ class _Table:
     def hand_over(self, frame: DecodedFrame, *, damaged: int) -> None:
         """Tell of a frame, with its pixels if they are wanted."""
         self._decoded, self.damaged = frame.index + 1, damaged
-        begin, pixels = self._begin, frame.pixels
-        is_wanted = frame.index > begin.after_index and is_sampled(frame.index, period=begin.period)
+        pixels = frame.pixels
+        wanted_by = [at for at, which in enumerate(self._begin.wishes) if which.has(frame.index)]
         seen = Seen(
             index=frame.index,
             at_s=frame.at_s,
             position_bytes=frame.position_bytes,
             picture=Size(pixels.width, pixels.height),
             turn=frame.turn,
-            handed=self._laid_down(frame) if is_wanted else (),
+            handed=self._laid_down(frame, wanted_by) if wanted_by else (),
         )
-        if is_wanted or time.monotonic() - self._told_at_s > UNTOLD_S:
+        if wanted_by or time.monotonic() - self._told_at_s > UNTOLD_S:
             self.say(seen)
         else:
             self._untold.append(seen)
@@ -132,38 +135,39 @@ class _Table:
         self.say()
         return Ended(decoded=self._decoded, damaged=self.damaged, failure=failure)
 
-    def _laid_down(self, frame: DecodedFrame) -> tuple[Handed, ...]:
-        """Lay down a frame as it is wanted."""
+    def _laid_down(self, frame: DecodedFrame, wanted_by: list[int]) -> tuple[Handed, ...]:
+        """Lay down a frame in every size that these wishes ask for."""
         if not isinstance(frame.pixels, DecoderPixels):
             raise TypeError("no frame of a decoder")
-        wish = self._wish(Size(frame.width, frame.height))
-        sizes: list[Size | None] = [] if wish.shown is None else [frame.turn.size(wish.shown)]
-        if wish.is_whole or wish.shown is None:
-            sizes.append(None)
-        return tuple(self._lay_down(Offer(frame.pixels.frame, size)) for size in sizes)
+        shown = self._show_how(Size(frame.width, frame.height)).shown
+        sizes = dict.fromkeys(size for at in wanted_by for size in shown[at])
+        stored = (None if size is None else frame.turn.size(size) for size in sizes)
+        return tuple(self._lay_down(Offer(frame.pixels.frame, size)) for size in stored)
 
     def _lay_down(self, offer: Offer) -> Handed:
         handed = offer.handed(self._place(offer.handed(0).size_bytes))
         offer.lay_down(handed, self._places.at(handed.at, handed.size_bytes))
         return handed
 
-    def _wish(self, picture: Size) -> ShowAs:
+    def _show_how(self, picture: Size) -> ShowAs:
         """How a picture of that displayed size is wanted."""
         self.hear(timeout_s=0)
         if self._show_as is None or self._show_as.picture != picture:
             self.say(Asks(picture))
-        while (wish := self._show_as) is None or wish.picture != picture:
+        while (show_as := self._show_as) is None or show_as.picture != picture:
             self.hear(timeout_s=None)
-        return wish
+        return show_as
 
     def _place(self, count: int) -> int:
         """A place in the arena, as soon as there is one."""
+        waiting: tuple[Full, ...] = ()
         while True:
-            frames_max = 2 if self._show_as is None else self._show_as.frames_max
-            if self._places.taken < frames_max and (place := self._places.take(count)) is not None:
+            places_max = SIZES_MAX if self._show_as is None else self._show_as.places_max
+            if self._places.taken < places_max and (place := self._places.take(count)) is not None:
                 return place
-            self.say()
-            self.hear(timeout_s=None)
+            self.say(*waiting)
+            waiting = (Full(),)
+            self.hear(timeout_s=FULL_S)
 
 
 class AskedFile:

@@ -18,10 +18,13 @@ from engine.confinement import ProcessLimits
 from engine.decode import VideoLimits
 from engine.handed_frame import Handed
 from engine.orientation import Size, Turn
+from engine.sampling import is_sampled
 
 MESSAGE_BYTES_MAX = 4096
 """No more than a pipe takes at once, so a message is never half there when its sender dies."""
 DETAIL_CHARACTERS_MAX = 500
+SIZES_MAX = 4
+"""Sizes in which one frame is handed over."""
 _READ_BYTES = 65_536
 _LENGTH = struct.Struct("<I")
 
@@ -33,16 +36,25 @@ Count = Annotated[int, Meta(ge=0, le=1 << 62)]
 # To the process that decodes
 
 
+class Which(msgspec.Struct, frozen=True, array_like=True):
+    """Every so many frames behind one."""
+
+    period: int
+    after_index: int
+
+    def has(self, index: int) -> bool:
+        """Whether that frame is among them."""
+        return index > self.after_index and is_sampled(index, period=self.period)
+
+
 class Begin(msgspec.Struct, frozen=True, tag=True, array_like=True, kw_only=True):
     """The first message: what to decode and for whom."""
 
     extent: Extent
     limits: VideoLimits
     process: ProcessLimits
-    period: int
-    """Pixels of every so many frames are wanted."""
-    after_index: int
-    """And only of those behind this one."""
+    wishes: tuple[Which, ...]
+    """Frames whose pixels are wanted."""
 
 
 class Arrived(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -66,12 +78,10 @@ class ShowAs(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     picture: Size
     """As displayed."""
-    shown: Size | None
-    """The one size in which they are looked at, as displayed; None: whole."""
-    is_whole: bool
-    """Whether they are wanted whole (too)."""
-    frames_max: int
-    """Frames that may be handed over at once."""
+    shown: tuple[tuple[Size | None, ...], ...]
+    """For each wish the sizes in which it is looked at, as displayed; None: whole."""
+    places_max: int
+    """Places in the arena that may be taken at once."""
 
 
 # From it
@@ -99,6 +109,10 @@ class Asks(msgspec.Struct, frozen=True, tag=True, array_like=True):
     picture: Size
 
 
+class Full(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """It is there, and waits for a place to lay down a frame; said every second."""
+
+
 class Seen(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A frame."""
 
@@ -108,8 +122,8 @@ class Seen(msgspec.Struct, frozen=True, tag=True, array_like=True):
     picture: Size
     """As stored."""
     turn: Turn
-    handed: Annotated[tuple[Handed, ...], Meta(max_length=2)]
-    """As it is looked at, and whole; nothing: its pixels are not wanted."""
+    handed: Annotated[tuple[Handed, ...], Meta(max_length=SIZES_MAX)]
+    """In every size that is wanted; none: its pixels are not."""
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True, kw_only=True):
@@ -128,7 +142,7 @@ class Exited(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 ToDecoder = Begin | Arrived | Over | Freed | ShowAs
-FromDecoder = Born | Opened | Needs | Asks | Seen | Ended | Exited
+FromDecoder = Born | Opened | Needs | Asks | Full | Seen | Ended | Exited
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -141,7 +155,9 @@ class Line(Generic[_Heard]):
         self._descriptor = descriptor
         self._decoder: msgspec.msgpack.Decoder[_Heard] = msgspec.msgpack.Decoder(heard)
         self._buffer = bytearray()
-        self._writing = threading.RLock()  # a garbage collector may come by in mid-sentence and say that a place is free
+        self._writing = (
+            threading.RLock()
+        )  # a garbage collector may come by in mid-sentence and say that a place is free
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
 

@@ -27,12 +27,14 @@ from engine.sandbox_messages import (
     Exited,
     Freed,
     FromDecoder,
+    Full,
     Line,
     Needs,
     Opened,
     Over,
     Seen,
     ShowAs,
+    Which,
 )
 from engine.video import VideoLimits, Wanted
 from engine.video_frame import DecodedFrame
@@ -88,8 +90,7 @@ class SandboxedVideo:
                             extent=self._source.extent,
                             limits=limits,
                             process=process,
-                            period=self._wanted.period,
-                            after_index=self._wanted.after_index,
+                            wishes=tuple(Which(wish.period, wish.after_index) for wish in self._wanted.wishes),
                         )
                     )
                 case Opened():
@@ -133,6 +134,8 @@ class SandboxedVideo:
                     self._answer(message)
                 case Asks():
                     self._say_how(message.picture)
+                case Full():
+                    pass
                 case _:
                     yield message
             self._silent_since_s = time.monotonic()
@@ -187,13 +190,12 @@ class SandboxedVideo:
 
     def _say_how(self, picture: Size) -> None:
         """Say how further pictures like this one are wanted, if that has changed."""
-        wanted = self._wanted
-        show_as = ShowAs(
-            picture=picture,
-            shown=wanted.shown_as(picture),
-            is_whole=wanted.is_whole,
-            frames_max=(wanted.held_max() + AHEAD_MAX) * (1 + wanted.is_whole),
+        shown = tuple(
+            (size, None) if wish.is_kept and (size := wish.size(picture)) else (wish.size(picture),)
+            for wish in self._wanted.wishes
         )
+        places_max = (self._wanted.held_max() + AHEAD_MAX) * len({size for sizes in shown for size in sizes})
+        show_as = ShowAs(picture=picture, shown=shown, places_max=places_max)
         if show_as != self._show_as:
             self._show_as = show_as
             self._say(show_as)
@@ -240,9 +242,7 @@ class _Decoder:
         self._granted_at_s = time.monotonic()
         with contextlib.suppress(OSError):  # it has just ended
             used_s = time.clock_gettime(~self._pid << 3 | 2)  # how Linux names the CPU clock of a process
-            resource.prlimit(
-                self._pid, resource.RLIMIT_CPU, (math.ceil(used_s) + self._cpu_s, resource.RLIM_INFINITY)
-            )
+            resource.prlimit(self._pid, resource.RLIMIT_CPU, (math.ceil(used_s) + self._cpu_s, resource.RLIM_INFINITY))
 
     def end(self) -> None:
         """Kill it, if it has not ended."""

@@ -24,22 +24,28 @@ class VideoLimits(msgspec.Struct, frozen=True, kw_only=True):
     """12 hours of 60 frames per second, and what a few megabytes of 16 x 16 pixels can pretend to be."""
 
 
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """Frames that will be looked at, and how."""
+
+    period: int = 1
+    """Every so many."""
+    after_index: int = -1
+    """And only those behind this one."""
+    size: Callable[[Size], Size | None] = lambda _size: None
+    """The one size in which a picture of that size is looked at now; None: in several, in parts, or as it is."""
+    is_kept: bool = False
+    """Whether it is wanted whole besides."""
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What will be asked of the frames of a video, known before they are: others may come without their pixels."""
 
-    period: int = 1
-    """Every so many frames are looked at."""
-    after_index: int = -1
-    """And only those behind this one."""
-    shown_as: Callable[[Size], Size | None] = lambda _size: None
-    """The one size in which a picture of that size is looked at now; None: in several, in parts, or as it is."""
-    is_whole: bool = False
-    """Whether whole pictures are wanted besides."""
+    wishes: tuple[Wish, ...]
     held_max: Callable[[], int] = lambda: FRAMES_HELD_MAX
     """Frames that are looked at at once now."""
 
 
-EVERYTHING = Wanted()
+EVERYTHING = Wanted(wishes=(Wish(),))
 
 
 class ReadableVideo(Protocol):
