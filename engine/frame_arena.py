@@ -35,16 +35,20 @@ class ShownPlaces:
 
     def __init__(self, descriptor: int, freed: Callable[[int], None]) -> None:
         """freed: told of a place, by any thread, when the last array that shows it is gone."""
-        self._memory = mmap.mmap(descriptor, ARENA_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._memory: mmap.mmap | None = mmap.mmap(descriptor, ARENA_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
         self._freed = freed
 
     def at(self, place: int, count: int) -> Bytes:
         """uint8[count], read only: what lies there. Raises `ValueError` outside of the arena."""
-        if not 0 <= place <= ARENA_BYTES - count:
+        if self._memory is None or not 0 <= place <= ARENA_BYTES - count:
             raise ValueError(f"{count} bytes at {place} of {ARENA_BYTES}")
         shown = np.frombuffer(self._memory, np.uint8, count, place)  # the base of every array made of it
         weakref.finalize(shown, self._freed, place).atexit = False
         return shown
+
+    def close(self) -> None:
+        """Show nothing more; what is shown stays as long as it is held."""
+        self._memory = None
 
 
 class Places:

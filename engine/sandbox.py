@@ -34,6 +34,8 @@ MEMORY_BYTES = 3 << 30
 """Address space of a decoder: Python and the libraries have 0.3 GB of it, the arena 0.25 GB, 17 frames of 8K 10 bit 1.8 GB."""
 CPU_S = 60
 """CPU seconds of a decoder from each frame that it hands over, or sign of life, to the next."""
+SILENT_S = 30.0
+"""A decoder that is waited for and says nothing for so long is ended."""
 START_S = 30.0
 """For the process that forks decoders to be there; it takes 0.4 s of CPU time."""
 END_S = 5.0
@@ -48,9 +50,10 @@ logger = structlog.get_logger(__name__)
 class Sandbox:
     """Decodes each video in a process of its own. Thread-safe."""
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, cpu_s: int = CPU_S, silent_s: float = SILENT_S) -> None:
         """Start the process that forks decoders; it will be there when the first video comes."""
-        self._limits = ProcessLimits(memory_bytes=memory_bytes, cpu_s=CPU_S)
+        self._limits = ProcessLimits(memory_bytes=memory_bytes, cpu_s=cpu_s)
+        self._silent_s = silent_s
         self._lock = threading.Lock()
         self._nursery: _Nursery | None = _Nursery()
         self._is_closed = False
@@ -66,7 +69,8 @@ class Sandbox:
         arena = new_arena()
         try:
             line = self._born(source.descriptor, arena)
-            with contextlib.closing(SandboxedVideo(source, Line(line, FromDecoder), arena, wanted=wanted)) as video:
+            video = SandboxedVideo(source, Line(line, FromDecoder), arena, wanted=wanted, silent_s=self._silent_s)
+            with contextlib.closing(video):
                 video.open(limits, self._limits)
                 yield video
         finally:

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 
 import msgspec
 
@@ -41,8 +42,6 @@ from engine.video_frame import DecodedFrame
 
 POLL_S = 0.05
 """How often it looks whether it should stop while nothing comes."""
-HUNG_S = 30.0
-"""A decoder that is waited for and says nothing for so long is ended."""
 AHEAD_MAX = 2
 """Frames that may be decoded before they are asked for."""
 GRANT_S = 1.0
@@ -64,13 +63,17 @@ ITS_FAILURES = frozenset(
 class SandboxedVideo:
     """An open video, as `engine.video.ReadableVideo`. Used by one thread; its frames by any."""
 
-    def __init__(self, source: GrowingFile, line: Line[FromDecoder], arena: int, *, wanted: Wanted) -> None:
+    def __init__(
+        self, source: GrowingFile, line: Line[FromDecoder], arena: int, *, wanted: Wanted, silent_s: float
+    ) -> None:
+        """silent_s: a decoder that is waited for and says nothing for so long is ended."""
         self.damaged = 0
         self.decoded = 0
         self._source = source
         self._line = line
-        self._places = ShownPlaces(arena, self._free)
+        self._places = ShownPlaces(arena, partial(_free, line))  # not a method: a cycle would keep the arena
         self._wanted = wanted
+        self._silent_s = silent_s
         self._limits = VideoLimits()
         self._decoder: _Decoder | None = None
         self._show_as: ShowAs | None = None
@@ -117,6 +120,7 @@ class SandboxedVideo:
         if self._decoder is not None:
             self._decoder.end()
         self._line.close()
+        self._places.close()
 
     def _heard(self) -> Generator[Born | Opened | Seen]:
         """What is said up to the end; what only wants an answer gets one."""
@@ -205,13 +209,9 @@ class SandboxedVideo:
         with contextlib.suppress(OSError):
             self._line.send(message)
 
-    def _free(self, place: int) -> None:
-        """Nobody looks at that place any more; called by any thread."""
-        self._say(Freed(place))
-
     def _raise_if_hung(self) -> None:
         silent_s = time.monotonic() - self._silent_since_s
-        if silent_s > HUNG_S:
+        if silent_s > self._silent_s:
             raise Failure(FailureCode.DECODER_HUNG, f"the decoder has been silent for {silent_s:.0f} s")
 
 
@@ -249,6 +249,12 @@ class _Decoder:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         os.close(self._handle)
+
+
+def _free(line: Line[FromDecoder], place: int) -> None:
+    """Nobody looks at that place any more; called by any thread, also when the video has ended."""
+    with contextlib.suppress(OSError):
+        line.send(Freed(place))
 
 
 def _gone(status: int) -> Failure:

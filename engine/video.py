@@ -42,7 +42,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     wishes: tuple[Wish, ...]
     held_max: Callable[[], int] = lambda: FRAMES_HELD_MAX
-    """Frames that are looked at at once now."""
+    """Frames that are looked at at once now; whoever holds more may wait for ever for the next."""
 
 
 EVERYTHING = Wanted(wishes=(Wish(),))
