@@ -102,6 +102,8 @@ class Video:
             self.damaged += packet.is_corrupt
             try:
                 frames = packet.decode()
+            except MemoryError:  # FFmpeg's too: no damage of the packet
+                raise
             except FFmpegError:
                 self.damaged += 1
                 continue
@@ -210,6 +212,8 @@ def _video_stream(container: InputContainer) -> VideoStream:
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         kinds = ", ".join(sorted({each.type for each in container.streams})) or "nothing"
         raise Failure(FailureCode.NO_VIDEO_STREAM, f"no video stream among its streams: {kinds}")
+    if stream.codec_context is None:  # pyright: ignore[reportUnnecessaryComparison] - of a codec that nobody knows
+        raise Failure(FailureCode.UNREADABLE_MEDIA, "its video is of a kind that cannot be decoded here")
     return stream
 
 

@@ -189,6 +189,14 @@ def test_cover_art_is_no_video(tmp_path: Path) -> None:
     assert failure.value.code is FailureCode.NO_VIDEO_STREAM
 
 
+def test_a_video_of_a_codec_that_nobody_knows_is_unreadable(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip", frames=3)
+    clip.write_bytes(clip.read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(Failure) as failure:
+        _frames(clip)
+    assert failure.value.code is FailureCode.UNREADABLE_MEDIA
+
+
 PLAYLISTS = {
     "ffconcat": "ffconcat version 1.0\nfile '{neighbour}'\n",
     "ffconcat relative": "ffconcat version 1.0\nfile neighbour.ts\n",
