@@ -9,7 +9,9 @@ import os
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -63,12 +65,12 @@ def main() -> None:
         print(sandbox.confinement())
         for video in arguments.videos:
             ways = {"thread": open_video, "sandbox": sandbox.open_video}
-            compare(f"{video.name}, detections", lambda way: watched(way, video, workers), ways, arguments.turns)
-            compare(f"{video.name}, {SIDE_PX} px", lambda way: shrunk(way, video), ways, arguments.turns)
+            compare(f"{video.name}, detections", partial(watched, video=video, workers=workers), ways, arguments.turns)
+            compare(f"{video.name}, {SIDE_PX} px", partial(shrunk, video=video), ways, arguments.turns)
         begun(ways, arguments.videos[0])
 
 
-def compare(what: str, run, ways: dict[str, OpenVideo], turns: int) -> None:  # noqa: ANN001
+def compare(what: str, run: Callable[[OpenVideo], Run], ways: dict[str, OpenVideo], turns: int) -> None:
     """Print the medians of both ways and of their ratios in each turn."""
     for way in ways.values():
         run(way)  # warm
