@@ -2,13 +2,14 @@
 # make demo    a clip streamed through the whole system; FILE=… MODEL=… for another one
 # make up      the service on this machine, until Ctrl-C; ANNOTATIONS=fake with a double of the Annotations service
 # make run FILE=…   one file, here and now, without a broker
-# make test    all tests
+# make test    all tests, but for those that take minutes
+# make soak    those
 # make check   format, lint, types, import rules, shape
 # make bench   what is promised, measured
 # make lock    the lock files, after a change in pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rabbitmq demo up run test check bench lock
+.PHONY: help setup rabbitmq demo up run test soak check bench lock
 .SUFFIXES:
 
 VENV := .venv
@@ -67,6 +68,9 @@ $(TRITON)/.built: requirements-triton-test.lock | $(VENV)/.venv
 # a file of tests stays in one process; the long ones come first
 test: $(VENV)/.dev $(TRITON)/.built rabbitmq
 	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+soak: $(VENV)/.dev rabbitmq
+	$(BIN)/python -m pytest -q -m soak
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

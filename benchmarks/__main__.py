@@ -20,6 +20,7 @@ SCRIPTS = {
     "gpu": [],
     "posts": [],
     "auth": [],
+    "shots": [],
 }
 
 

@@ -26,6 +26,7 @@ CONTAINERS: dict[str, dict[str, str]] = {
     "street.webm": {},
 }
 _MUXERS = {"mp4": "mp4", "mkv": "matroska", "ts": "mpegts", "webm": "webm"}
+TINY_SECONDS = 10
 _NOISY_SECONDS = 4
 _NOISY_SIZE = (1280, 720)
 
@@ -83,6 +84,15 @@ def write_long_clip(path: Path, size_bytes: int) -> Path:
     return path
 
 
+def write_tiny_clip(path: Path, *, minutes: float) -> Path:
+    """64x48 at 25 fps, MKV: ten seconds with a cut in the middle, repeated."""
+    tiny = path.with_name("tiny.mkv")
+    if not tiny.exists():
+        _encode_tiny(tiny)
+    _remux([tiny] * max(1, round(minutes * 60 / TINY_SECONDS)), path, {})
+    return path
+
+
 @contextlib.contextmanager
 def opened_video(path: Path) -> Iterator[Video]:
     """The engine's decoder on a finished file."""
@@ -137,6 +147,18 @@ def _encode_noise(path: Path) -> None:
         stream.codec_context.gop_size = 25
         for index, planes in enumerate(_noise(width, height)):
             frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+def _encode_tiny(path: Path) -> None:
+    with av.open(str(path), "w", format="matroska") as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(TINY_SECONDS * 25):
+            shade = 40 if index < TINY_SECONDS * 12 else 200
+            frame = av.VideoFrame.from_ndarray(np.full((72, 64), shade, np.uint8), format="yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

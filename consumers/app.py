@@ -1,4 +1,4 @@
-"""A consumer process: two connections, three queues, one engine."""
+"""A consumer process: two connections, four queues, one engine for objects and one for shots."""
 
 import asyncio
 import contextlib
@@ -29,9 +29,10 @@ from consumers.outgoing import RabbitSender, Undelivered, presence_message
 from consumers.rooms import room_of
 from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
+from consumers.shot_room import shot_room_of
 from contracts import topology, wire
 from contracts.commands import CancelTask
-from contracts.events import ConsumerSeen, ModelChanged
+from contracts.events import ConsumerSeen, EngineSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
 from engine.sandbox import sandbox_of
@@ -67,6 +68,7 @@ class ConsumerApp:
         self._stopping = asyncio.Event()
         models = store_of(settings)
         self.room = room_of(settings, models, announce=self._news.set)
+        self._shot_room = shot_room_of(settings, announce=self._news.set)
         self._follower = Follower(self.room, models)
         layout = Layout(settings.storage)
         desk = Desk(
@@ -79,6 +81,7 @@ class ConsumerApp:
         self._detecting = Detecting(
             desk,
             room=self.room,
+            shot_room=self._shot_room,
             roots=roots_of(settings),
             pictures_max=IMAGES_PER_WORKER * settings.workers,
             sandbox=self._sandbox,
@@ -157,6 +160,7 @@ class ConsumerApp:
             model=model.name if model else None,
             error_message=state.reason,
             model_outcome=self.room.outcome,
+            shots=self._shot_engine(),
             tasks_running=self._detecting.tasks_running,
             is_stopping=self._stopping.is_set(),
         )
@@ -164,6 +168,15 @@ class ConsumerApp:
             await self._sender.send(presence_message(seen))
         except Undelivered as error:
             logger.debug("not seen", error=str(error))
+
+    def _shot_engine(self) -> EngineSeen:
+        state, model = self._shot_room.state, self._shot_room.model
+        return EngineSeen(
+            status=state.status,
+            engine_type=model.engine_type if model else None,
+            model=model.name if model else None,
+            error_message=state.reason,
+        )
 
     async def _stop(self, serving: "asyncio.Task[None]") -> None:
         """Hand running tasks on, answer what is nearly answered, and leave."""
@@ -179,6 +192,7 @@ class ConsumerApp:
         if self._sandbox is not None:
             self._sandbox.close()
         self.room.close()
+        self._shot_room.close()
         logger.info("stopped")
 
     def _subscribe(self) -> None:
@@ -186,6 +200,7 @@ class ConsumerApp:
         prefetch = {
             topology.IMAGE_COMMANDS: IMAGES_PER_WORKER * self._settings.workers,
             topology.VIDEO_COMMANDS: self._settings.videos_max,
+            topology.SHOTS_COMMANDS: self._settings.shots_max,
         }
         for name, count in prefetch.items():
             queue = RabbitQueue(

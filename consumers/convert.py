@@ -18,11 +18,11 @@ from consumers.building import Builder
 from contracts.failures import Failure, FailureCode
 from engine.agreement import Agreement, AgreementLimits, compare
 from engine.building import can_calibrate
-from engine.checksums import sha256_of
 from engine.conversion import BuildOrder, Progress
 from engine.detector import Detector
 from engine.devices.memory import GpuFacts
 from engine.devices.opening import find_gpu
+from engine.external_data import digest_of_model
 from engine.loading import load_detector
 from engine.picture import Picture
 from engine.plans import (
@@ -94,7 +94,7 @@ def machine_here(library: str = "tensorrt") -> Machine | None:
 def load_fastest(model: Path, machine: Machine, *, load: Callable[[Path], Detector] = load_detector) -> Detector:
     """The model as the fastest engine that fits this machine and has passed, else as it is. Raises `Failure`."""
     if model.suffix == ".onnx":
-        digest = sha256_of(model)
+        digest = digest_of_model(model)
         for plan in (plan_path(model, machine.gpu, precision) for precision in FASTEST_FIRST):
             record = _fitting(plan, digest, machine)
             if record is None or record.verdict is None or not record.verdict.is_enough:
@@ -157,7 +157,7 @@ class Converter:
 
     async def _find_or_build(self, model: Path, plan: Path, precision: Precision, room: Room) -> bool:
         """True if it was built now. Raises `Failure`, also for one that was refused before."""
-        digest = await asyncio.to_thread(sha256_of, model)
+        digest = await asyncio.to_thread(digest_of_model, model)
         record = _fitting(plan, digest, self._machine) or await self._fetched(plan, digest)
         if record is not None and record.verdict is not None and not record.verdict.is_enough:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"refused before: {record.verdict.agreement}")

@@ -1,6 +1,7 @@
 """A command's way through a consumer."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +18,13 @@ from consumers.narrator import READ_PERCENT, narrator_of
 from consumers.outgoing import Undelivered, dead_letter, event_message
 from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
+from consumers.shot_room import ShotRoom
 from contracts import wire
-from contracts.commands import AnyCommand, DetectImage, DetectVideo, TaskId
+from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.account import Finished, FrameReport
 from engine.batching import Workers
@@ -29,6 +32,7 @@ from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.images import read_picture
 from engine.sandbox import Sandbox, open_video_in
+from engine.shot_workers import ShotWorkers
 from engine.watching import watch_video
 
 logger = structlog.get_logger(__name__)
@@ -45,6 +49,14 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     is_redelivered: bool = False
     hang_up: Callable[[], Awaitable[None]]
     """Ends the deliveries from this queue to this consumer."""
+
+
+class Engines(msgspec.Struct, frozen=True, kw_only=True):
+    """What looks at a medium."""
+
+    objects: Workers | None = None
+    """None where only shots are looked for."""
+    shots: ShotWorkers | None = None
 
 
 class Readable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -70,11 +82,19 @@ class Detecting:
     """Takes commands."""
 
     def __init__(
-        self, desk: Desk, *, room: EngineRoom, roots: Roots, pictures_max: int, sandbox: Sandbox | None = None
+        self,
+        desk: Desk,
+        *,
+        room: EngineRoom,
+        shot_room: ShotRoom,
+        roots: Roots,
+        pictures_max: int,
+        sandbox: Sandbox | None = None,
     ) -> None:
-        """sandbox: where media are decoded; None: here."""
+        """sandbox: where videos are decoded; None: here."""
         self._desk = desk
         self._room = room
+        self._shot_room = shot_room
         self._roots = roots
         self._sandbox = sandbox
         self._running: set[Running] = set()
@@ -175,11 +195,22 @@ class Detecting:
         self, command: AnyCommand, held: Held, running: Running, delivery: Delivery
     ) -> FailureRecord | None:
         async def open_medium(resume: Checkpoint | None) -> Generator[Watched, None, None]:
-            workers = self._room.ready or await self._room.workers()
-            watched = self._look(command, workers, resume=resume, stop=running.stop)
+            engines = await self._engines(command)
+            watched = self._look(command, engines, resume=resume, stop=running.stop)
             return ReportFrames(self._desk.layout, command).kept(watched) if command.is_posted else watched
 
         return await Attempt(self._desk, command, held, running).run(open_medium, hang_up=delivery.hang_up)
+
+    async def _engines(self, command: AnyCommand) -> Engines:
+        """What the command needs, loaded if nobody has. Raises `Failure`."""
+        match command:
+            case FindShots():
+                return Engines(shots=await self._shot_room.workers())
+            case DetectVideo(options=DetectionOptions(shots=True)):
+                shots = await self._shot_room.workers()
+            case _:
+                shots = None
+        return Engines(objects=self._room.ready or await self._room.workers(), shots=shots)
 
     async def _put_aside(self, body: bytes, failure: FailureRecord) -> None:
         """Keep a message that led to nothing for the operator, and tell whoever waits for it."""
@@ -201,19 +232,23 @@ class Detecting:
         return workers.detect_image(picture, command.options, stop=stop)
 
     def _look(
-        self, command: AnyCommand, workers: Workers, *, resume: Checkpoint | None, stop: threading.Event
+        self, command: AnyCommand, engines: Engines, *, resume: Checkpoint | None, stop: threading.Event
     ) -> Generator[Watched, None, None]:
         """What a medium shows, as it is read; run in a thread."""
         path = self._roots.resolve(command.medium)
-        match command:
-            case DetectVideo():
-                medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
-                terms = Terms(keeps_frames=command.is_posted, open_video=open_video_in(self._sandbox))
-                yield from watch_video(
-                    medium, workers=workers, options=command.options, resume=resume, stop=stop, terms=terms
-                )
-            case DetectImage():
-                yield from look_at_picture(path, workers, command, resume=resume, stop=stop)
+        if isinstance(command, DetectImage) and engines.objects is not None:
+            yield from look_at_picture(path, engines.objects, command, resume=resume, stop=stop)
+            return
+        medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
+        terms = Terms(
+            shots=engines.shots,
+            keeps_frames=command.is_posted and engines.objects is not None,
+            open_video=open_video_in(self._sandbox),
+        )
+        with self._shot_room.used(engines.shots) if engines.shots is not None else contextlib.nullcontext():
+            yield from watch_video(
+                medium, workers=engines.objects, options=command.options, resume=resume, stop=stop, terms=terms
+            )
 
 
 def look_at_picture(

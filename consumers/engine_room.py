@@ -70,13 +70,13 @@ class EngineRoom:
         self,
         *,
         models: Models,
-        workers_count: int,
+        workers: Callable[[Detector], Workers],
         load: Callable[[ModelSource], Detector] = load_detector,
         announce: Callable[[], None] = lambda: None,
         behind: Behind | None = None,
     ) -> None:
         self._models = models
-        self._workers_count = workers_count
+        self._make_workers = workers
         self._load = load
         self._announce = announce
         self._behind = behind
@@ -194,7 +194,7 @@ class EngineRoom:
             if isinstance(self._asked, RemoteModel) and failure.code in TRANSIENT:
                 self._start_behind(self._asked)
             raise
-        self.ready = Workers(loaded.detector, count=self._workers_count)
+        self.ready = self._make_workers(loaded.detector)
         self._serve(loaded)
         self._start_behind(loaded.source)
         return self.ready
@@ -230,13 +230,13 @@ class EngineRoom:
             return msgspec.structs.replace(before, warnings=(reason, *before.warnings))
 
     async def _loaded(self, active: ActiveModel | None) -> Loaded:
-        with _every_fault_named():
+        with every_fault_named():
             found = await self._models.find(active)
         return await self._load_found(active, found)
 
     async def _load_found(self, active: ActiveModel | None, found: Found) -> Loaded:
         self._asked = found.source
-        with _every_fault_named():
+        with every_fault_named():
             detector = await asyncio.to_thread(self._load, found.source)
         is_copy = found.copied_since is not None
         warnings = (*detector.model.warnings, *([f"the copy here serves: {found.copied_since}"] if is_copy else []))
@@ -271,7 +271,7 @@ class EngineRoom:
 
 
 @contextlib.contextmanager
-def _every_fault_named() -> Generator[None]:
+def every_fault_named() -> Generator[None]:
     """The outermost loop of a load: whatever happens, it is a `Failure`."""
     try:
         yield

@@ -22,6 +22,7 @@ from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
 from contracts.storage import read_record, replace_record
 from engine.checksums import sha256_of
+from engine.external_data import external_files, external_names
 from engine.models import describe
 from engine.side_files import SIDE_FILE_BYTES_MAX, side_file_of
 from engine.sources import ModelSource, is_address, remote_model
@@ -100,7 +101,7 @@ class ModelStore:
         with self._staging() as staging:
             staged = staging / confined(path.name)
             try:
-                for source in (path, *_beside(path)):
+                for source in (path, *_beside(path), *external_files(path)):
                     if source.is_file():
                         shutil.copyfile(source, staging / source.name)
                 self._trials.check(staged)
@@ -114,6 +115,7 @@ class ModelStore:
             file=f"{folder.name}/{path.name}",
             sha256=sha256,
             beside=tuple(beside.name for beside in _beside(folder / path.name) if beside.is_file()),
+            data=external_names(folder / path.name),
             revision=secrets.token_hex(8),
             previous=self._current(),
         )
@@ -129,9 +131,16 @@ class ModelStore:
                 await self.loader.upload(file)
 
     def _files_of(self, active: ActiveModel) -> list[Path]:
-        """The model and what lies beside it; nothing of a model that a server has."""
+        """The model, its weights and what lies beside it; nothing of a model that a server has."""
         path = self._folder / active.file
-        return [] if is_address(active.file) else [*(path.with_name(name) for name in active.beside), path]
+        return (
+            []
+            if is_address(active.file)
+            else [
+                *(path.with_name(name) for name in (*active.beside, *active.data)),
+                path,
+            ]
+        )
 
     def close(self) -> None:
         """End a trial that runs."""
@@ -159,6 +168,8 @@ class ModelStore:
         with self._staging() as staging:
             for name in active.beside:
                 await loader.fetch(name, into=staging, bytes_max=SIDE_FILE_BYTES_MAX)
+            for name in active.data:
+                await loader.fetch(name, into=staging)
             await self._tried(await loader.fetch(path.name, into=staging, sha256=active.sha256))
             if not path.parent.name.endswith(f"-{_digest_of_all(staging)[:DIGEST_CHARACTERS]}"):
                 raise Failure(
@@ -191,7 +202,10 @@ class ModelStore:
             except Refused:  # it does not have one: the one that lies here is used, if any
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(self._folder / beside.name, beside)
-        await self._tried(await loader.fetch(filename, into=into, sha256=sha256))
+        model = await loader.fetch(filename, into=into, sha256=sha256)
+        for name in external_names(model):
+            await loader.fetch(name, into=into)
+        await self._tried(model)
 
     async def _tried(self, path: Path, *, sha256: str | None = None) -> Found:
         if not await asyncio.to_thread(path.is_file):

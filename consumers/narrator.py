@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from contracts.commands import AnyCommand, DetectVideo
+from contracts.commands import AnyCommand, DetectImage
 from contracts.detections import Counts, Detection, video_time
 from contracts.events import FrameDetected, TaskEnded, TaskProgressed
 from contracts.failures import FailureRecord
@@ -40,6 +40,7 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
             frame_index=seen.frame_index,
             video_time=video_time(seen.at_s) if self.is_video else None,
             annotations=seen.detections,
+            shots=[shot.told() for shot in seen.shots],
         )
 
     def picture(self, detections: list[Detection]) -> FrameDetected:
@@ -94,5 +95,5 @@ def narrator_of(command: AnyCommand, *, epoch: int = 1) -> Narrator:
         epoch=epoch,
         is_quiet=command.is_quiet,
         owner=command.owner,
-        is_video=isinstance(command, DetectVideo),
+        is_video=not isinstance(command, DetectImage),
     )

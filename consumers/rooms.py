@@ -10,6 +10,7 @@ from consumers.engine_room import EngineRoom
 from consumers.model_store import ModelStore
 from consumers.remote import look_after
 from consumers.settings import ConsumerSettings
+from engine.batching import Workers
 from engine.loading import load_detector
 from engine.sources import ModelSource, RemoteModel
 
@@ -20,7 +21,7 @@ GPU_PROVIDERS = ("auto", "cuda")
 def room_of(settings: ConsumerSettings, models: ModelStore, *, announce: Callable[[], None]) -> EngineRoom:
     """An engine room that serves what the store says; nothing is loaded yet."""
     accelerated = Acceleration(
-        look=machine_here if settings.provider in GPU_PROVIDERS else lambda: None,
+        look=partial(machine_here, settings.tensorrt_library) if settings.provider in GPU_PROVIDERS else lambda: None,
         converter=lambda machine: Converter(machine, loader=models.loader),
         load=partial(load_detector, provider=settings.provider),
     )
@@ -34,7 +35,9 @@ def room_of(settings: ConsumerSettings, models: ModelStore, *, announce: Callabl
 
     return EngineRoom(
         models=models,
-        workers_count=settings.workers,
+        workers=partial(
+            Workers, count=settings.workers, batch_max=settings.batch_max, batch_wait_s=settings.batch_wait_s
+        ),
         load=accelerated.load,
         announce=announce,
         behind=go_on_behind,

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contracts.settings import DecodeIn, Provider, read_settings
+from contracts.settings import DecodeIn, Provider, TensorRtLibrary, read_settings
 
 PREFIX = "CONSUMER_"
 SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir", "loader_url"))
@@ -41,14 +41,36 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     provider: Annotated[
         Provider, Meta(description="what runs models; auto: a GPU if there is one; openvino: a CPU in bfloat16")
     ] = "auto"
+    tensorrt_library: Annotated[
+        TensorRtLibrary,
+        Meta(description="what engines for a GPU are built with: tensorrt or tensorrt_rtx"),
+    ] = "tensorrt"
+    batch_max: Annotated[
+        int,
+        Meta(
+            ge=1, le=256, description="pictures in one inference on a GPU or a server; a model or a task may want fewer"
+        ),
+    ] = 32
+    batch_wait_s: Annotated[
+        float,
+        Meta(ge=0, le=1, description="s that the first picture of an inference waits for others, on a GPU or a server"),
+    ] = 0.005
     workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
         default_factory=_cores
     )
     decode: Annotated[
         DecodeIn,
-        Meta(description="where media are decoded; sandbox: in confined processes; thread: in this one"),
+        Meta(description="where videos are decoded; sandbox: in confined processes; thread: in this one"),
     ] = "sandbox"
+    shot_model: Annotated[
+        str | None,
+        Meta(
+            description="model that finds shots: a file, a name, or triton+grpc://host:port/model;"
+            " default: `transnetv2.onnx` of the models folder, else the shipped one"
+        ),
+    ] = None
     videos_max: Annotated[int, Meta(ge=1, le=256, description="videos in flight; more stay queued")] = 8
+    shots_max: Annotated[int, Meta(ge=1, le=256, description="shot tasks in flight; more stay queued")] = 2
     warm_up: Annotated[bool, Meta(description="load the model at start instead of at the first command")] = False
     loader_s: Annotated[float, Meta(gt=0, le=7200, description="seconds for one file from or to the Loader")] = 300.0
     model_bytes_max: Annotated[int, Meta(ge=1, description="largest model file that is fetched, bytes")] = 4 << 30

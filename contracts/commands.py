@@ -1,6 +1,8 @@
 """What a service may ask for. Other services publish the same messages: docs/messages.md."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
@@ -46,6 +48,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
     created_at: datetime | None = None
     continuation: int = 0
     """How often a stopping consumer handed the task on."""
+    retry_of: TaskId | None = None
+    """The task that failed and whose work this one does again."""
     version: Literal[1] = 1
 
 
@@ -62,7 +66,38 @@ class DetectVideo(Command, frozen=True, kw_only=True, tag="DetectVideo"):
     """Find the objects in a video, also one that is still arriving (`medium.isGrowing`)."""
 
 
-AnyCommand = DetectImage | DetectVideo
+class FindShots(Command, frozen=True, kw_only=True, tag="FindShots"):
+    """Find the shots of a video, also one that is still arriving; its objects are not looked for."""
+
+
+AnyCommand = DetectImage | DetectVideo | FindShots
+
+
+class TaskKind(StrEnum):
+    """What is done in a task; a queue for each."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    SHOTS = "shots"
+
+
+COMMANDS: Mapping[TaskKind, type[AnyCommand]] = {
+    TaskKind.IMAGE: DetectImage,
+    TaskKind.VIDEO: DetectVideo,
+    TaskKind.SHOTS: FindShots,
+}
+"""What asks for each kind."""
+
+
+def kind_of(command: AnyCommand) -> TaskKind:
+    """What is done when the command is followed."""
+    match command:
+        case DetectImage():
+            return TaskKind.IMAGE
+        case DetectVideo():
+            return TaskKind.VIDEO
+        case FindShots():
+            return TaskKind.SHOTS
 
 
 class CancelTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="CancelTask"):

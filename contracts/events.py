@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from contracts.detections import Counts, Detection
 from contracts.failures import FailureCode, FailureRecord
+from contracts.shots import Shot
 
 
 class MediaStatus(StrEnum):
@@ -37,12 +38,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
 
 
 class FrameDetected(Event, frozen=True, kw_only=True, tag="FrameDetected", omit_defaults=False):
-    """A report: what one frame or picture shows. Its id is `task_id:sequence`, equal on every run."""
+    """A report: what one frame or picture shows, and the shots that became certain with it.
+
+    Its id is `task_id:sequence`, equal on every run.
+    """
 
     sequence: int
     frame_index: int = 0
     video_time: str | None = None
     annotations: list[Detection] = []
+    shots: list[Shot] = []
 
 
 class TaskProgressed(Event, frozen=True, kw_only=True, tag="TaskProgressed"):
@@ -89,6 +94,7 @@ class DetectionEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     sequence: int | None = None
     video_time: str | None = None
     frame_index: int | None = None
+    shots: list[Shot] | None = None
     counts: Counts | None = None
     partial: bool = False
     waiting_for: Literal["moov"] | None = None
@@ -108,6 +114,7 @@ def as_seen_by_clients(event: AnyEvent) -> DetectionEvent:
                 sequence=event.sequence,
                 video_time=event.video_time,
                 frame_index=event.frame_index,
+                shots=event.shots or None,
             )
         case TaskProgressed():
             return DetectionEvent(
@@ -158,6 +165,8 @@ class ActiveModel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """Of the model file; None: whatever the file holds."""
     beside: tuple[str, ...] = ()
     """Names of its side files, in the same folder."""
+    data: tuple[str, ...] = ()
+    """Names of the files with weights that the model file refers to, in the same folder."""
     revision: str | None = None
     """Another one at every choice: also the same file, chosen again, is loaded again."""
     previous: "ActiveModel | None" = None
@@ -179,6 +188,15 @@ class ModelOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     """Why it does not serve here; None: it does."""
 
 
+class EngineSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where one engine of a consumer stands."""
+
+    status: EngineStatus
+    engine_type: str | None = None
+    model: str | None = None
+    error_message: str | None = None
+
+
 class ConsumerSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ConsumerSeen"):
     """A consumer's heartbeat on the presence exchange, once a second and at every change of status."""
 
@@ -190,6 +208,8 @@ class ConsumerSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", ta
     error_message: str | None = None
     model_outcome: ModelOutcome | None = None
     """None before a model was chosen while it lived."""
+    shots: EngineSeen | None = None
+    """The engine that finds shots; None of a consumer that knows none."""
     tasks_running: int = 0
     is_stopping: bool = False
     version: Literal[1] = 1

@@ -43,6 +43,8 @@ class FailureCode(StrEnum):
     CANCELLED = "cancelled"
     TASK_NOT_FOUND = "task_not_found"
     TASK_ENDED = "task_ended"
+    TASK_ABANDONED = "task_abandoned"
+    TASK_NOT_FAILED = "task_not_failed"
     MEDIA_NOT_FOUND = "media_not_found"
     MEDIA_BUSY = "media_busy"
     INFERENCE_FAILED = "inference_failed"

@@ -1,4 +1,7 @@
-"""How reports leave the product as text: JSON lines, one JSON array, or CSV; the same on the command line and over HTTP."""
+"""How reports leave the product as text: JSON lines, one JSON array, or CSV; the same on the command line and over HTTP.
+
+The CSV of a task that looks for shots is a scene list in PySceneDetect's columns: its frames count from 1 and are inclusive.
+"""
 
 import csv
 import io
@@ -7,7 +10,9 @@ from enum import StrEnum
 
 import msgspec
 
+from contracts.detections import seconds_of, video_time
 from contracts.events import DetectionEvent
+from contracts.shots import Shot
 
 CSV_COLUMNS = (
     "task_id",
@@ -22,6 +27,18 @@ CSV_COLUMNS = (
     "center_y",
     "width",
     "height",
+)
+SCENE_COLUMNS = (
+    "Scene Number",
+    "Start Frame",
+    "Start Timecode",
+    "Start Time (seconds)",
+    "End Frame",
+    "End Timecode",
+    "End Time (seconds)",
+    "Length (frames)",
+    "Length (timecode)",
+    "Length (seconds)",
 )
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -41,12 +58,17 @@ CONTENT_TYPES: Mapping[ResultFormat, str] = {
 }
 
 
-def render(events: Iterable[DetectionEvent], result_format: ResultFormat) -> Iterator[bytes]:
-    """The events as text, one piece per event as soon as it is there, so that both ends hold one event at a time."""
+def render(
+    events: Iterable[DetectionEvent], result_format: ResultFormat, *, is_scene_list: bool = False
+) -> Iterator[bytes]:
+    """The events as text, one piece per event as soon as it is there, so that both ends hold one event at a time.
+
+    is_scene_list: whether a CSV has a row for each shot, or one for each detection.
+    """
     renderers: dict[ResultFormat, Callable[[Iterable[DetectionEvent]], Iterator[bytes]]] = {
         ResultFormat.JSONL: as_json_lines,
         ResultFormat.JSON: as_json_array,
-        ResultFormat.CSV: as_csv,
+        ResultFormat.CSV: as_scene_list if is_scene_list else as_csv,
     }
     return renderers[result_format](events)
 
@@ -74,6 +96,32 @@ def as_csv(events: Iterable[DetectionEvent]) -> Iterator[bytes]:
     for event in events:
         if event.annotations:
             yield _csv_lines(_csv_rows(event))
+
+
+def as_scene_list(events: Iterable[DetectionEvent]) -> Iterator[bytes]:
+    """A header, then one row per shot."""
+    yield _csv_lines([SCENE_COLUMNS])
+    number = 0
+    for event in events:
+        for shot in event.shots or ():
+            number += 1
+            yield _csv_lines([_scene_row(number, shot)])
+
+
+def _scene_row(number: int, shot: Shot) -> tuple[object, ...]:
+    start_s, end_s = seconds_of(shot.start_time), seconds_of(shot.end_time)
+    return (
+        number,
+        shot.start_frame + 1,
+        shot.start_time,
+        f"{start_s:.3f}",
+        shot.end_frame + 1,
+        shot.end_time,
+        f"{end_s:.3f}",
+        shot.end_frame - shot.start_frame + 1,
+        video_time(end_s - start_s),
+        f"{end_s - start_s:.3f}",
+    )
 
 
 def _csv_rows(event: DetectionEvent) -> Iterator[tuple[object, ...]]:

@@ -41,6 +41,14 @@ class DetectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     model_batch_size: Annotated[int, Meta(ge=1, le=64, description="upper bound of a batch")] = 8
     big_image_tile_overlap_percent: Annotated[int, Meta(ge=0, le=90, description="overlap of tiles")] = 20
     tiling: Annotated[Literal["auto", "off"], Meta(description="off: the whole picture is one frame")] = "auto"
+    shots: Annotated[
+        bool,
+        Meta(description="the shots of a video too, found in the same pass; each shot's first detections are reported"),
+    ] = False
+    shot_threshold: Annotated[
+        Ratio, Meta(description="a frame of a higher probability is in a transition between shots")
+    ] = 0.5
+    min_shot_frames: Annotated[int, Meta(ge=1, le=100_000, description="a shorter shot belongs to the next one")] = 1
     camera_config: CameraConfig | None = None
     altitude: Annotated[Positive, Meta(description="m; older name of camera_config.current_height")] | None = None
     focal_length: Annotated[Positive, Meta(description="mm; older name of camera_config.focal_length")] | None = None

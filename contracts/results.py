@@ -15,6 +15,7 @@ import msgspec
 
 from contracts.detections import Counts, Detection
 from contracts.events import FrameDetected
+from contracts.shots import ShotPlace
 from contracts.storage import Layout
 
 BLOCK_BYTES = 64 * 1024
@@ -48,6 +49,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_
     """Of the last report; 0 before the first."""
     percent: int = 0
     last_report: LastReport | None = None
+    shots: ShotPlace | None = None
+    """Where shots are looked for too."""
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="record", tag="reported"):

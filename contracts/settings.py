@@ -7,6 +7,8 @@ import msgspec
 
 Provider = Literal["auto", "cpu", "cuda", "openvino"]
 """What runs a model. `auto`: NVIDIA's GPU if there is one, else the CPU. `openvino`: a CPU in bfloat16, faster, less exact."""
+TensorRtLibrary = Literal["tensorrt", "tensorrt_rtx"]
+"""What builds and runs engines on a GPU: TensorRT, or TensorRT for RTX, which has the same classes."""
 
 DecodeIn = Literal["sandbox", "thread"]
 """Where videos are decoded. `sandbox`: in a process for each, which can do nothing else. `thread`: in the process itself."""

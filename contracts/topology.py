@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from contracts.commands import AnyCommand, DetectImage
+from contracts.commands import AnyCommand, TaskKind, kind_of
 from contracts.events import AnyEvent, FrameDetected, TaskEnded
 
 DELIVERY_LIMIT = 20
@@ -29,8 +29,9 @@ OUTBOX = "detections.outbox"
 OUTBOX_LATER = tuple(f"{OUTBOX}.later.{step}" for step in (1, 2, 3, 4))
 """Where a wake-up waits its time, shorter ones in the first; it then goes back to `OUTBOX`. A queue for each length, since a
 message with a long wait would hold up those behind it."""
-IMAGE_COMMANDS = f"{COMMANDS}.image"
-VIDEO_COMMANDS = f"{COMMANDS}.video"
+IMAGE_COMMANDS = f"{COMMANDS}.{TaskKind.IMAGE}"
+VIDEO_COMMANDS = f"{COMMANDS}.{TaskKind.VIDEO}"
+SHOTS_COMMANDS = f"{COMMANDS}.{TaskKind.SHOTS}"
 
 LOG_MARKER_TYPE = "Marker"
 """Type of the small messages an edge puts straight into the log to learn where it ends; readers skip them."""
@@ -94,6 +95,7 @@ def topology() -> Topology:
         queues=(
             Queue(IMAGE_COMMANDS, _COMMAND),
             Queue(VIDEO_COMMANDS, _COMMAND),
+            Queue(SHOTS_COMMANDS, _COMMAND),
             Queue(EVENTS_LOG, _LOG),
             Queue(OUTBOX, _QUORUM),
             *(Queue(name, _LATER) for name in OUTBOX_LATER),
@@ -101,8 +103,9 @@ def topology() -> Topology:
             Queue(DEAD_LETTER_NOTICES, _QUORUM),
         ),
         bindings=(
-            Binding(IMAGE_COMMANDS, COMMANDS, "image"),
-            Binding(VIDEO_COMMANDS, COMMANDS, "video"),
+            Binding(IMAGE_COMMANDS, COMMANDS, TaskKind.IMAGE.value),
+            Binding(VIDEO_COMMANDS, COMMANDS, TaskKind.VIDEO.value),
+            Binding(SHOTS_COMMANDS, COMMANDS, TaskKind.SHOTS.value),
             Binding(EVENTS_LOG, EVENTS, "#"),
             Binding(OUTBOX, EVENTS, "frame.owned"),
             Binding(OUTBOX, EVENTS, "end.owned"),
@@ -114,7 +117,7 @@ def topology() -> Topology:
 
 def command_key(command: AnyCommand) -> str:
     """The routing key on `COMMANDS`: one queue per kind, so that images never wait behind long videos."""
-    return "image" if isinstance(command, DetectImage) else "video"
+    return kind_of(command).value
 
 
 def event_key(event: AnyEvent) -> str:

@@ -44,7 +44,7 @@ def decode_command(body: bytes) -> AnyCommand:
 
     Raises `Failure`: `malformed_message` naming the field, `unknown_type`, `unknown_version`.
     """
-    return _decode(body, _commands, types=("DetectImage", "DetectVideo"))
+    return _decode(body, _commands, types=("DetectImage", "DetectVideo", "FindShots"))
 
 
 def decode_event(body: bytes) -> AnyEvent:

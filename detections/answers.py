@@ -39,6 +39,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     counts: Counts | None = None
     error: FailureRecord | None = None
     result: Any = None
+    retry_of: str | None = None
+    retried_as: str | None = None
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -47,6 +49,15 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     task_id: str
     media_id: str
     status: str = "started"
+
+
+class EngineHealth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The engine of a consumer that finds shots."""
+
+    ai_availability: str = "None"
+    engine_type: str | None = None
+    model: str | None = None
+    error_message: str | None = None
 
 
 class ConsumerHealth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -58,6 +69,7 @@ class ConsumerHealth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error_message: str | None = None
     busy: Any = None
     last_seen: Any = None
+    shots: EngineHealth | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

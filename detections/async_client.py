@@ -31,9 +31,9 @@ _Answer = TypeVar("_Answer")
 class AsyncClient:
     """`Client` for asyncio; the methods say what they do there."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
+    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, refresh_token: str | None = None) -> None:
         self.url = url.rstrip("/")
-        self._headers = calls.authorization(token)
+        self._headers = calls.authorization(token, refresh_token)
         self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, trust_env=False)
 
     async def __aenter__(self) -> Self:
@@ -73,6 +73,21 @@ class AsyncClient:
         upload = Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max)
         return await send_in_thread(self.url, upload, on_progress, headers=self._headers)
 
+    async def find_shots(
+        self,
+        file: Path | str | BinaryIO,
+        *,
+        config: Config | None = None,
+        name: str | None = None,
+        task_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        bytes_per_s_max: float | None = None,
+    ) -> Started:
+        upload = Upload(
+            file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max, is_for_shots=True
+        )
+        return await send_in_thread(self.url, upload, on_progress, headers=self._headers)
+
     async def task(self, task_id: str) -> Task:
         return await self._answer(calls.task(task_id))
 
@@ -81,6 +96,9 @@ class AsyncClient:
 
     async def cancel(self, task_id: str) -> None:
         await self._answer(calls.cancel(task_id))
+
+    async def retry(self, task_id: str) -> Started:
+        return await self._answer(calls.retry(task_id))
 
     async def events(
         self,

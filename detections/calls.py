@@ -54,13 +54,22 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True, kw_only=True):
             raise ClientError(f"{self.method} {self.path} was answered with something else: {error}") from error
 
 
-def authorization(token: str | None) -> dict[str, str]:
-    """The header that a token travels in, and nowhere else. Raises `ClientError` for one that fits into no header."""
+def authorization(token: str | None, refresh_token: str | None = None) -> dict[str, str]:
+    """The headers that tokens travel in, and nowhere else.
+
+    Raises `ClientError` for one that fits into no header, and for a refresh token without a token that it could refresh.
+    """
     if token is None:
+        if refresh_token is not None:
+            raise ClientError("there is a refresh token without a token")
         return {}
     if not _TOKEN.fullmatch(token):
         raise ClientError("the token is empty or has characters that no token has")
-    return {"Authorization": f"Bearer {token}"}
+    if refresh_token is None:
+        return {"Authorization": f"Bearer {token}"}
+    if not _TOKEN.fullmatch(refresh_token):
+        raise ClientError("the refresh token is empty or has characters that no token has")
+    return {"Authorization": f"Bearer {token}", "X-Refresh-Token": refresh_token}
 
 
 def raise_for_refusal(response: httpx.Response) -> None:
@@ -110,6 +119,11 @@ def cancel(task_id: str) -> Call[None]:
     return Call(method="DELETE", path=f"/tasks/{task_id}", read=_nothing, tries_max=1)
 
 
+def retry(task_id: str) -> Call[Started]:
+    """However often it is asked for, there is one: it may be asked again."""
+    return Call(method="POST", path=f"/tasks/{task_id}/retry", read=_json(Started))
+
+
 def detect() -> Call[list[Detection]]:
     read = _json(list[Detection])
     return Call(method="POST", path="/detect", read=read, tries_max=1, read_timeout_s=DETECT_TIMEOUT_S)
@@ -118,7 +132,7 @@ def detect() -> Call[list[Detection]]:
 def submit(upload: Upload) -> Call[Started]:
     return Call(
         method="POST",
-        path="/detect/video",
+        path="/shots" if upload.is_for_shots else "/detect/video",
         read=_json(Started),
         headers=upload.headers(),
         tries_max=1,

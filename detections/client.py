@@ -58,10 +58,15 @@ _Answer = TypeVar("_Answer")
 class Client:
     """One edge, or a balancer before several. Every method raises `ServiceError` or `UnreachableError`."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
-        """token: the bearer token of an edge that asks who calls. Raises `ClientError` for one that can be none."""
+    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, refresh_token: str | None = None) -> None:
+        """token: the bearer token of an edge that asks who calls, or that tells an Annotations service in our name.
+
+        refresh_token: what the edge gets another one for, should the first expire before all is told.
+        Raises `ClientError` for one that can be none.
+        """
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers=calls.authorization(token), trust_env=False)
+        headers = calls.authorization(token, refresh_token)
+        self._http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +113,22 @@ class Client:
         with Upload(file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max) as upload:
             return send(self._http, self.url, upload, on_progress)
 
+    def find_shots(
+        self,
+        file: Path | str | BinaryIO,
+        *,
+        config: Config | None = None,
+        name: str | None = None,
+        task_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        bytes_per_s_max: float | None = None,
+    ) -> Started:
+        """As `submit`, to find the video's shots and not its objects; for both, `submit` it with `shots` in the config."""
+        with Upload(
+            file, name=name, task_id=task_id, config=config, bytes_per_s_max=bytes_per_s_max, is_for_shots=True
+        ) as upload:
+            return send(self._http, self.url, upload, on_progress)
+
     def task(self, task_id: str) -> Task:
         """Where a task stands."""
         return self._answer(calls.task(task_id))
@@ -119,6 +140,10 @@ class Client:
     def cancel(self, task_id: str) -> None:
         """Stop a task; what it reported stays."""
         self._answer(calls.cancel(task_id))
+
+    def retry(self, task_id: str) -> Started:
+        """Do a failed task again, as another task; asked for again, it is the same one."""
+        return self._answer(calls.retry(task_id))
 
     def events(
         self,

@@ -3,8 +3,8 @@
 import os
 import threading
 import uuid
-from collections.abc import Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +21,14 @@ from detections.looks import Looks
 from edge.hashing import content_hash
 from engine.account import Finished, FrameReport, Progressed
 from engine.batching import Workers
+from engine.decode_thread import Terms
 from engine.detector import Detector
 from engine.growing_file import MediumFile
 from engine.images import read_picture
 from engine.models import OpenModel
 from engine.picture import Picture
+from engine.shot_model import ShotModel
+from engine.shot_workers import ShotWorkers
 from engine.tiling import TileBoxes
 from engine.video_frame import DecodedFrame
 from engine.watching import Seen, watch_video
@@ -35,6 +38,17 @@ class Load(Protocol):
     """How the model is opened; `engine.models.open_model` with its file."""
 
     def __call__(self, *, threads: int) -> OpenModel: ...
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
+    """What looks at a file."""
+
+    load: Load | None
+    """The detector; None: nobody looks for objects."""
+    load_shots: Callable[[], ShotModel] | None = None
+    """What finds the shots of a video; None: nobody looks for them."""
+    looks: Looks | None = None
+    """Gets what was seen in every frame that was looked at."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,17 +73,16 @@ def task_of(file: Path) -> Task:
     return Task(file=file, kind=kind, task_id=str(uuid.uuid4()), media_id=media_id)
 
 
-def events_of(
-    task: Task, *, load: Load, options: DetectionOptions, stop: threading.Event, looks: Looks | None = None
-) -> Generator[AnyEvent]:
+def events_of(task: Task, *, engine: Engine, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
     """Reports and progress in order, then the end; without an end if `stop` was set before.
 
-    looks: gets what was seen in every frame that was looked at. Raises `Failure` if the model cannot be loaded or the
-    picture cannot be read.
+    Raises `Failure` if a model cannot be loaded or the picture cannot be read, and for the shots of a picture.
     """
-    if task.kind is MediumKind.IMAGE:
-        return _image_events(task, load, options, stop)
-    return _video_events(task, load, options, stop, looks)
+    if task.kind is MediumKind.VIDEO:
+        return _video_events(task, engine, options, stop)
+    if engine.load is None:
+        raise Failure(FailureCode.NO_VIDEO_STREAM, f"{task.file.name} is a picture: it has no shots")
+    return _image_events(task, engine.load, options, stop)
 
 
 class Remembering(Detector):
@@ -101,16 +114,24 @@ def _image_events(task: Task, load: Load, options: DetectionOptions, stop: threa
     yield narrator.end(sequence=2, counts=PICTURE_COUNTS)
 
 
-def _video_events(
-    task: Task, load: Load, options: DetectionOptions, stop: threading.Event, looks: Looks | None
-) -> Generator[AnyEvent]:
-    opened = load(threads=1)
-    detector = Detector(opened) if looks is None else Remembering(opened, looks)
-    with (
-        closing(Workers(detector, count=_cores())) as workers,
-        closing(watch_video(MediumFile(path=task.file), workers=workers, options=options, stop=stop)) as steps,
-    ):
+def _video_events(task: Task, engine: Engine, options: DetectionOptions, stop: threading.Event) -> Generator[AnyEvent]:
+    with ExitStack() as held:
+        workers = held.enter_context(closing(_workers(engine.load, engine.looks))) if engine.load else None
+        shots = held.enter_context(closing(_shot_workers(engine.load_shots))) if engine.load_shots else None
+        medium, terms = MediumFile(path=task.file), Terms(shots=shots)
+        steps = held.enter_context(
+            closing(watch_video(medium, workers=workers, options=options, stop=stop, terms=terms))
+        )
         yield from _told(steps, _narrator(task))
+
+
+def _workers(load: Load, looks: Looks | None) -> Workers:
+    opened = load(threads=1)
+    return Workers(Detector(opened) if looks is None else Remembering(opened, looks), count=_cores())
+
+
+def _shot_workers(load: Callable[[], ShotModel]) -> ShotWorkers:
+    return ShotWorkers(load(), count=_cores())
 
 
 def _told(steps: Iterable[Seen], narrator: Narrator) -> Generator[AnyEvent]:

@@ -23,8 +23,8 @@ from detections.supervision import Say, Supervisor
 if TYPE_CHECKING:
     from engine.sources import ModelSource
 
-START_TIMEOUT_S = 90.0
-"""For the broker (5 to 8 s alone), the edge and the first heartbeat of every consumer."""
+START_TIMEOUT_S = 180.0
+"""For the broker (5 to 8 s alone, ten times that on a busy machine), the edge and the first heartbeat of every consumer."""
 STOP_TIMEOUT_S = 30.0
 """For the edge and the consumers together, and for the broker after them; then they are killed."""
 LOCK_TIMEOUT_S = 40.0

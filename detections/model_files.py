@@ -21,9 +21,25 @@ def find_model(name: str) -> "ModelSource":
     """
     from engine.sources import is_address, remote_model  # the engine: not before it is needed
 
-    models_dir = os.environ.get("MODELS_DIR")
-    folders = [*([Path(models_dir)] if models_dir else []), SHIPPED_MODELS]
+    folders = _folders()
     return remote_model(name, folders=folders) if is_address(name) else _file([Path(), *folders], name)
+
+
+def find_shot_model(name: str | None) -> "ModelSource":
+    """A model for shots: the one named, as for `find_model`; None: `transnetv2.onnx` in `MODELS_DIR`, else the shipped one.
+
+    Raises `Failure(model_missing)`.
+    """
+    if name is not None:
+        return find_model(name)
+    from engine.shot_model import shot_model_file
+
+    return shot_model_file(_folders())
+
+
+def _folders() -> list[Path]:
+    models_dir = os.environ.get("MODELS_DIR")
+    return [*([Path(models_dir)] if models_dir else []), SHIPPED_MODELS]
 
 
 def _file(folders: list[Path], name: str) -> Path:

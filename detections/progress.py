@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from contracts.detections import Counts
 from contracts.events import AnyEvent, DetectionEvent, FrameDetected, TaskEnded, TaskProgressed, as_seen_by_clients
 from contracts.failures import FailureRecord
+from contracts.shots import Shot
 
 _ERASE_LINE = "\r\x1b[2K"
 
@@ -20,8 +21,10 @@ _ERASE_LINE = "\r\x1b[2K"
 class Progress:
     """A progress bar on stderr (only on a terminal), and lines that do not disturb it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, is_for_shots_only: bool = False) -> None:
+        self._is_for_shots_only = is_for_shots_only
         self.counts = Counts()
+        self.shots: list[Shot] = []
         self.detections = 0
         self.reports = 0
         self.failure: FailureRecord | None = None
@@ -69,6 +72,11 @@ class Progress:
         """One line on stderr."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def say_ignored(self, unknown_fields: Sequence[str]) -> None:
+        """What of the configuration nobody knows, if there is any."""
+        if unknown_fields:
+            self.say(f"unknown fields of --config are ignored: {', '.join(unknown_fields)}")
+
     def drew(self, percent: int) -> None:
         """The annotated video has come so far."""
         self._bar.update(self._task, completed=percent, note="drawing", refresh=True)
@@ -81,7 +89,12 @@ class Progress:
             f", {counts.failed} failed" if counts.failed else ""
         )
         cut = "; the file is cut or damaged, what could be decoded was looked at" if self._is_partial else ""
-        return f"{self.detections} detections in {self.reports} reports, {frames}, {seconds:.1f} s{cut}"
+        return f"{self._found()}, {frames}, {seconds:.1f} s{cut}"
+
+    def _found(self) -> str:
+        shots = [f"{len(self.shots)} shots"] if self.shots or self._is_for_shots_only else []
+        objects = [] if self._is_for_shots_only else [f"{self.detections} detections in {self.reports} reports"]
+        return ", ".join(objects + shots)
 
     @property
     def _is_partial(self) -> bool:
@@ -91,10 +104,11 @@ class Progress:
         match event:
             case FrameDetected():
                 self.reports += 1
+                self.shots += event.shots
                 self.detections += len(event.annotations)
             case TaskProgressed():
                 self.counts = event.counts
             case TaskEnded():
                 self.counts, self.failure, self._end = event.counts, event.failure, event
-        note = f"{self.detections} detections"
+        note = f"{len(self.shots)} shots" if self._is_for_shots_only else f"{self.detections} detections"
         self._bar.update(self._task, completed=event.percent, note=note, refresh=True)

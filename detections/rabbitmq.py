@@ -16,7 +16,7 @@ from pathlib import Path
 from detections import processes
 from detections.processes import Guard, Program
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
 """A video may take a day; the broker's default would start it again after 30 minutes."""

@@ -2,8 +2,9 @@
 
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -16,18 +17,37 @@ from contracts.media import MediumKind
 from contracts.options import read_options
 from contracts.settings import Provider
 from detections.looks import Looks
-from detections.model_files import DEFAULT_MODEL, find_model
+from detections.model_files import DEFAULT_MODEL, find_model, find_shot_model
 from detections.progress import Progress
 
 if TYPE_CHECKING:
     from detections.in_process import Load, Task
     from engine.models import OpenModel
-    from engine.sources import ModelSource
+    from engine.shot_model import ShotModel
 
 EXIT_INTERRUPTED = 130
 ModelName = Annotated[
-    str,
-    typer.Option("--model", "-m", help="An ONNX file, a name in the models folder, or triton+grpc://host:port/model."),
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="An ONNX file, a name in the models folder, or triton+grpc://host:port/model. Default: a shipped one.",
+        show_default=False,
+    ),
+]
+
+Config = Annotated[
+    str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
+]
+ProviderName = Annotated[
+    Provider,
+    typer.Option(help="What runs the model; auto: a GPU if there is one, else the CPU; openvino: the CPU in bfloat16."),
+]
+VideoTarget = Annotated[
+    Path | None, typer.Option(help="Also write the video with its boxes drawn, MP4.", show_default=False)
+]
+Thumbnails = Annotated[
+    Path | None, typer.Option(help="Also write a picture of each shot into this folder.", show_default=False)
 ]
 
 
@@ -39,46 +59,44 @@ def register(commands: typer.Typer) -> None:
 def run(
     file: Annotated[Path, typer.Argument(help="An image or a video.", show_default=False)],
     *,
-    model: ModelName = DEFAULT_MODEL,
-    config: Annotated[
-        str | None,
-        typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False),
-    ] = None,
+    model: ModelName = None,
+    config: Config = None,
     result_format: Annotated[ResultFormat, typer.Option("--format", "-f", help="What stdout gets.")] = (
         ResultFormat.JSONL
     ),
-    provider: Annotated[
-        Provider,
-        typer.Option(
-            help="What runs the model; auto: a GPU if there is one, else the CPU; openvino: the CPU in bfloat16."
-        ),
-    ] = "auto",
-    save_video: Annotated[
-        Path | None, typer.Option(help="Also write the video with its boxes drawn, MP4.", show_default=False)
-    ] = None,
+    provider: ProviderName = "auto",
+    save_video: VideoTarget = None,
+    shots: Annotated[bool, typer.Option("--shots", help="Find the shots of a video instead of its objects.")] = False,
+    thumbnails: Thumbnails = None,
 ) -> None:
-    """Look at one file and print what was seen: a DetectionEvent per reported frame.
+    """Look at one file and print what was seen: a DetectionEvent per reported frame, or per shot.
 
+    Objects and shots in one pass: `--config '{"shots": true}'`. As CSV `--shots` gives a scene list in PySceneDetect's columns.
     Progress and the summary go to stderr. Ctrl-C ends the output in good order.
     """
     read = read_options(config)
+    has_shots = shots or read.options.shots
     from detections import in_process  # the engine and its native libraries: not before they are needed
 
     task = in_process.task_of(file)
     looks = Looks() if save_video else None
-    if save_video is not None:
-        _check_target(save_video, task)
-    with Progress(file.name) as progress, _stop_on_interrupt() as stop:
-        if read.unknown_fields:
-            progress.say(f"unknown fields of --config are ignored: {', '.join(read.unknown_fields)}")
-        load = _loader(find_model(model), provider, progress)
-        events = in_process.events_of(task, load=load, options=read.options, stop=stop, looks=looks)
+    _check_targets(task, save_video, thumbnails, is_for_shots_only=shots, has_shots=has_shots)
+    with Progress(file.name, is_for_shots_only=shots) as progress, _stop_on_interrupt() as stop:
+        progress.say_ignored(read.unknown_fields)
+        engine = in_process.Engine(
+            load=None if shots else _loader(model, provider, progress),
+            load_shots=_shot_loader(model if shots else None, provider) if has_shots else None,
+            looks=looks,
+        )
+        events = in_process.events_of(task, engine=engine, options=read.options, stop=stop)
         with closing(events):  # its threads end with it, whatever ends the output
-            for text in render(progress.reports_of(events), result_format):
+            for text in render(progress.reports_of(events), result_format, is_scene_list=shots):
                 progress.write(text)
         progress.say(progress.summary())
-        if save_video is not None and looks is not None and not stop.is_set():
+        if save_video is not None and looks is not None:
             _save_video(task, save_video, looks, stop, progress)
+        if thumbnails is not None:
+            _save_thumbnails(task, thumbnails, stop, progress)
     _conclude(stop, progress)
 
 
@@ -90,9 +108,11 @@ def _conclude(stop: threading.Event, progress: Progress) -> None:
         raise Failure(progress.failure.code, progress.failure.detail)
 
 
-def _loader(source: "ModelSource", provider: Provider, progress: Progress) -> "Load":
+def _loader(name: str | None, provider: Provider, progress: Progress) -> "Load":
     """Loads the model and says what is odd about it: a GPU that was asked for and is not there, for one."""
     from engine.models import open_model
+
+    source = find_model(name or DEFAULT_MODEL)
 
     def load(*, threads: int) -> "OpenModel":
         opened = open_model(source, threads=threads, provider=provider)
@@ -103,8 +123,28 @@ def _loader(source: "ModelSource", provider: Provider, progress: Progress) -> "L
     return load
 
 
-def _check_target(target: Path, task: "Task") -> None:
+def _shot_loader(name: str | None, provider: Provider) -> "Callable[[], ShotModel]":
+    from engine.shot_model import open_shot_model
+
+    return partial(open_shot_model, find_shot_model(name), provider=provider)
+
+
+def _check_targets(
+    task: "Task", save_video: Path | None, thumbnails: Path | None, *, is_for_shots_only: bool, has_shots: bool
+) -> None:
     """Refuse before the work what would fail after it."""
+    if save_video is not None:
+        if is_for_shots_only:
+            raise typer.BadParameter("--save-video draws objects; --shots looks for none")
+        _check_target(save_video, task)
+    if thumbnails is not None:
+        if not has_shots:
+            raise typer.BadParameter("--thumbnails are of shots: it needs --shots")
+        if not thumbnails.parent.is_dir() or (thumbnails.exists() and not thumbnails.is_dir()):
+            raise typer.BadParameter(f"--thumbnails: {thumbnails} is to be a folder in one that exists")
+
+
+def _check_target(target: Path, task: "Task") -> None:
     if task.kind is MediumKind.IMAGE:
         raise typer.BadParameter(f"{task.file.name} is a picture; --save-video is for videos")
     if target.suffix.lower() != ".mp4" or not target.parent.is_dir():
@@ -116,11 +156,25 @@ def _check_target(target: Path, task: "Task") -> None:
 def _save_video(task: "Task", target: Path, looks: Looks, stop: threading.Event, progress: Progress) -> None:
     from detections.annotate import annotate
 
+    if stop.is_set():
+        return
     try:
         annotate(task.file, target, looks, stop=stop, on_percent=progress.drew)
     except OSError as error:
         raise Failure(FailureCode.STORAGE_FULL, f"{target}: {error.strerror or error}") from error
     progress.say(f"boxes drawn: {target}")
+
+
+def _save_thumbnails(task: "Task", folder: Path, stop: threading.Event, progress: Progress) -> None:
+    from detections.thumbnails import write_thumbnails
+
+    if stop.is_set():
+        return
+    try:
+        count = write_thumbnails(task.file, folder, progress.shots, stop=stop, on_percent=progress.drew)
+    except OSError as error:
+        raise Failure(FailureCode.STORAGE_FULL, f"{folder}: {error.strerror or error}") from error
+    progress.say(f"pictures of {count} shots: {folder}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from contracts.failures import Failure
+from contracts.failures import Failure, FailureCode
+from contracts.formats import ResultFormat, render
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
+from contracts.shots import Shot
 from detections.answers import DEFAULT_URL, ClientError
 from detections.broker_setup import AMQP_URL_DEFAULT
 from detections.model_files import find_model
@@ -38,6 +41,27 @@ Token = Annotated[
         envvar="DETECTIONS_TOKEN",
         show_default=False,
     ),
+]
+
+RefreshToken = Annotated[
+    str | None,
+    typer.Option(
+        help="What the edge refreshes the token with while it tells an Annotations service; better in the environment.",
+        envvar="DETECTIONS_REFRESH_TOKEN",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
+]
+Pace = Annotated[float | None, typer.Option(help="Send no faster than this.", min=1.0, show_default=False)]
+Shots = Annotated[bool, typer.Option("--shots", help="Find the shots of a video instead of its objects.")]
+Format = Annotated[
+    ResultFormat | None,
+    typer.Option("--format", "-f", help="Wait for the end and print all reports so.", show_default=False),
+]
+Thumbnails = Annotated[
+    Path | None, typer.Option(help="Also write a picture of each shot into this folder.", show_default=False)
 ]
 
 
@@ -110,29 +134,41 @@ def submit(
     *,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    refresh_token: RefreshToken = None,
     follow: Annotated[bool, typer.Option(help="Print every event as JSON lines, until the last.")] = False,
-    config: Annotated[
-        str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
-    ] = None,
-    bytes_per_s_max: Annotated[
-        float | None, typer.Option(help="Send no faster than this.", min=1.0, show_default=False)
-    ] = None,
+    config: Config = None,
+    bytes_per_s_max: Pace = None,
+    shots: Shots = False,
+    result_format: Format = None,
+    thumbnails: Thumbnails = None,
 ) -> None:
     """Send a file to the service; detection goes on while it is sent.
 
-    Without --follow the answer (its task and media id) is printed when all of it has arrived. An image is answered at
-    once, with its detections.
+    Without --follow and --format the answer (its task and media id) is printed when all of it has arrived. An image is
+    answered at once, with its detections. As CSV `--shots` gives a scene list in PySceneDetect's columns.
     """
     from detections.submitting import Submission
 
-    read_options(config)  # what the edge would refuse is said before anything is sent
+    has_shots = read_options(config).options.shots or shots  # refused before anything is sent
+    if thumbnails is not None and not has_shots:
+        raise typer.BadParameter("--thumbnails are of shots: it needs --shots")
+    submission = Submission(
+        file=file,
+        url=url,
+        token=token,
+        refresh_token=refresh_token,
+        config=config,
+        follow=follow,
+        bytes_per_s_max=bytes_per_s_max,
+        is_for_shots=shots,
+        result_format=result_format,
+        thumbnails=thumbnails,
+    )
     with _said(), _interruptible():
-        if kind_by_extension(file.name) is MediumKind.IMAGE:
-            _detect(file, url=url, token=token, config=config)
-            return
-        _stream(
-            Submission(file=file, url=url, token=token, config=config, follow=follow, bytes_per_s_max=bytes_per_s_max)
-        )
+        if kind_by_extension(file.name) is MediumKind.IMAGE and not has_shots:
+            _detect(submission)
+        else:
+            _stream(submission)
 
 
 def watch(
@@ -193,23 +229,40 @@ def _serve(stack: "LocalStack") -> str | None:
     return None
 
 
-def _detect(file: Path, *, url: str, token: str | None, config: str | None) -> None:
+def _detect(asked: "Submission") -> None:
     from detections.client import Client
 
-    with Client(url, token=token) as client:
-        print(msgspec.json.encode(client.detect(file, config=config)).decode(), flush=True)
+    with Client(asked.url, token=asked.token, refresh_token=asked.refresh_token) as client:
+        print(msgspec.json.encode(client.detect(asked.file, config=asked.config)).decode(), flush=True)
 
 
 def _stream(submission: "Submission") -> None:
     from detections.submitting import View, submit
 
-    with View(submission.file.name, prints_events=submission.follow) as view:
+    keeps_reports = submission.result_format is not None
+    with View(submission.file.name, prints_events=submission.follow, keeps_reports=keeps_reports) as view:
         started = asyncio.run(submit(submission, view))
-    if not submission.follow:
+    if submission.result_format is not None:
+        for text in render(view.reports, submission.result_format, is_scene_list=submission.is_for_shots):
+            sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    elif not submission.follow:
         print(msgspec.json.encode(started).decode(), flush=True)
+    if submission.thumbnails is not None:
+        _save_thumbnails(submission.file, submission.thumbnails, view.shots)
     if view.end is not None and view.end.error is not None:
         raise Failure(view.end.error.code, view.end.error.detail)
-    view.say(f"{view.detections} detections, task {started.task_id}")
+    view.say(f"{view.found()}, task {started.task_id}")
+
+
+def _save_thumbnails(file: Path, folder: Path, shots: list[Shot]) -> None:
+    from detections.thumbnails import write_thumbnails  # the engine: not before it is needed
+
+    try:
+        count = write_thumbnails(file, folder, shots, stop=threading.Event(), on_percent=lambda _: None)
+    except OSError as error:
+        raise Failure(FailureCode.STORAGE_FULL, f"{folder}: {error.strerror or error}") from error
+    _say(f"pictures of {count} shots: {folder}")
 
 
 @contextmanager

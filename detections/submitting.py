@@ -13,6 +13,8 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from contracts.events import DetectionEvent, MediaStatus
+from contracts.formats import ResultFormat
+from contracts.shots import Shot
 from detections.answers import ClientError, Started
 from detections.client import AsyncClient
 from detections.uploading import Progress
@@ -28,18 +30,34 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     file: Path
     url: str
     token: str | None = None
+    refresh_token: str | None = None
     config: str | None = None
     follow: bool = False
+    """True: every event is printed."""
     bytes_per_s_max: float | None = None
+    is_for_shots: bool = False
+    result_format: ResultFormat | None = None
+    """How the reports are printed when all are there; None: they are not."""
+    thumbnails: Path | None = None
+    """Gets a picture of each shot."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the task's end is waited for."""
+        return self.follow or self.result_format is not None or self.thumbnails is not None
 
 
 class View:
     """Two bars on stderr where it is a terminal; a report for each event on stdout if asked for."""
 
-    def __init__(self, name: str, *, prints_events: bool) -> None:
+    def __init__(self, name: str, *, prints_events: bool, keeps_reports: bool = False) -> None:
         self.detections = 0
+        self.shots: list[Shot] = []
+        self.reports: list[DetectionEvent] = []
+        """All of them, if they are kept."""
         self.end: DetectionEvent | None = None
         self._prints_events = prints_events
+        self._keeps_reports = keeps_reports
         self._console = Console(stderr=True)
         self._bars = Bars(
             TextColumn("{task.description}"),
@@ -75,12 +93,21 @@ class View:
     def saw(self, event: DetectionEvent) -> None:
         """One event has come."""
         self.detections += len(event.annotations)
+        self.shots += event.shots or ()
+        if self._keeps_reports and event.media_status is MediaStatus.AI_PROCESSING and event.sequence is not None:
+            self.reports.append(event)
         if event.media_status is not MediaStatus.AI_PROCESSING:
             self.end = event
-        note = "waits for the end of the file" if event.waiting_for else f"{self.detections} detections"
+        note = "waits for the end of the file" if event.waiting_for else self.found()
         self._bars.update(self._detection, completed=event.media_percent, note=note)
         if self._prints_events:
             self._print(msgspec.json.encode(event))
+
+    def found(self) -> str:
+        """What has been found so far."""
+        shots = [f"{len(self.shots)} shots"] if self.shots else []
+        objects = [f"{self.detections} detections"] if self.detections or not shots else []
+        return ", ".join(objects + shots)
 
     def say(self, text: str) -> None:
         """One line on stderr."""
@@ -94,25 +121,27 @@ class View:
 
 
 async def submit(submission: Submission, view: View) -> Started:
-    """Send the file while its events are shown; with `follow` until the task's last event.
+    """Send the file while its events are shown; if that is awaited until the task's last event.
 
     Raises `ClientError`, `OSError` if the file cannot be read.
     """
     task_id = str(uuid.uuid4())
-    async with AsyncClient(submission.url, token=submission.token) as client, client.listen(task_id) as events:
+    tokens = {"token": submission.token, "refresh_token": submission.refresh_token}
+    async with AsyncClient(submission.url, **tokens) as client, client.listen(task_id) as events:
         following = asyncio.create_task(view.follow(events))
         try:
-            started = await client.submit(
+            send = client.find_shots if submission.is_for_shots else client.submit
+            started = await send(
                 submission.file,
                 task_id=task_id,
                 config=submission.config,
                 on_progress=view.sent,
                 bytes_per_s_max=submission.bytes_per_s_max,
             )
-            if submission.follow:
+            if submission.is_awaited:
                 await following
         except ClientError:
-            await asyncio.wait((following,), timeout=_LAST_EVENTS_TIMEOUT_S if submission.follow else 0)
+            await asyncio.wait((following,), timeout=_LAST_EVENTS_TIMEOUT_S if submission.is_awaited else 0)
             raise
         finally:
             following.cancel()

@@ -50,13 +50,16 @@ class Upload:
         task_id: str | None = None,
         config: Config | None = None,
         bytes_per_s_max: float | None = None,
+        is_for_shots: bool = False,
     ) -> None:
         """A path is sent with its length and, where its boxes ask for it, tail first; an open file is sent as it is read.
 
+        is_for_shots: its shots are looked for and not its objects.
         Raises `OSError` if the path cannot be read, `ValueError` if an open file comes without a name.
         """
         self._closing = contextlib.ExitStack()
         self.task_id = task_id or str(uuid.uuid4())
+        self.is_for_shots = is_for_shots
         self.sent_bytes = 0
         self.total_bytes: int | None = None
         self.tail_bytes: int | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from contracts import commands, detections, events, failures, media, options, topology, wire
+from contracts import commands, detections, events, failures, media, options, posts, shots, topology, wire
 from contracts.failures import FailureCode
 
 TASK_ID = str(uuid.UUID(int=0x1234))
@@ -46,6 +46,9 @@ EXAMPLES: dict[Message, wire.AnyMessage] = {
             probability_threshold=0.4, camera_config=options.CameraConfig(current_height=120)
         ),
     ),
+    commands.FindShots: commands.FindShots(
+        task_id=TASK_ID, medium=_UPLOADED, options=options.DetectionOptions(shot_threshold=0.4, min_shot_frames=12)
+    ),
     commands.CancelTask: commands.CancelTask(task_id=TASK_ID),
     events.FrameDetected: events.FrameDetected(
         task_id=TASK_ID,
@@ -70,22 +73,42 @@ EXAMPLES: dict[Message, wire.AnyMessage] = {
         status=events.EngineStatus.ENABLED,
         model="aerial-vehicle",
         model_outcome=events.ModelOutcome(revision="5f0c6a1be2d34c97"),
+        shots=events.EngineSeen(status=events.EngineStatus.ENABLED, engine_type="onnx", model="shots-small"),
     ),
     events.ModelChanged: events.ModelChanged(active=_ACTIVE),
+    posts.WakeUp: posts.WakeUp(task_id=TASK_ID),
+    posts.DeadPost: posts.DeadPost(
+        task_id=TASK_ID,
+        media_id="ee8cc684779efec3",
+        post=posts.Post(
+            method="PUT",
+            path="/api/media/ee8cc684779efec3/status",
+            body=msgspec.Raw(b'{"status":3}'),
+            key=f"{TASK_ID}:13",
+        ),
+        reason=failures.FailureRecord(code=FailureCode.ANNOTATIONS_REFUSED, detail="answered 400"),
+        at=AT,
+    ),
 }
 
 CHANNELS: dict[str, tuple[Message, ...]] = {
-    topology.COMMANDS: (commands.DetectImage, commands.DetectVideo),
+    topology.COMMANDS: (commands.DetectImage, commands.DetectVideo, commands.FindShots),
     topology.EVENTS: (events.FrameDetected, events.TaskProgressed, events.TaskEnded),
     topology.CONTROL: (commands.CancelTask, events.ModelChanged),
     topology.PRESENCE: (events.ConsumerSeen,),
+    topology.OUTBOX: (posts.WakeUp, posts.DeadPost, events.FrameDetected, events.TaskEnded),
+    topology.DEAD_LETTERS: (posts.DeadPost, commands.DetectImage, commands.DetectVideo),
 }
+"""Exchanges, and the two queues into which messages are also put straight."""
 PARTS: tuple[Message, ...] = (
     media.Medium,
     options.DetectionOptions,
     options.CameraConfig,
     detections.Detection,
     detections.Counts,
+    posts.Post,
+    shots.Shot,
+    events.EngineSeen,
     events.ActiveModel,
     events.ModelOutcome,
     failures.FailureRecord,
@@ -95,9 +118,13 @@ PARTS: tuple[Message, ...] = (
 def messages() -> str:
     """`messages.md`: the topology, then every message with its fields and an example."""
     sections = [_INTRODUCTION, _topology_section()]
-    for exchange, kinds in CHANNELS.items():
-        sections.append(f"## On `{exchange}`")
-        sections += [_message_section(kind, level="###") + _example(EXAMPLES[kind]) for kind in kinds]
+    described: set[Message] = set()
+    for channel, kinds in CHANNELS.items():
+        again = ", ".join(kind.__name__ for kind in kinds if kind in described)
+        sections.append(f"## {_preposition(channel)} `{channel}`" + (f"\n\n{again}, as above.\n" if again else ""))
+        new = [kind for kind in kinds if kind not in described]
+        sections += [_message_section(kind, level="###") + _example(EXAMPLES[kind]) for kind in new]
+        described.update(new)
     sections.append("## Parts of messages")
     sections += [_message_section(part, level="###") for part in PARTS]
     sections.append("## Failure codes\n\n" + ", ".join(f"`{code}`" for code in FailureCode) + "\n")
@@ -106,7 +133,7 @@ def messages() -> str:
 
 def asyncapi() -> str:
     """`asyncapi.json`, AsyncAPI 3.0."""
-    kinds = [kind for group in CHANNELS.values() for kind in group]
+    kinds = list(dict.fromkeys(kind for group in CHANNELS.values() for kind in group))
     references, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     payloads = dict(zip(kinds, references, strict=True))
     document = {
@@ -135,8 +162,12 @@ header `x-task-id`, delivery mode persistent.
 Delivery is at least once. A report has the id `taskId:sequence`, equal on every run: a reader that remembers the last sequence
 of a task sees each report once. `epoch` says which taker of the task speaks; ignore an older one than you have seen.
 
-To ask for a detection from another service, publish a `DetectImage` or `DetectVideo` to the exchange `detections.commands`
-with the routing key `image` or `video`, persistent, mandatory, and wait for the confirm.
+To ask for a detection from another service, publish a `DetectImage`, `DetectVideo` or `FindShots` to the exchange
+`detections.commands` with the routing key `image`, `video` or `shots`, persistent, mandatory, and wait for the confirm.
+
+Between edges there are two more, put into a queue straight: a `WakeUp` into `detections.outbox` (one that has to wait lies
+in `detections.outbox.later.<step>`), and a `DeadPost` into `detections.dead-letters`, from where an operator may put it into
+`detections.outbox` again. Their `message_id` is none and the post's key.
 """
 
 
@@ -227,13 +258,27 @@ def _example(message: wire.AnyMessage) -> str:
     return "\n```json\n" + msgspec.json.format(wire.encode(message), indent=2).decode() + "\n```\n"
 
 
-def _channel(exchange: str, kinds: Iterable[Message]) -> dict[str, Any]:
-    (kind,) = [part.type for part in topology.topology().exchanges if part.name == exchange]
+def _preposition(channel: str) -> str:
+    return "In" if _is_queue(channel) else "On"
+
+
+def _is_queue(channel: str) -> bool:
+    return channel in {queue.name for queue in topology.topology().queues}
+
+
+def _channel(name: str, kinds: Iterable[Message]) -> dict[str, Any]:
     return {
-        "address": exchange,
+        "address": name,
         "messages": {kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"} for kind in kinds},
-        "bindings": {"amqp": {"is": "routingKey", "exchange": {"name": exchange, "type": kind, "durable": True}}},
+        "bindings": {"amqp": _binding(name)},
     }
+
+
+def _binding(channel: str) -> dict[str, Any]:
+    if _is_queue(channel):
+        return {"is": "queue", "queue": {"name": channel, "durable": True}}
+    (kind,) = [part.type for part in topology.topology().exchanges if part.name == channel]
+    return {"is": "routingKey", "exchange": {"name": channel, "type": kind, "durable": True}}
 
 
 def _operation(exchange: str) -> dict[str, Any]:

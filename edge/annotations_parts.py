@@ -6,7 +6,6 @@ import socket
 
 from contracts.storage import Layout
 from edge.annotations import Annotations
-from edge.guard import Guard
 from edge.media_by_id import MediaById
 from edge.media_roots import MediaRoots
 from edge.outbox import Outbox
@@ -47,7 +46,7 @@ class AnnotationsParts:
         return MediaById(
             annotations=self.annotations,
             roots=self._roots,
-            guard=Guard(intake.tasks),
+            guard=intake.guard,
             tokens=self._tokens,
             announcer=intake.announcer,
         )

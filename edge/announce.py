@@ -8,6 +8,7 @@ from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from edge.clock import Clock, system_clock
+from edge.failures import RequestFailed
 from edge.ports import CommandsOut
 from edge.task_store import TaskStore
 
@@ -40,14 +41,20 @@ class Announcer:
         Cancelled before that, it leaves the rest to `run`. Raises `Failure`: `task_id_in_use`, `storage_full`.
         """
         await asyncio.to_thread(self.tasks.create, command)
+        await self._publish(command)
+
+    async def announce_within(self, command: AnyCommand, *, wait_s: float) -> None:
+        """As `announce`, but no longer than `wait_s`: then the client is told, and the task starts later.
+
+        Raises `RequestFailed(broker_unavailable)` too.
+        """
+        await asyncio.to_thread(self.tasks.create, command)  # whole, however short the wait is
         try:
-            while True:
-                if await self._try_to_publish(command):
-                    return
-                await asyncio.sleep(RETRY_S)
-        except BaseException:
-            self._pending.add(command.task_id)
-            raise
+            async with asyncio.timeout(wait_s):
+                await self._publish(command)
+        except TimeoutError as error:
+            failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
+            raise RequestFailed(failure, task_id=command.task_id) from error
 
     async def announce_once(self, command: AnyCommand) -> None:
         """As `announce` for a client that waits: a task that cannot start now ends.
@@ -125,6 +132,16 @@ class Announcer:
         """As `end_unless_held`, after giving a consumer to whom the command is on its way the time to claim it."""
         await asyncio.sleep(LEASE_WAIT_S)
         await self.end_unless_held(task_id, failure)
+
+    async def _publish(self, command: AnyCommand) -> None:
+        try:
+            while True:
+                if await self._try_to_publish(command):
+                    return
+                await asyncio.sleep(RETRY_S)
+        except BaseException:
+            self._pending.add(command.task_id)
+            raise
 
     async def _try_to_publish(self, message: AnyCommand | TaskEnded) -> bool:
         """False if the broker is away."""

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request
 
 from contracts.failures import Failure, FailureCode
-from edge.jwts import Claims, Verifier, read_claims
+from edge.jwts import LEEWAY_S, Claims, Verifier, read_claims
 
 BEARER_CHARS_MAX = 8_192
 """Of a token; a longer one is refused unread."""
@@ -25,6 +25,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     refresh_token: str | None = None
     sees_only: str | None = None
     """The owner whose tasks and events they see; None: everybody's (authentication is off)."""
+    let_in_until_s: float | None = None
+    """Unix time at which their token lets nobody in any more; None: no token was asked for."""
 
     def may_see(self, owner: str | None) -> bool:
         """Whether what this owner has is theirs to see."""
@@ -52,8 +54,14 @@ class Auth:
             return Caller(user_id=claims.user_id, bearer=bearer, refresh_token=refresh_token)
         if bearer is None:
             raise Failure(FailureCode.UNAUTHENTICATED, "a bearer token is needed")
-        user_id = await self._verifier.user_of(bearer)
-        return Caller(user_id=user_id, bearer=bearer, refresh_token=refresh_token, sees_only=user_id)
+        claims = await self._verifier.claims_of(bearer)
+        return Caller(
+            user_id=claims.user_id,
+            bearer=bearer,
+            refresh_token=refresh_token,
+            sees_only=claims.user_id,
+            let_in_until_s=None if claims.expires_at_s is None else claims.expires_at_s + LEEWAY_S,
+        )
 
 
 def is_token(text: str) -> bool:

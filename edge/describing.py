@@ -16,6 +16,9 @@ from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
 
 _TEXT = Schema(type=OpenAPIType.STRING)
 _BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+_OCTETS = {"application/octet-stream": OpenAPIMediaType(schema=_BYTES)}
+_STREAM = "the file's bytes; with X-Tail-Bytes the last N of them first, then the rest"
+_KEY = "the same request with the same key gets the first answer again for 24 h"
 _CONFIG = Schema(type=OpenAPIType.STRING, content_media_type="application/json", description="DetectionOptions")
 
 
@@ -46,18 +49,18 @@ class StreamedVideo(Operation):
     """A raw body with the headers of `POST /detect/video`."""
 
     def __post_init__(self) -> None:
-        self.request_body = RequestBody(
-            required=True,
-            description="the file's bytes; with X-Tail-Bytes the last N of them first, then the rest",
-            content={"application/octet-stream": OpenAPIMediaType(schema=_BYTES)},
-        )
+        self.request_body = RequestBody(required=True, description=_STREAM, content=dict(_OCTETS))
         name = Schema(type=OpenAPIType.STRING, max_length=NAME_CHARS_MAX)
         tail = Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=TAIL_BYTES_MAX)
         task_id = Schema(type=OpenAPIType.STRING, pattern=TASK_ID_PATTERN)
         self.parameters = [
             _header("X-Filename", name, "the file's name, percent-encoded UTF-8; never a path", is_required=True),
             _header("X-Config", _CONFIG, "what to look for and how"),
-            _header("X-Task-Id", task_id, "a UUID of the client's choice, so that it can listen before it sends"),
+            _header(
+                "X-Task-Id",
+                task_id,
+                "a UUID of the client's choice, to listen before it sends; sent again it is refused",
+            ),
             _header("X-Tail-Bytes", tail, "the body begins with the file's last N bytes; needs Content-Length"),
         ]
 
@@ -67,15 +70,33 @@ class DetectForm(Operation):
     """The form of `POST /detect`."""
 
     def __post_init__(self) -> None:
-        fields = {"file": _BYTES, "config": _CONFIG}
-        form = Schema(type=OpenAPIType.OBJECT, properties=dict(fields), required=["file"])
-        self.request_body = RequestBody(required=True, content={"multipart/form-data": OpenAPIMediaType(schema=form)})
-        self.parameters = [
-            _header("Prefer", _TEXT, "`respond-async`: answer 202 as soon as the medium is stored"),
-            _header(
-                "Idempotency-Key", _TEXT, "the same request with the same key gets the first answer again for 24 h"
-            ),
-        ]
+        self.request_body = RequestBody(required=True, content=_form())
+        prefer = _header("Prefer", _TEXT, "`respond-async`: answer 202 as soon as the medium is stored")
+        self.parameters = [prefer, _header("Idempotency-Key", _TEXT, _KEY)]
+
+
+@dataclass
+class StoredMedium(Operation):
+    """The headers of `POST /detect/{media_id}` and `POST /shots/{media_id}`, beside what their signatures tell."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or []), _header("Idempotency-Key", _TEXT, _KEY)]
+
+
+@dataclass
+class StreamedOrForm(StreamedVideo):
+    """A raw body as that of `POST /detect/video`, or a form as that of `POST /detect`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.request_body = RequestBody(required=True, description=_STREAM, content=_OCTETS | _form())
+        self.parameters = [*(self.parameters or []), _header("Idempotency-Key", _TEXT, f"of a form: {_KEY}")]
+
+
+def _form() -> dict[str, OpenAPIMediaType]:
+    fields = {"file": _BYTES, "config": _CONFIG}
+    form = Schema(type=OpenAPIType.OBJECT, properties=dict(fields), required=["file"])
+    return {"multipart/form-data": OpenAPIMediaType(schema=form)}
 
 
 def _header(name: str, schema: Schema, description: str, *, is_required: bool = False) -> Parameter:

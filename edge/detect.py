@@ -1,5 +1,6 @@
 """Media come in: a raw stream that is looked at while it arrives, or a form that is answered when it has been looked at."""
 
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -9,13 +10,14 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.response import Stream
 
+from contracts.commands import TaskKind
 from contracts.detections import Detection, TimedDetection
 from contracts.failures import Failure, FailureCode
 from contracts.options import read_options
 from edge import headers
 from edge.announce import Announcer
 from edge.auth import Caller
-from edge.describing import DetectForm, StreamedVideo, answer, problems
+from edge.describing import DetectForm, StreamedOrForm, StreamedVideo, answer, problems
 from edge.failures import RequestFailed
 from edge.form_intake import FormUpload
 from edge.forms import Forms
@@ -41,6 +43,14 @@ _REFUSALS = (
     FailureCode.STORAGE_FULL,
 )
 """What may be wrong with any medium that comes in."""
+_STREAMED_REFUSALS = (
+    *_REFUSALS,
+    FailureCode.LENGTH_REQUIRED,
+    FailureCode.TASK_ID_IN_USE,
+    FailureCode.BROKER_UNAVAILABLE,
+)
+_FAILED_MEANWHILE = (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)
+"""What its task may find wrong with a video while the body still arrives."""
 
 
 @post(
@@ -51,27 +61,53 @@ _REFUSALS = (
     status_code=202,
     request_max_body_size=None,
     responses=problems(
-        *_REFUSALS,
-        FailureCode.LENGTH_REQUIRED,
-        FailureCode.TASK_ID_IN_USE,
-        FailureCode.BROKER_UNAVAILABLE,
-        also={HTTPStatus.UNPROCESSABLE_ENTITY: (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)},
+        *_STREAMED_REFUSALS,
+        also={HTTPStatus.UNPROCESSABLE_ENTITY: _FAILED_MEANWHILE},
     ),
 )
 async def detect_video(
     request: _Request, video_intake: NamedDependency[VideoIntake], caller: NamedDependency[Caller]
 ) -> Response[Started]:
     """Store a video and look at it while it arrives; its detections are events of `GET /detect/stream`."""
-    read = read_options(request.headers.get("x-config"))
-    upload = VideoUpload(
+    return await _streamed(request, video_intake, caller, kind=TaskKind.VIDEO)
+
+
+@post(
+    "/shots",
+    operation_id="findShots",
+    operation_class=StreamedOrForm,
+    summary="Find the shots of a video while it is uploaded",
+    status_code=202,
+    request_max_body_size=None,
+    responses=problems(
+        *_STREAMED_REFUSALS,
+        FailureCode.IDEMPOTENCY_KEY_IN_USE,
+        FailureCode.IDEMPOTENCY_KEY_REUSED,
+        also={HTTPStatus.UNPROCESSABLE_ENTITY: _FAILED_MEANWHILE},
+    ),
+)
+async def find_shots(
+    request: _Request,
+    video_intake: NamedDependency[VideoIntake],
+    forms: NamedDependency[Forms],
+    announcer: NamedDependency[Announcer],
+    caller: NamedDependency[Caller],
+) -> Response[Started]:
+    """Store a video and find its shots while it arrives; each is an event of `GET /detect/stream` once it is certain.
+
+    The body is the file itself, or a form, whose task starts when it is stored.
+    """
+    if not headers.is_form(request.headers.get("content-type")):
+        return await _streamed(request, video_intake, caller, kind=TaskKind.SHOTS)
+    form = FormUpload(
         task_id=headers.task_id(request.headers.get("x-task-id")),
-        name=headers.video_name(request.headers.get("x-filename")),
-        options=read.options,
-        plan=headers.upload_plan(request.headers),
+        content_type=request.headers.get("content-type"),
+        content_length=headers.content_length(request.headers),
         caller=caller,
+        is_answered_later=True,
+        kind=TaskKind.SHOTS,
     )
-    started = await video_intake.take(upload, body_chunks(request.receive))
-    return Response(started, headers=_location(started.task_id) | headers.warnings(read.unknown_fields))
+    return _answer(await _outcome(request, forms, form), announcer)
 
 
 @post(
@@ -115,12 +151,34 @@ async def detect(
         caller=caller,
         is_answered_later=headers.prefers_async(request.headers.getall("prefer", [])),
     )
-    key = checked_key(request.headers.get("idempotency-key"), user_id=caller.user_id)
-    outcome = await forms.answer(form, body_chunks(request.receive), partial(client_gone, request.receive), key)
-    return _answer(outcome, announcer)
+    applied = {"preference-applied": "respond-async"} if form.is_answered_later else {}
+    return _answer(await _outcome(request, forms, form), announcer, applied=applied)
 
 
-def _answer(outcome: AnyOutcome, announcer: Announcer) -> Response[Any]:
+async def _streamed(
+    request: _Request, video_intake: VideoIntake, caller: Caller, *, kind: TaskKind
+) -> Response[Started]:
+    """Take a raw body in, whatever is to be done with the video."""
+    read = read_options(request.headers.get("x-config"))
+    upload = VideoUpload(
+        task_id=headers.task_id(request.headers.get("x-task-id")),
+        name=headers.video_name(request.headers.get("x-filename")),
+        options=read.options,
+        plan=headers.upload_plan(request.headers),
+        caller=caller,
+        kind=kind,
+    )
+    started = await video_intake.take(upload, body_chunks(request.receive))
+    return Response(started, headers=_location(started.task_id) | headers.warnings(read.unknown_fields))
+
+
+async def _outcome(request: _Request, forms: Forms, form: FormUpload) -> AnyOutcome:
+    """Take a form in, and what came of it."""
+    key = checked_key(request.headers.get("idempotency-key"), user_id=form.caller.user_id)
+    return await forms.answer(form, body_chunks(request.receive), partial(client_gone, request.receive), key)
+
+
+def _answer(outcome: AnyOutcome, announcer: Announcer, *, applied: Mapping[str, str] = {}) -> Response[Any]:
     warned = headers.warnings(outcome.unknown_fields)
     match outcome:
         case PictureSeen():
@@ -130,8 +188,7 @@ def _answer(outcome: AnyOutcome, announcer: Announcer) -> Response[Any]:
             timed = timed_detections(announcer.tasks.reports(outcome.task_id))
             return Stream(pieces(timed), media_type="application/json", headers=warned | _location(outcome.task_id))
         case TaskStarted(started=started):
-            applied = {"preference-applied": "respond-async"}
-            return Response(started, status_code=202, headers=warned | applied | _location(started.task_id))
+            return Response(started, status_code=202, headers=warned | dict(applied) | _location(started.task_id))
         case Refused():
             raise RequestFailed(Failure(outcome.code, outcome.detail), task_id=outcome.task_id)
 
@@ -140,4 +197,4 @@ def _location(task_id: str) -> dict[str, str]:
     return {"location": f"/tasks/{task_id}"}
 
 
-routes = [detect_video, detect]
+routes = [detect_video, find_shots, detect]

@@ -50,6 +50,8 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.CANCELLED: HTTPStatus.CONFLICT,
     FailureCode.TASK_NOT_FOUND: HTTPStatus.NOT_FOUND,
     FailureCode.TASK_ENDED: HTTPStatus.CONFLICT,
+    FailureCode.TASK_ABANDONED: HTTPStatus.GONE,
+    FailureCode.TASK_NOT_FAILED: HTTPStatus.CONFLICT,
     FailureCode.MEDIA_NOT_FOUND: HTTPStatus.NOT_FOUND,
     FailureCode.MEDIA_BUSY: HTTPStatus.CONFLICT,
     FailureCode.INFERENCE_FAILED: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from contracts.commands import TaskKind
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import ReadOptions, read_options
@@ -27,6 +28,8 @@ class FormUpload(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller = Caller()
     is_answered_later: bool = False
     """True: nobody waits for the detections, so no consumer need be there yet."""
+    kind: TaskKind | None = None
+    """What is to be done with the file; None: its objects are looked for, whether it is a picture or a video."""
 
 
 class ReceivedForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,4 +129,6 @@ class _Reading:
         if not self._form.is_answered_later and not self._presence.has_live_consumer():
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "no consumer is there to look at it")
         self._kind = kind_by_extension(self._name or "") or by_content
+        if self._form.kind is TaskKind.SHOTS and self._kind is not MediumKind.VIDEO:
+            raise Failure(FailureCode.UNSUPPORTED_MEDIA, "shots are looked for in videos, this is an image")
         return head

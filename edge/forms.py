@@ -1,12 +1,11 @@
-"""`POST /detect`: one form, from its bytes to its outcome."""
+"""`POST /detect`, and `POST /shots` of a form: from its bytes to its outcome."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 
 import msgspec
 
-from contracts.commands import AnyCommand, DetectImage, DetectVideo
+from contracts.commands import COMMANDS, AnyCommand, DetectImage, DetectVideo, TaskKind
 from contracts.failures import Failure, FailureCode
 from contracts.media import Medium, MediumKind
 from contracts.storage import ExtentState, Seal, upload_medium
@@ -15,7 +14,7 @@ from edge.answers import Answers, Gone
 from edge.background import Background
 from edge.failures import RequestFailed
 from edge.form_intake import FormIntake, FormUpload, ReceivedForm
-from edge.idempotency import IdempotencyKeys
+from edge.idempotency import IdempotencyKeys, fingerprint, once
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
 from edge.owners import Belonging, Owners
 from edge.storage import UploadStore
@@ -64,23 +63,10 @@ class Forms:
             try:
                 if key is None:
                     return await self._outcome(form, received, gone)
-                return await self._once(key, form, received, gone)
+                asked = await asyncio.to_thread(_fingerprint, form, received)
+                return await once(self._parts.keys, key, asked, lambda: self._lasting_outcome(form, received, gone))
             finally:
                 self._parts.background.start(self._let_go(received))  # nobody waits for it
-
-    async def _once(self, key: str, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
-        """As `_outcome`, or what the same request was answered before."""
-        keys = self._parts.keys
-        fingerprint = await asyncio.to_thread(_fingerprint, form, received)
-        if before := await asyncio.to_thread(keys.claim, key, fingerprint):
-            return before
-        try:
-            outcome = await self._lasting_outcome(form, received, gone)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(keys.release, key))
-            raise
-        await asyncio.to_thread(keys.settle, key, fingerprint, outcome)
-        return outcome
 
     async def _lasting_outcome(self, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
         """As `_outcome`; what is wrong with the medium itself is an outcome too."""
@@ -105,24 +91,18 @@ class Forms:
             seal = await asyncio.to_thread(received.body.finish, is_durable=False)
         else:
             seal = await self._kept(received, belonging)
-        match self._command(received, seal, belonging, is_quiet=is_quiet):
-            case command if not is_quiet:
-                return TaskStarted(started=await self._started(command, seal), unknown_fields=unknown_fields)
-            case DetectVideo() as command:
+        command = self._command(form, received, seal, belonging)
+        match command:
+            case DetectVideo() if is_quiet:
                 end = await self._parts.answers.video(command, gone)
                 return VideoSeen(task_id=end.task_id, is_partial=end.is_partial, unknown_fields=unknown_fields)
-            case DetectImage() as command:
+            case DetectImage() if is_quiet:
                 detections = await self._parts.answers.picture(command, gone)
                 return PictureSeen(detections=detections, unknown_fields=unknown_fields)
-
-    async def _started(self, command: AnyCommand, seal: Seal) -> Started:
-        try:
-            async with asyncio.timeout(self._parts.limits.confirm_wait_s):
-                await self._parts.announcer.announce(command)
-        except TimeoutError as error:
-            failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
-            raise RequestFailed(failure, task_id=command.task_id) from error
-        return Started(media_id=seal.media_id, task_id=command.task_id)
+            case _:
+                await self._parts.announcer.announce_within(command, wait_s=self._parts.limits.confirm_wait_s)
+                started = Started(media_id=seal.media_id, task_id=command.task_id)
+                return TaskStarted(started=started, unknown_fields=unknown_fields)
 
     async def _kept(self, received: ReceivedForm, belonging: Belonging) -> Seal:
         return await asyncio.to_thread(
@@ -134,13 +114,12 @@ class Forms:
             owner=belonging.owner,
         )
 
-    def _command(self, received: ReceivedForm, seal: Seal, belonging: Belonging, *, is_quiet: bool) -> AnyCommand:
-        make = DetectVideo if received.kind is MediumKind.VIDEO else DetectImage
-        return make(
+    def _command(self, form: FormUpload, received: ReceivedForm, seal: Seal, belonging: Belonging) -> AnyCommand:
+        return COMMANDS[form.kind or TaskKind(received.kind.value)](
             task_id=received.task_id,
             medium=_medium(received, seal),
             options=received.read.options,
-            is_quiet=is_quiet,
+            is_quiet=not form.is_answered_later,
             owner=belonging.owner,
             is_posted=belonging.is_posted,
             created_at=self._parts.announcer.now(),
@@ -166,5 +145,5 @@ def _medium(received: ReceivedForm, seal: Seal) -> Medium:
 def _fingerprint(form: FormUpload, received: ReceivedForm) -> str:
     """Equal for requests that ask for the same of the same file."""
     seal = received.body.finish(is_durable=False)
-    asked = (seal.digest, seal.size_bytes, received.name, received.read.options, form.is_answered_later)
-    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
+    asked = (received.name, received.read.options, form.is_answered_later, form.kind)
+    return fingerprint(seal.digest, seal.size_bytes, *asked)

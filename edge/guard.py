@@ -1,6 +1,6 @@
 """The duplicate guard: one task at a time works on a medium that is asked for by its id, over all edges and any crash.
 
-All of it blocks.
+Its objects and its shots may be looked for at the same time. All of it blocks.
 """
 
 import re
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from contracts.commands import TaskKind
 from contracts.failures import Failure, FailureCode
 from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
@@ -16,6 +17,8 @@ from edge.turns import Turns
 
 MEDIA_ID_PATTERN = r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}"
 """What the Annotations service may call a medium: it names a folder here."""
+SHOTS_SUFFIX = "~shots"
+"""Of the guard's folder of tasks that find shots; no media id has that character."""
 UNBORN_FOR = timedelta(seconds=60)
 """How long an edge may take to write down the task for which it has taken the guard; then it is dead."""
 
@@ -36,14 +39,17 @@ class Guard:
         self._tasks = tasks
         self._clock = clock
 
-    def enter(self, media_id: str, task_id: str) -> None:
-        """Make this task the one that works on the medium.
+    def enter(self, media_id: str, task_id: str, *, kind: TaskKind = TaskKind.VIDEO) -> None:
+        """Make this task the one that works on the medium; nothing happens if it is.
 
         Raises `RequestFailed(media_busy)` naming the task that does so already, until that one has ended.
         """
-        turns = Turns(self._tasks.layout.running / media_id, RunningTask)
+        folder = f"{media_id}{SHOTS_SUFFIX}" if kind is TaskKind.SHOTS else media_id
+        turns = Turns(self._tasks.layout.running / folder, RunningTask)
         last = turns.last()
         if last is not None and not self._is_over(last.record):
+            if last.record.task_id == task_id:
+                return
             raise _busy(media_id, last.record)
         if turns.take(RunningTask(task_id=task_id, taken_at=self._clock()), after=last) is not None:
             return

@@ -82,6 +82,11 @@ def content_length(headers: Headers) -> int | None:
     return _number(headers.get("content-length"), "Content-Length")
 
 
+def is_form(content_type: str | None) -> bool:
+    """Whether a body is a form, and not the file itself."""
+    return (content_type or "").partition(";")[0].strip().lower() == "multipart/form-data"
+
+
 def prefers_async(values: Sequence[str]) -> bool:
     """Whether the `Prefer` headers (RFC 7240) ask for an answer before the work is done."""
     preferences = (part.partition(";")[0].strip().lower() for value in values for part in value.split(","))

@@ -15,7 +15,7 @@ from litestar import get
 from litestar.di import NamedDependency
 
 from contracts import topology
-from contracts.events import ConsumerSeen, EngineStatus
+from contracts.events import ConsumerSeen, EngineSeen, EngineStatus
 from contracts.failures import Failure, FailureCode
 from contracts.wire import decode_presence
 from edge.deliveries import consuming
@@ -90,6 +90,15 @@ class Presence:
         return list(self._entries.values())
 
 
+class EngineReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The engine of a consumer that finds shots, in `GET /health`."""
+
+    ai_availability: str
+    engine_type: str | None
+    model: str | None
+    error_message: str | None
+
+
 class ConsumerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One consumer in `GET /health`."""
 
@@ -102,6 +111,8 @@ class ConsumerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Why it does not serve, or not as well as it should."""
     busy: bool
     last_seen: datetime
+    shots: EngineReport | None = None
+    """None of a consumer that finds no shots."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -196,6 +207,16 @@ def _report(entry: _Entry) -> ConsumerReport:
         error_message=consumer.error_message,
         busy=consumer.tasks_running > 0,
         last_seen=entry.seen_at,
+        shots=consumer.shots and _engine_report(consumer.shots),
+    )
+
+
+def _engine_report(engine: EngineSeen) -> EngineReport:
+    return EngineReport(
+        ai_availability=engine.status.api_name,
+        engine_type=engine.engine_type,
+        model=engine.model,
+        error_message=engine.error_message,
     )
 
 

@@ -1,10 +1,15 @@
-"""A request that is sent again with the same `Idempotency-Key` gets the first answer again, from any edge. All of it blocks.
+"""A request that is sent again with the same `Idempotency-Key` gets the first answer again, from any edge.
 
-A key is claimed by creating its record, which holds no outcome until there is one.
+A key is claimed by creating its record, which holds no outcome until there is one. All of it blocks, except `once`.
+
+A raw stream has no key: whether it is the same request could be told only when all of it had come once more, and it is looked
+at while it comes. Its `X-Task-Id` plays that part: sent again, it is refused at once (`task_id_in_use`), and the task tells
+the rest.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -84,6 +89,31 @@ class IdempotencyKeys:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+async def once(
+    keys: IdempotencyKeys, key: str | None, fingerprint: str, work: Callable[[], Awaitable[AnyOutcome]]
+) -> AnyOutcome:
+    """The outcome of `work`, or of the same request before; without a key of `work`.
+
+    Raises `Failure` as `IdempotencyKeys.claim`, and what `work` raises: then the key is free again.
+    """
+    if key is None:
+        return await work()
+    if before := await asyncio.to_thread(keys.claim, key, fingerprint):
+        return before
+    try:
+        outcome = await work()
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(keys.release, key))
+        raise
+    await asyncio.to_thread(keys.settle, key, fingerprint, outcome)
+    return outcome
+
+
+def fingerprint(*asked: object) -> str:
+    """Equal for requests that ask for the same; of what can be written as JSON."""
+    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
 
 
 def checked_key(header: str | None, *, user_id: str | None = None) -> str | None:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from contracts.commands import DetectVideo
+from contracts.commands import COMMANDS, TaskKind
 from contracts.events import AnyEvent, TaskEnded
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind
@@ -36,6 +36,8 @@ class VideoUpload(msgspec.Struct, frozen=True, kw_only=True):
     options: DetectionOptions
     plan: UploadPlan
     caller: Caller = Caller()
+    kind: TaskKind = TaskKind.VIDEO
+    """What is to be done with the video."""
 
 
 class VideoIntake:
@@ -97,7 +99,7 @@ class VideoIntake:
         await inflow.first_stored.wait()
         medium = upload_medium(upload.task_id, kind=MediumKind.VIDEO, name=upload.name, is_growing=True)
         belonging = await self._owners.adopt(upload.task_id, upload.caller)
-        command = DetectVideo(
+        command = COMMANDS[upload.kind](
             task_id=upload.task_id,
             medium=medium,
             options=upload.options,

@@ -1,4 +1,5 @@
-"""What nobody needs any more goes: by age, and never what a task without an end uses.
+"""What nobody needs any more goes: by age, and never what a task without an end uses. A task that is silent for days is given
+an end first: its command was lost, or nobody is there who would do it.
 
 Any edge may do it; a lease in the storage sees to it that one does at a time. That is thrift, not safety: two at once would
 do no harm, since everything here may be done twice. All of it blocks, except `run`.
@@ -19,13 +20,17 @@ from typing import Protocol
 import msgspec
 
 from contracts.events import TaskEnded
+from contracts.failures import Failure, FailureCode
 from contracts.storage import Layout, MediaRecord, Seal, TaskRecord, create_record, read_record, replace_record
 from edge.clock import Clock, system_clock
+from edge.task_store import TaskStore
 
 ENDED_UPLOAD_KEPT = timedelta(minutes=1)
 """After its end, for a consumer that has not closed the file yet."""
 LEASE_INTERVALS = 3
 """Sweeps that the holder of the lease may miss before another edge takes over."""
+
+LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +40,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: timedelta = timedelta(days=30)
     """After their end."""
+    silent: timedelta = timedelta(days=7)
+    """A task without an end, since the last sign of life in its folders; whoever works on it gives one every few seconds."""
     unfinished: timedelta = timedelta(hours=2)
     """Uploads and folders that no task refers to, since they were last written: longer than any request takes."""
     interval: timedelta = timedelta(minutes=5)
@@ -56,6 +63,8 @@ class JanitorLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Swept(msgspec.Struct, kw_only=True):
     """What one sweep removed."""
 
+    given_up: int = 0
+    """Tasks that were given an end."""
     tasks: int = 0
     uploads: int = 0
     media: int = 0
@@ -70,6 +79,7 @@ class Janitor:
         self, layout: Layout, records: Sequence[Expiring], *, retention: Retention, clock: Clock = system_clock
     ) -> None:
         self._layout = layout
+        self._tasks = TaskStore(layout, clock=clock)
         self._records = records
         self._retention = retention
         self._clock = clock
@@ -117,7 +127,7 @@ class Janitor:
         return swept
 
     def _sweep_tasks(self, swept: Swept) -> set[str]:
-        """Remove tasks that ended long ago; returns the media that tasks without an end use."""
+        """Remove tasks that ended long ago, end those long silent; returns the media that tasks without an end use."""
         used: set[str] = set()
         for folder in _folders(self._layout.tasks):
             with _left_alone_if_broken(folder):
@@ -125,12 +135,23 @@ class Janitor:
                 end = read_record(self._layout.end(folder.name), TaskEnded)
                 if end is None and record is not None:
                     used.update(self._media_of(record))
+                    swept.given_up += self._give_up_if_silent(folder)
                 elif self._is_older(
                     _ended_at(end, folder), self._retention.tasks if end else self._retention.unfinished
                 ):
                     shutil.rmtree(folder, ignore_errors=True)
                     swept.tasks += 1
         return used
+
+    def _give_up_if_silent(self, folder: Path) -> bool:
+        """End a task that shows no life, so that what it uses has its time from now on; whoever publishes commands tells."""
+        alive_at = max(_last_written(folder), _last_written(self._layout.uploads / folder.name, absent=LONG_AGO))
+        if not self._is_older(alive_at, self._retention.silent):
+            return False
+        self._tasks.mark_unpublished(folder.name)  # before the end: should we die here, its command is published again
+        silent_s = self._retention.silent.total_seconds()
+        failure = Failure(FailureCode.TASK_ABANDONED, f"there was no sign of life for {silent_s:.0f} s")
+        return self._tasks.end(folder.name, failure.record()) is not None
 
     def _sweep_uploads(self, swept: Swept) -> None:
         for folder in _folders(self._layout.uploads):
@@ -202,9 +223,9 @@ def _ended_at(end: TaskEnded | None, folder: Path) -> datetime:
     return end.at if end is not None and end.at is not None else _last_written(folder)
 
 
-def _last_written(folder: Path) -> datetime:
-    """When something in the folder, or the folder itself, was last written; a folder that is gone was just now."""
-    moments = [datetime.now(UTC).timestamp()]
+def _last_written(folder: Path, *, absent: datetime | None = None) -> datetime:
+    """When something in the folder, or the folder itself, was last written; one that is not there `absent`, or just now."""
+    moments = [(absent or datetime.now(UTC)).timestamp()]
     with contextlib.suppress(FileNotFoundError):
         moments = [path.stat().st_mtime for path in (folder, *folder.iterdir())]
     return datetime.fromtimestamp(max(moments), UTC)

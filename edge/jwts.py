@@ -98,8 +98,8 @@ class Verifier:
         self._keys = keys
         self._expected = expected
 
-    async def user_of(self, token: str) -> str:
-        """The id of the user whom the token names.
+    async def claims_of(self, token: str) -> Claims:
+        """What the token says: the user whom it names, and its end.
 
         Raises `Failure`: `unauthenticated`, `forbidden` if it names nobody or lacks the scope, `identity_unavailable`.
         """
@@ -110,7 +110,7 @@ class Verifier:
         user_id = _user_id(payload)
         if user_id is None:
             raise Failure(FailureCode.FORBIDDEN, "the token names no user")
-        return user_id
+        return Claims(user_id=user_id, expires_at_s=float(payload["exp"]))
 
     def _verified(self, token: str, key: Key) -> dict[str, Any]:
         try:

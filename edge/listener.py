@@ -1,7 +1,8 @@
 """What one listener is sent, from its first byte to its last."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 import structlog
@@ -35,11 +36,23 @@ class Gap(msgspec.Struct, frozen=True, rename="camel"):
 class Listener:
     """One listener: its filter and its place in the log."""
 
-    def __init__(self, feed: Feed, replay: Replay, wanted: Wanted, *, send_bytes_max: int) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        replay: Replay,
+        wanted: Wanted,
+        *,
+        send_bytes_max: int,
+        until_s: float | None = None,
+        clock_s: Callable[[], float] = time.time,
+    ) -> None:
+        """until_s: when it has to let go, on `clock_s`; seen at its next event or tick, whichever comes first."""
         self._feed = feed
         self._replay = replay
         self._wanted = wanted
         self._send_bytes_max = send_bytes_max
+        self._until_s = float("inf") if until_s is None else until_s
+        self._clock_s = clock_s
         self._next = 0
         self._asked_for = ""
         self._last_tick = feed.ticks
@@ -47,21 +60,31 @@ class Listener:
         self._pending: asyncio.Task[bytes] | None = None
 
     async def events(self, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
-        """Server-sent events until the edge stops; without `last_event_id` what happens from now on."""
+        """Server-sent events until the edge stops or `until_s`; without `last_event_id` what happens from now on."""
         try:
             with self._feed.counted():
-                while not self._feed.is_live and not self._feed.is_closing:
+                while not self._feed.is_live and not self._is_over:
                     await self._feed.changed()
                     if self._is_silent():
                         yield b": the log is not read yet\n\n"
                 yield self._opening(last_event_id or None)
-                while not self._feed.is_closing:
+                while not self._is_over:
                     text = await self._step()
                     if text or self._is_silent():
                         yield text or b": heartbeat\nid: %d\n\n" % (self._next - 1)
+                if self._has_expired:
+                    yield b"event: expired\nid: %d\ndata: {}\n\n" % (self._next - 1)
         finally:
             if self._pending:
                 self._pending.cancel()
+
+    @property
+    def _has_expired(self) -> bool:
+        return self._clock_s() >= self._until_s
+
+    @property
+    def _is_over(self) -> bool:
+        return self._feed.is_closing or self._has_expired
 
     def _opening(self, last_event_id: str | None) -> bytes:
         """Say where this listener stands, so that a drop before the first event is resumable."""

@@ -1,16 +1,17 @@
-"""`POST /detect/{media_id}`: look at a medium that the Annotations service knows, where it lies."""
+"""`POST /detect/{media_id}`, `POST /shots/{media_id}`: look at a medium that the Annotations service knows, where it lies."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from contracts.commands import AnyCommand, DetectImage, DetectVideo
+from contracts.commands import COMMANDS, AnyCommand, TaskKind, kind_of
 from contracts.failures import Failure, FailureCode
 from contracts.media import Medium, MediumKind
 from contracts.options import ReadOptions, read_options
@@ -18,11 +19,12 @@ from edge import headers
 from edge.annotations import Annotations
 from edge.announce import Announcer
 from edge.auth import Caller
-from edge.describing import problems
+from edge.describing import StoredMedium, problems
 from edge.failures import RequestFailed
 from edge.guard import Guard, checked_media_id
+from edge.idempotency import IdempotencyKeys, checked_key, fingerprint, once
 from edge.media_roots import MediaRoots
-from edge.outcomes import Started
+from edge.outcomes import Started, TaskStarted
 from edge.tokens import Tokens
 from edge.user_settings import merged
 
@@ -30,13 +32,6 @@ CONFIG_BYTES_MAX = 64 * 1024
 """Bytes of the configuration; more is 413."""
 
 _Request = Request[Any, Any, Any]
-
-
-class Ordered(msgspec.Struct, frozen=True, kw_only=True):
-    """A task on a medium has started, and what of its configuration was ignored."""
-
-    started: Started
-    unknown_fields: tuple[str, ...]
 
 
 class MediaById:
@@ -51,11 +46,12 @@ class MediaById:
         self._tokens = tokens
         self._announcer = announcer
 
-    async def start(self, media_id: str, config: bytes, caller: Caller) -> Ordered:
+    async def start(self, media_id: str, config: bytes, caller: Caller, *, kind: TaskKind | None = None) -> TaskStarted:
         """Return when the broker has the command.
 
+        kind: what is to be done; None: its objects are looked for, whether it is a picture or a video.
         Raises `Failure`: as `merged`, `Annotations`, `MediaRoots.medium` and `Announcer.announce_once`; `RequestFailed` if a
-        task works on the medium already.
+        such a task works on the medium already.
         """
         read_options(config)  # refused before anybody is asked
         if caller.bearer is None:
@@ -65,13 +61,15 @@ class MediaById:
             self._annotations.media_path(media_id, caller.bearer), self._settings(caller, caller.bearer)
         )
         medium = await asyncio.to_thread(self._medium, media_id, path)
+        if kind is TaskKind.SHOTS and medium.kind is not MediumKind.VIDEO:
+            raise Failure(FailureCode.UNSUPPORTED_MEDIA, "shots are looked for in videos, this is an image")
         read = merged(config, settings)
-        command = self._command(medium, read, caller)
-        await asyncio.to_thread(self._guard.enter, media_id, command.task_id)
+        command = self._command(kind or TaskKind(medium.kind.value), medium, read, caller)
+        await asyncio.to_thread(self._guard.enter, media_id, command.task_id, kind=kind_of(command))
         await self._tokens.keep(command.task_id, caller)
         await self._announcer.announce_once(command)
         started = Started(media_id=media_id, task_id=command.task_id)
-        return Ordered(started=started, unknown_fields=read.unknown_fields)
+        return TaskStarted(started=started, unknown_fields=read.unknown_fields)
 
     async def _settings(self, caller: Caller, bearer: str) -> dict[str, Any]:
         return await self._annotations.ai_settings(caller.user_id, bearer) if caller.user_id else {}
@@ -84,9 +82,8 @@ class MediaById:
                 raise RequestFailed(failure, status=HTTPStatus.BAD_GATEWAY) from failure
             raise
 
-    def _command(self, medium: Medium, read: ReadOptions, caller: Caller) -> AnyCommand:
-        make = DetectVideo if medium.kind is MediumKind.VIDEO else DetectImage
-        return make(
+    def _command(self, kind: TaskKind, medium: Medium, read: ReadOptions, caller: Caller) -> AnyCommand:
+        return COMMANDS[kind](
             task_id=str(uuid4()),
             medium=medium,
             options=read.options,
@@ -96,37 +93,75 @@ class MediaById:
         )
 
 
+_REFUSALS = (
+    FailureCode.MALFORMED_OPTIONS,
+    FailureCode.OPTIONS_OUT_OF_RANGE,
+    FailureCode.UNSUPPORTED_MEDIA,
+    FailureCode.UNAUTHENTICATED,
+    FailureCode.FORBIDDEN,
+    FailureCode.MEDIA_NOT_FOUND,
+    FailureCode.MEDIUM_MISSING,
+    FailureCode.MEDIA_BUSY,
+    FailureCode.IDEMPOTENCY_KEY_IN_USE,
+    FailureCode.IDEMPOTENCY_KEY_REUSED,
+    FailureCode.ANNOTATIONS_UNAVAILABLE,
+    FailureCode.ANNOTATIONS_TIMEOUT,
+    FailureCode.BROKER_UNAVAILABLE,
+    FailureCode.STORAGE_FULL,
+)
+
+
 @post(
     "/detect/{media_id:str}",
     operation_id="detectMedia",
+    operation_class=StoredMedium,
     summary="Detect in a medium of the Annotations service",
     status_code=202,
     request_max_body_size=CONFIG_BYTES_MAX,
-    responses=problems(
-        FailureCode.MALFORMED_OPTIONS,
-        FailureCode.OPTIONS_OUT_OF_RANGE,
-        FailureCode.UNSUPPORTED_MEDIA,
-        FailureCode.UNAUTHENTICATED,
-        FailureCode.FORBIDDEN,
-        FailureCode.MEDIA_NOT_FOUND,
-        FailureCode.MEDIUM_MISSING,
-        FailureCode.MEDIA_BUSY,
-        FailureCode.ANNOTATIONS_UNAVAILABLE,
-        FailureCode.ANNOTATIONS_TIMEOUT,
-        FailureCode.BROKER_UNAVAILABLE,
-        FailureCode.STORAGE_FULL,
-    ),
+    responses=problems(*_REFUSALS),
 )
 async def detect_media(
     request: _Request,
     media_id: FromPath[str],
     caller: NamedDependency[Caller],
     media_by_id: NamedDependency[MediaById],
+    idempotency_keys: NamedDependency[IdempotencyKeys],
 ) -> Response[Started]:
     """Look at a medium where it lies, as its user has set it; the body may be a configuration that goes over that."""
-    ordered = await media_by_id.start(media_id, await request.body(), caller)
-    location = {"location": f"/tasks/{ordered.started.task_id}"}
-    return Response(ordered.started, headers=location | headers.warnings(ordered.unknown_fields))
+    return await _started(request, idempotency_keys, caller, partial(media_by_id.start, media_id))
 
 
-routes = [detect_media]
+@post(
+    "/shots/{media_id:str}",
+    operation_id="findShotsInMedia",
+    operation_class=StoredMedium,
+    summary="Find the shots of a video of the Annotations service",
+    status_code=202,
+    request_max_body_size=CONFIG_BYTES_MAX,
+    responses=problems(*_REFUSALS),
+)
+async def find_shots_in_media(
+    request: _Request,
+    media_id: FromPath[str],
+    caller: NamedDependency[Caller],
+    media_by_id: NamedDependency[MediaById],
+    idempotency_keys: NamedDependency[IdempotencyKeys],
+) -> Response[Started]:
+    """Find the shots of a video where it lies, as its user has set it; the body may be a configuration that goes over that."""
+    return await _started(request, idempotency_keys, caller, partial(media_by_id.start, media_id, kind=TaskKind.SHOTS))
+
+
+async def _started(
+    request: _Request, keys: IdempotencyKeys, caller: Caller, start: Callable[[bytes, Caller], Awaitable[TaskStarted]]
+) -> Response[Started]:
+    """Start with what the body says, once for each `Idempotency-Key`."""
+    config = await request.body()
+    key = checked_key(request.headers.get("idempotency-key"), user_id=caller.user_id)
+    asked = fingerprint(request.url.path, config)
+    outcome = await once(keys, key, asked, lambda: start(config, caller))
+    assert isinstance(outcome, TaskStarted)  # noqa: S101 - another outcome has another fingerprint
+    location = {"location": f"/tasks/{outcome.started.task_id}"}
+    return Response(outcome.started, headers=location | headers.warnings(outcome.unknown_fields))
+
+
+routes = [detect_media, find_shots_in_media]

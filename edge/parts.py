@@ -16,11 +16,13 @@ from edge.answers import Answers
 from edge.background import Background
 from edge.form_intake import FormIntake
 from edge.forms import FormParts, Forms
+from edge.guard import Guard
 from edge.idempotency import IdempotencyKeys
 from edge.intake import VideoIntake
 from edge.janitor import Expiring, Janitor, Retention
 from edge.owners import Owners
 from edge.ports import Neighbours
+from edge.retries import Retries
 from edge.storage import UploadStore
 from edge.task_store import TaskStore
 from edge.upload import UploadLimits
@@ -40,6 +42,7 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
     answer_wait_s: float = 300.0
     disk_threads: int = 32
     tasks_kept_s: float = 30 * 24 * 3600.0
+    tasks_silent_s: float = 7 * 24 * 3600.0
     sweep_interval_s: float = 300.0
 
     def of_one_upload(self) -> UploadLimits:
@@ -50,6 +53,7 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
     def retention(self) -> Retention:
         return Retention(
             tasks=timedelta(seconds=self.tasks_kept_s),
+            silent=timedelta(seconds=self.tasks_silent_s),
             unfinished=timedelta(seconds=UNFINISHED_KEPT_S + self.answer_wait_s),
             interval=timedelta(seconds=self.sweep_interval_s),
         )
@@ -87,6 +91,10 @@ class IntakeParts:
             owners=owners,
             limits=bounds,
         )
+        self.guard = Guard(self.tasks)
+        self.retries = Retries(
+            announcer=self.announcer, guard=self.guard, owners=owners, confirm_wait_s=limits.confirm_wait_s
+        )
         self.forms = Forms(self._form_parts(neighbours, owners))
 
     @property
@@ -94,7 +102,9 @@ class IntakeParts:
         """What the handlers of this half ask for by name."""
         return {
             "video_intake": Provide(lambda: self.video_intake, sync_to_thread=False),
+            "idempotency_keys": Provide(lambda: self.keys, sync_to_thread=False),
             "forms": Provide(lambda: self.forms, sync_to_thread=False),
+            "retries": Provide(lambda: self.retries, sync_to_thread=False),
             "announcer": Provide(lambda: self.announcer, sync_to_thread=False),
         }
 

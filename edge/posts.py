@@ -117,7 +117,7 @@ class Posts:
             return True
 
     def due(self, subject: Subject) -> Iterator[Due]:
-        """The next posts in order, each with its cursor; `BATCH_REPORTS` of them or so."""
+        """The next posts in order, each with its cursor."""
         cursor = subject.cursor
         if not cursor.is_recorded:
             cursor = msgspec.structs.replace(cursor, is_recorded=True, is_known=True)
@@ -127,11 +127,11 @@ class Posts:
             cursor = msgspec.structs.replace(cursor, is_begun=True)
             yield Due(post=self._status(subject, STATUS_PROCESSING, "processing"), after=cursor)
         end = self._end(subject.task_id)  # before the reports: none comes after it
-        reports = reports_after(self._layout, subject.task_id, cursor.sequence, at_most=BATCH_REPORTS)
-        for report in reports:
+        for report in self._reports(subject.task_id, cursor.sequence):
             cursor = msgspec.structs.replace(cursor, sequence=report.sequence)
-            yield Due(post=self._annotation(subject, report), after=cursor, report=report.sequence)
-        if end is not None and len(reports) < BATCH_REPORTS:
+            if report.annotations or not report.shots:  # there is no annotation of shots
+                yield Due(post=self._annotation(subject, report), after=cursor, report=report.sequence)
+        if end is not None:
             status = STATUS_ERROR if end.failure else STATUS_PROCESSED
             after = msgspec.structs.replace(cursor, is_done=True)
             yield Due(post=self._status(subject, status, str(end.sequence)), after=after)
@@ -158,6 +158,12 @@ class Posts:
             with contextlib.suppress(OSError):
                 self._layout.frame(subject.task_id, 0).parent.rmdir()
         return msgspec.structs.replace(subject, cursor=cursor)
+
+    def _reports(self, task_id: str, sequence: int) -> Iterator[FrameDetected]:
+        """The reports behind `sequence`, some at a time."""
+        while reports := reports_after(self._layout, task_id, sequence, at_most=BATCH_REPORTS):
+            yield from reports
+            sequence = reports[-1].sequence
 
     def _record(self, subject: Subject) -> Post:
         medium = subject.task.command.medium

@@ -131,6 +131,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     tasks_kept_s: Annotated[
         float, Meta(gt=0, description="s that tasks and their results are kept after their end")
     ] = 2_592_000.0
+    tasks_silent_s: Annotated[
+        float, Meta(gt=0, description="s without a sign of life after which a task without an end is given up")
+    ] = 604_800.0
     sweep_interval_s: Annotated[
         float, Meta(gt=0, le=86_400, description="s between two looks for what has had its time")
     ] = 300.0

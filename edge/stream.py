@@ -78,13 +78,17 @@ def listen(
     replay: NamedDependency[Replay],
     settings: NamedDependency[EdgeSettings],
     wanted: NamedDependency[Wanted],
+    *,
+    listening: NamedDependency[Caller],
     resumed_after: NamedDependency[str | None],
 ) -> Stream:
-    """DetectionEvents as server-sent events, unnamed; `gap` alone has a name and says that something is lost."""
+    """DetectionEvents as server-sent events, unnamed; two have a name: `gap` says that something is lost, `expired` that
+    the stream ends here since its token does."""
     if feed.listeners >= settings.stream_listeners_max:
         failure = Failure(FailureCode.TOO_MANY_REQUESTS, f"{feed.listeners} listeners, which is the maximum")
         raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE)
-    listener = Listener(feed, replay, wanted, send_bytes_max=settings.stream_send_bytes_max)
+    until_s = listening.let_in_until_s
+    listener = Listener(feed, replay, wanted, send_bytes_max=settings.stream_send_bytes_max, until_s=until_s)
     return Stream(listener.events(resumed_after), media_type=MEDIA_TYPE, headers=_HEADERS)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
@@ -9,11 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from contracts.commands import AnyCommand
+from contracts.commands import AnyCommand, TaskKind, kind_of
 from contracts.detections import Counts
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
-from contracts.media import MediumKind
 from contracts.results import last_checkpoint, last_reports, latest_epoch, reports
 from contracts.storage import Layout, Lease, Seal, TaskRecord, create_record, read_record
 from edge.clock import Clock, system_clock
@@ -44,7 +44,7 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`GET /tasks/{id}`."""
 
     task_id: str
-    kind: MediumKind
+    kind: TaskKind
     media_id: str | None
     """None until the content hash is known."""
     status: TaskStatus
@@ -59,6 +59,10 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     is_partial: bool = False
     told: Told | None = None
     """What the Annotations service has been told; None if it is told nothing of this task."""
+    retry_of: str | None = None
+    """The failed task whose work this one does again."""
+    retried_as: str | None = None
+    """The task that does this one's work again."""
 
 
 class TaskStore:
@@ -148,6 +152,16 @@ class TaskStore:
         """What the task has reported so far, in order, one at a time from the disk."""
         return reports(self.layout, task_id)
 
+    def retry_of(self, task_id: str) -> str | None:
+        """The task that does the work of this one again, None if there is none."""
+        record = read_record(self.layout.task_record(retry_id(task_id)), TaskRecord)
+        return record.task_id if record is not None and record.command.retry_of == task_id else None
+
+    def media_id(self, task_id: str) -> str | None:
+        """The content hash of the task's medium, None while it is not known. Raises `Failure(task_not_found)`."""
+        record, end = self.record(task_id), self.last_event(task_id)
+        return end.media_id if end and end.media_id != task_id else self._media_id(record)
+
     def view(self, task_id: str) -> TaskView:
         """Where the task stands. Raises `Failure(task_not_found)`."""
         record = self.record(task_id)
@@ -156,8 +170,8 @@ class TaskStore:
         progress = end or checkpoint
         return TaskView(
             task_id=task_id,
-            kind=record.command.medium.kind,
-            media_id=end.media_id if end and end.media_id != task_id else self._media_id(record),
+            kind=kind_of(record.command),
+            media_id=self.media_id(task_id),
             status=_ended_as(end) if end else self._status_before_end(task_id),
             percent=progress.percent if progress else 0,
             created_at=record.created_at,
@@ -168,6 +182,8 @@ class TaskStore:
             result=f"/tasks/{task_id}/results",
             is_partial=end is not None and end.is_partial,
             told=self._told(record),
+            retry_of=record.command.retry_of,
+            retried_as=self.retry_of(task_id) if end is not None and end.failure is not None else None,
         )
 
     def remove(self, task_id: str) -> None:
@@ -185,6 +201,11 @@ class TaskStore:
 
     def _status_before_end(self, task_id: str) -> Literal[TaskStatus.RUNNING, TaskStatus.QUEUED]:
         return TaskStatus.RUNNING if self.is_held(task_id) else TaskStatus.QUEUED
+
+
+def retry_id(task_id: str) -> str:
+    """The id of the task that does the work of a failed one again: the same whoever asks, so that there is one."""
+    return str(uuid.uuid5(uuid.UUID(task_id), "retry"))
 
 
 def no_task(task_id: str) -> Failure:

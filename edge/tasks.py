@@ -1,22 +1,25 @@
-"""Where a task stands, what it reported, and an end to it: answered from the storage, so by any edge at any time."""
+"""Where a task stands, what it reported, an end to it, and a new start: from the storage, so by any edge at any time."""
 
 import asyncio
 import re
 from typing import Any
 
-from litestar import Request, Response, delete, get
+from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from contracts.commands import TASK_ID_PATTERN
+from contracts.commands import TASK_ID_PATTERN, FindShots
 from contracts.events import DetectionEvent, as_seen_by_clients
 from contracts.failures import Failure, FailureCode
 from contracts.formats import CONTENT_TYPES, ResultFormat, render
+from contracts.storage import TaskRecord
 from edge.announce import Announcer
 from edge.auth import Caller
 from edge.describing import answer, problems
+from edge.outcomes import Started
 from edge.rendering import pieces
+from edge.retries import Retries
 from edge.task_store import TaskView, no_task
 
 _TASK_ID = re.compile(TASK_ID_PATTERN)
@@ -35,7 +38,7 @@ async def get_task(
     task_id: FromPath[str], announcer: NamedDependency[Announcer], caller: NamedDependency[Caller]
 ) -> TaskView:
     """Where a task stands."""
-    await _check_theirs(task_id, announcer, caller)
+    await _theirs(task_id, announcer, caller)
     return await asyncio.to_thread(announcer.tasks.view, task_id)
 
 
@@ -58,13 +61,17 @@ async def get_results(
     announcer: NamedDependency[Announcer],
     caller: NamedDependency[Caller],
 ) -> Stream:
-    """What a task has reported so far, in order: JSON lines, one JSON array, or CSV, as `Accept` asks."""
+    """What a task has reported so far, in order: JSON lines, one JSON array, or CSV, as `Accept` asks.
+
+    The CSV of a task that finds shots is a scene list in PySceneDetect's columns.
+    """
     tasks = announcer.tasks
-    await _check_theirs(task_id, announcer, caller)
+    record = await _theirs(task_id, announcer, caller)
     wanted = request.accept.best_match(list(_FORMATS), default=CONTENT_TYPES[ResultFormat.JSONL])
     result_format = _FORMATS[wanted]
     events = (as_seen_by_clients(report) for report in tasks.reports(task_id))
-    return Stream(pieces(render(events, result_format)), media_type=CONTENT_TYPES[result_format])
+    text = render(events, result_format, is_scene_list=isinstance(record.command, FindShots))
+    return Stream(pieces(text), media_type=CONTENT_TYPES[result_format])
 
 
 @delete(
@@ -85,7 +92,7 @@ async def cancel_task(
 ) -> Response[TaskView]:
     """Stop a task within a second; what it has reported stays."""
     tasks = announcer.tasks
-    await _check_theirs(task_id, announcer, caller)
+    await _theirs(task_id, announcer, caller)
     if await asyncio.to_thread(tasks.last_event, task_id):
         raise Failure(FailureCode.TASK_ENDED, f"task {task_id} has ended")
     await announcer.cancel(task_id)
@@ -93,13 +100,42 @@ async def cancel_task(
     return Response(view, headers={"location": f"/tasks/{task_id}"})
 
 
-async def _check_theirs(task_id: str, announcer: Announcer, caller: Caller) -> None:
-    """Raises `Failure(task_not_found)`, also for somebody else's task, in the same words: ids cannot be probed."""
+@post(
+    "/tasks/{task_id:str}/retry",
+    operation_id="retryTask",
+    summary="Do a failed task again",
+    status_code=202,
+    responses=problems(
+        FailureCode.UNAUTHENTICATED,
+        FailureCode.FORBIDDEN,
+        FailureCode.TASK_NOT_FOUND,
+        FailureCode.TASK_NOT_FAILED,
+        FailureCode.MEDIUM_MISSING,
+        FailureCode.MEDIA_BUSY,
+        FailureCode.BROKER_UNAVAILABLE,
+        FailureCode.STORAGE_FULL,
+    ),
+)
+async def retry_task(
+    task_id: FromPath[str],
+    announcer: NamedDependency[Announcer],
+    caller: NamedDependency[Caller],
+    retries: NamedDependency[Retries],
+) -> Response[Started]:
+    """Do the work of a failed task again, as another task; asked for twice, the answer is the same task."""
+    await _theirs(task_id, announcer, caller)
+    started = await retries.start(task_id, caller)
+    return Response(started, headers={"location": f"/tasks/{started.task_id}"})
+
+
+async def _theirs(task_id: str, announcer: Announcer, caller: Caller) -> TaskRecord:
+    """The task. Raises `Failure(task_not_found)`, also for somebody else's task, in the same words: ids cannot be probed."""
     if not _TASK_ID.fullmatch(task_id):  # what is no task id names no folder
         raise Failure(FailureCode.TASK_NOT_FOUND, "there is no such task: the id is not a UUID in lower case")
     record = await asyncio.to_thread(announcer.tasks.record, task_id)
     if not caller.may_see(record.command.owner):
         raise no_task(task_id)
+    return record
 
 
-routes = [get_task, get_results, cancel_task]
+routes = [get_task, get_results, cancel_task, retry_task]

@@ -39,6 +39,8 @@ class _Ticket(msgspec.Struct, frozen=True, kw_only=True, tag="ticket"):
     user_id: str | None
     sees_all: bool
     expires_at_s: float
+    let_in_until_s: float | None = None
+    """Of the token that it was traded for: a stream lives no longer by a ticket than by its token."""
 
 
 class Tickets:
@@ -56,6 +58,7 @@ class Tickets:
             user_id=caller.user_id,
             sees_all=caller.sees_only is None,
             expires_at_s=self._clock_s() + LIVES_S,
+            let_in_until_s=caller.let_in_until_s,
         )
         sealed = await asyncio.to_thread(self._sealer.encrypt, msgspec.json.encode(ticket))
         return TicketIssued(ticket=sealed.rstrip(b"=").decode())
@@ -65,7 +68,8 @@ class Tickets:
         ticket = await asyncio.to_thread(self._take, text)
         if ticket is None:
             raise Failure(FailureCode.UNAUTHENTICATED, f"the ticket is none, is older than {LIVES_S} s, or was used")
-        return Caller(user_id=ticket.user_id, sees_only=None if ticket.sees_all else ticket.user_id)
+        sees_only = None if ticket.sees_all else ticket.user_id
+        return Caller(user_id=ticket.user_id, sees_only=sees_only, let_in_until_s=ticket.let_in_until_s)
 
     def stale(self) -> Iterator[Path]:
         """The used numbers that nobody asks for any more."""

@@ -5,5 +5,6 @@ Read in this order: `picture` (what a detector looks at), `growing_file`, `conta
 `heads`, `scoring`, `dense_heads` and `row_heads` (what the numbers of a model mean), `probing`, `known_picture`,
 `evidence` and `recognition` (how that is told), `postprocess`, `sight` (these for some views), `tiling`, `detector` (all of
 these for one picture), `showing`, `turns`, `gathering` and `batching` (many streams, one runtime), `sampling`, `reporting`,
+`shot_windows`, `shot_model`, `shot_workers`, `shot_finder`, `shot_feed` and `shot_cuts` (its shots),
 `decode_thread`, `account` and `watching` (a whole video), `models`, `trial`, `loading`, `status`, `agreement`, `quantising`.
 """

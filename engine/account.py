@@ -9,9 +9,12 @@ from contracts.detections import Counts, Detection
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint, LastReport
-from engine.decode_thread import Looked, Over
+from contracts.shots import ShotPlace
+from engine.decode_thread import Over
 from engine.picture import Picture
 from engine.reporting import report
+from engine.shot_cuts import Passed
+from engine.shot_finder import FoundShot
 from engine.showing import Detections
 
 CHECKPOINT_MEDIA_S = 5.0
@@ -19,13 +22,17 @@ CHECKPOINT_MEDIA_S = 5.0
 
 
 class FrameReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame worth telling about; `sequence` counts them from 1, across resumptions."""
+    """A frame worth telling about: for what it shows, or for the shots that became certain with it.
+
+    `sequence` counts them from 1, across resumptions.
+    """
 
     sequence: int
     frame_index: int
     at_s: float
     detections: list[Detection]
     percent: int
+    shots: list[FoundShot] = []
     picture: Picture | None = None
     """What was looked at, if it was asked for."""
 
@@ -50,38 +57,49 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 class Account:
     """What has been seen so far: counts, the last report, and where to go on from."""
 
-    def __init__(self, options: DetectionOptions, resume: Checkpoint | None) -> None:
+    def __init__(
+        self, options: DetectionOptions, resume: Checkpoint | None, *, is_for_shots_only: bool = False
+    ) -> None:
         self._options = options
+        self._is_for_shots_only = is_for_shots_only
         self._counts = resume.counts if resume else Counts()
         self._sequence = resume.sequence if resume else 0
         self._last: LastReport | None = resume.last_report if resume else None
+        self._place: ShotPlace | None = resume.shots if resume else None
         self._frame_index = resume.frame_index if resume else -1
         self._at_s = self._checkpoint_s = resume.at_s if resume else 0.0
         self._percent = resume.percent if resume else 0
 
-    def take(self, looked: Looked) -> Generator[FrameReport | Checkpoint]:
+    def take(self, passed: Passed) -> Generator[FrameReport | Checkpoint]:
         """Count a frame; report it if the rule says so, and say where to resume if it is time.
 
-        Raises, before anything is counted: `CancelledError` if nobody looked at the frame and nobody will,
-        `Failure(engine_unavailable)` if somebody may, a little later.
+        The rule of a video begins anew with each shot. Raises, before anything is counted: `CancelledError` if nobody looked
+        at the frame and nobody will, `Failure(engine_unavailable)` if somebody may, a little later.
         """
+        looked = passed.looked
         detections = self._detections(looked.detections) if looked.detections is not None else []
         self._frame_index, self._at_s, self._percent = looked.frame_index, looked.at_s, looked.percent
-        self._count(decoded=looked.frame_index + 1 - self._counts.decoded)
+        self._place = passed.place
+        self._count_passed(passed)
+        if passed.begins_shot:
+            self._last = None
         remembered = report(detections, at_s=looked.at_s, last=self._last, options=self._options, size=looked.size)
         if remembered is not None:
             self._last = remembered
-            self._sequence += 1
             self._count(reported=1)
+        is_told = remembered is not None or bool(passed.shots)
+        if is_told:
+            self._sequence += 1
             yield FrameReport(
                 sequence=self._sequence,
                 frame_index=looked.frame_index,
                 at_s=looked.at_s,
-                detections=detections,
+                detections=detections if remembered is not None else [],
                 percent=looked.percent,
-                picture=looked.frame,
+                shots=passed.shots,
+                picture=looked.frame if remembered is not None else None,
             )
-        if remembered is not None or looked.at_s - self._checkpoint_s >= CHECKPOINT_MEDIA_S:
+        if is_told or looked.at_s - self._checkpoint_s >= CHECKPOINT_MEDIA_S:
             yield self._checkpoint()
 
     def last_checkpoint(self) -> Generator[Checkpoint]:
@@ -117,17 +135,15 @@ class Account:
         self._count(sampled=1, inferred=1)
         return detections
 
-    def _count(
-        self, *, decoded: int = 0, sampled: int = 0, inferred: int = 0, reported: int = 0, failed: int = 0
-    ) -> None:
+    def _count_passed(self, passed: Passed) -> None:
+        decoded = passed.looked.frame_index + 1 - self._counts.decoded
+        looked_at = decoded if self._is_for_shots_only else 0
+        self._count(decoded=decoded, sampled=looked_at, inferred=looked_at, shots=len(passed.shots))
+
+    def _count(self, **more: int) -> None:
         counts = self._counts
-        self._counts = Counts(
-            decoded=counts.decoded + decoded,
-            sampled=counts.sampled + sampled,
-            inferred=counts.inferred + inferred,
-            reported=counts.reported + reported,
-            failed=counts.failed + failed,
-        )
+        added = {name: getattr(counts, name) + count for name, count in more.items()}
+        self._counts = msgspec.structs.replace(counts, **added)
 
     def _checkpoint(self) -> Checkpoint:
         self._checkpoint_s = self._at_s
@@ -138,4 +154,5 @@ class Account:
             sequence=self._sequence,
             percent=self._percent,
             last_report=self._last,
+            shots=self._place,
         )

@@ -17,14 +17,12 @@ import msgspec
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
-from engine.gathering import INFERENCES_MAX, Batch, Batches
+from engine.gathering import BATCH_MAX, BATCH_WAIT_S, INFERENCES_MAX, Batch, Batches
 from engine.orientation import Size
 from engine.picture import Crop, Picture, Rgb
 from engine.showing import Detections, Detects, Look, Serving, Showing
 from engine.turns import Turns
 
-BATCH_MAX = 32
-"""Views of one inference where the runtime gathers, unless the model or the options of a picture want fewer."""
 FRAMES_MIN = 2
 """Frames of one stream that may be in flight however many streams there are: one is looked at and one waits."""
 
@@ -40,9 +38,13 @@ class Workers:
         *,
         count: int,
         batch_max: int = BATCH_MAX,
+        batch_wait_s: float = BATCH_WAIT_S,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start `count` threads, one per core."""
+        """Start `count` threads, one per core.
+
+        batch_max: views of one inference where the runtime gathers. batch_wait_s: what the first of them waits for others.
+        """
         self._count = count
         self._batch_max = batch_max
         self._serving = Serving(detector)
@@ -50,7 +52,7 @@ class Workers:
         self._work_came = threading.Condition(self._lock)
         self._room_came = threading.Condition(self._lock)
         self._turns = Turns()
-        self._batches = Batches(rows_max=batch_max, now_s=now_s)
+        self._batches = Batches(rows_max=batch_max, wait_s=batch_wait_s, now_s=now_s)
         self._in_flight: dict[str, int] = {}
         """Frames of each stream, from `submit` until nobody looks at them any more."""
         self._is_closed = False

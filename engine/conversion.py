@@ -18,16 +18,16 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode, FailureRecord
 from engine.building import BuildPlan, ShapeRange, build
-from engine.checksums import sha256_of
 from engine.devices.memory import GpuFacts
 from engine.devices.opening import find_gpu
+from engine.external_data import digest_of_model
 from engine.images import read_picture
 from engine.models import ModelCard, describe
 from engine.opening import open_runtime
 from engine.picture import Picture
 from engine.plans import PlanRecord, Precision, plan_path, write_plan
-from engine.precision import PICTURES_MAX, in_eighth, in_half
-from engine.preprocess import InputRule
+from engine.precision import PICTURES_MAX, as_it_is, in_eighth, in_half
+from engine.preprocess import NATIVE_SIDE_FACTOR, InputRule
 from engine.runtime import TensorSpec
 from engine.tensorrt_library import load_library
 
@@ -42,8 +42,6 @@ WORKSPACE_SHARE = 0.9
 """Of what is then left."""
 BATCH_USUAL = 8
 """The batch that the kernels are tuned for, if the largest is no smaller."""
-FREE_SIDE_FACTOR = 2
-"""A model with free sides is built for sides up to this times its size; 1.5 is what one frame has (CONTRACT 2)."""
 
 
 class BuildOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +108,7 @@ def _of_precision(order: BuildOrder, card: ModelCard) -> bytes:
     if order.precision == "fp16":
         return in_half(model)
     if order.precision == "fp32" or order.calibration_cache:
-        return model.read_bytes()
+        return as_it_is(model)
     with tempfile.TemporaryDirectory() as folder:
         return in_eighth(model, card, _pictures(order), Path(folder))
 
@@ -121,13 +119,13 @@ def _pictures(order: BuildOrder) -> Iterator[Picture]:
 
 
 def _range(spec: TensorSpec, rule: InputRule, batch_max: int) -> ShapeRange:
-    """Free dimensions become ranges: the batch 1 to the largest, sides up to twice the model's size."""
+    """Free dimensions become ranges: the batch 1 to the largest, sides as long as any picture is shown with."""
     height_at = 2 if rule.layout == "NCHW" else 1
     sides = {height_at: rule.height, height_at + 1: rule.width} if spec.name == rule.tensor else {}
     least, usual, largest = list(spec.shape), list(spec.shape), list(spec.shape)
     for at, side in enumerate(spec.shape):
         if side is None:
-            in_steps = -(-FREE_SIDE_FACTOR * sides.get(at, 1) // rule.multiple) * rule.multiple
+            in_steps = -(-NATIVE_SIDE_FACTOR * sides.get(at, 1) // rule.multiple) * rule.multiple
             batch = (1, min(BATCH_USUAL, batch_max), batch_max)
             least[at], usual[at], largest[at] = (rule.multiple, sides[at], in_steps) if at in sides else batch
     return ShapeRange(least=_whole(least), usual=_whole(usual), largest=_whole(largest))
@@ -157,7 +155,7 @@ def _record(order: BuildOrder, content: bytes, gpu: GpuFacts, library_version: s
     model = Path(order.model)
     return PlanRecord(
         plan_sha256=hashlib.sha256(content).hexdigest(),
-        model_sha256=sha256_of(model),
+        model_sha256=digest_of_model(model),
         precision=order.precision,
         library=order.library,
         library_version=library_version,

@@ -1,4 +1,6 @@
-"""The thread that reads, decodes and submits the sampled frames of one video; it is the one that waits for bytes.
+"""The thread that reads and decodes one video, and submits its sampled frames, or windows of all its frames, or both.
+
+It is the one that waits for bytes.
 
 What happened to the frames travels through one bounded queue, in order, and ends with one `Over`.
 """
@@ -21,6 +23,8 @@ from engine.growing_file import REAL_TIME, GrowingFile, MediumFile, StoppedError
 from engine.orientation import Size
 from engine.picture import Picture
 from engine.sampling import is_sampled
+from engine.shot_feed import Searched, ShotFeed
+from engine.shot_workers import ShotWorkers
 from engine.showing import Detections
 from engine.video import OpenVideo, VideoLimits, Wanted, Wish
 from engine.video_frame import DecodedFrame
@@ -38,12 +42,14 @@ _stream_numbers = itertools.count(1)
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a video may claim, and how time passes while it is watched."""
+    """What a video may claim, how time passes while it is watched, and what is wanted of it beside its objects."""
 
     limits: VideoLimits = VideoLimits()
     passing: Time = REAL_TIME
     keeps_frames: bool = False
     """Whether the frame of a report is asked for."""
+    shots: ShotWorkers | None = None
+    """Who looks for its shots; None: nobody."""
     open_video: OpenVideo = open_video
     """Where it is decoded."""
 
@@ -68,6 +74,10 @@ class Over(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
 
 
+Result = Looked | Searched | Over
+"""The frames of a `Searched` come before it, as `Looked` if they were looked at for objects."""
+
+
 class DecodeThread:
     """The decode thread of one video, and the queue through which it speaks."""
 
@@ -75,7 +85,7 @@ class DecodeThread:
         self,
         medium: MediumFile,
         *,
-        workers: Workers,
+        workers: Workers | None,
         options: DetectionOptions,
         resume: Checkpoint | None,
         terms: Terms,
@@ -89,10 +99,10 @@ class DecodeThread:
         self._terms = terms
         self._stream = f"video-{next(_stream_numbers)}"
         self._halt = threading.Event()
-        self._results: queue.Queue[Looked | Over] = queue.Queue(
-            AHEAD_WITH_FRAMES_MAX if terms.keeps_frames else AHEAD_MAX
-        )
-        self._head: Looked | Over | None = None
+        behind = self._done_index + 1
+        self._feed = ShotFeed(terms.shots, behind=behind, halt=self._halt) if terms.shots is not None else None
+        self._results: queue.Queue[Result] = queue.Queue(AHEAD_WITH_FRAMES_MAX if terms.keeps_frames else AHEAD_MAX)
+        self._head: Result | None = None
         self._source: GrowingFile | None = None
         self._is_before_index = False
         self._decoded = 0
@@ -105,29 +115,34 @@ class DecodeThread:
         source = self._source
         return "moov" if self._is_before_index and source is not None and source.is_starving else None
 
-    def next_result(self) -> Looked | Over | None:
-        """The next frame whose detections are there; None if there is none yet, after `POLL_S` at most."""
+    def next_result(self) -> Result | None:
+        """What comes next, once it was looked at; None if it was not yet, after `POLL_S` at most."""
         if self._head is None:
             try:
                 self._head = self._results.get(timeout=POLL_S)
             except queue.Empty:
                 return None
-        if isinstance(self._head, Looked) and not _is_ready(self._head):
+        if not _is_ready(self._head):
             return None
-        looked, self._head = self._head, None
-        return looked
+        result, self._head = self._head, None
+        return result
 
     def close(self) -> None:
         """End the thread, which closes the file; what workers hold of this video is dropped."""
         self._halt.set()
-        self._workers.forget(self._stream)
+        if self._workers is not None:
+            self._workers.forget(self._stream)
         self._thread.join()
-        self._workers.forget(self._stream)  # what it submitted in between
+        if self._workers is not None:
+            self._workers.forget(self._stream)  # what it submitted in between
 
     def _run(self) -> None:
         """The outermost loop of the thread: whatever ends it becomes an `Over`."""
         try:
-            self._offer(self._ended())
+            over = self._ended()
+            for searched in self._feed.end() if self._feed is not None else ():
+                self._offer(searched)
+            self._offer(over)
         except StoppedError:
             return
 
@@ -151,8 +166,7 @@ class DecodeThread:
                 self._is_before_index = False
                 for frame in video.frames():
                     self._decoded = frame.index + 1
-                    if frame.index > self._done_index:
-                        self._look(frame, source)
+                    self._take(frame, source)
                 source.wait_until_complete()
                 source.raise_if_over()
                 if video.decoded == 0:
@@ -161,33 +175,49 @@ class DecodeThread:
 
     def _wanted(self) -> Wanted:
         """The frames that will be looked at."""
-        sampled = Wish(
-            period=self._options.frame_period_recognition,
-            after_index=self._done_index,
-            size=lambda picture: self._workers.shown_as(picture, self._options),
-            is_kept=self._terms.keeps_frames,
-        )
-        return Wanted(wishes=(sampled,), held_max=lambda: self._workers.held_max)
+        wishes: list[Wish] = []
+        if (workers := self._workers) is not None:
+            sampled = Wish(
+                period=self._options.frame_period_recognition,
+                after_index=self._done_index,
+                size=lambda picture: workers.shown_as(picture, self._options),
+                is_kept=self._terms.keeps_frames,
+            )
+            wishes.append(sampled)
+        if self._feed is not None:
+            wishes.append(self._feed.wish)
+        return Wanted(wishes=tuple(wishes), held_max=lambda: 1 if workers is None else workers.held_max)
 
-    def _look(self, frame: DecodedFrame, source: GrowingFile) -> None:
-        is_wanted = is_sampled(frame.index, period=self._options.frame_period_recognition)
-        if not is_wanted and frame.at_s - self._marked_s < MARK_MEDIA_S:
+    def _take(self, frame: DecodedFrame, source: GrowingFile) -> None:
+        """Have a frame looked at, by all who want it."""
+        percent = max(self._percent, _percent(frame.position_bytes, source.total_bytes))
+        if frame.index > self._done_index:
+            self._look(frame, percent=percent)
+        for searched in self._feed.add(frame, percent=percent) if self._feed is not None else ():
+            self._percent = percent
+            self._offer(searched)
+
+    def _look(self, frame: DecodedFrame, *, percent: int) -> None:
+        is_wanted = self._workers is not None and is_sampled(frame.index, period=self._options.frame_period_recognition)
+        is_mark = self._feed is None and frame.at_s - self._marked_s >= MARK_MEDIA_S
+        if not is_wanted and not is_mark:
             return
-        self._marked_s = frame.at_s
-        self._percent = max(self._percent, _percent(frame.position_bytes, source.total_bytes))
-        detections = self._workers.submit(frame, self._options, stream=self._stream) if is_wanted else None
+        self._marked_s, self._percent = frame.at_s, percent
+        detections = None
+        if is_wanted and self._workers is not None:
+            detections = self._workers.submit(frame, self._options, stream=self._stream)
         self._offer(
             Looked(
                 frame_index=frame.index,
                 at_s=frame.at_s,
-                percent=self._percent,
+                percent=percent,
                 size=Size(frame.width, frame.height),
                 detections=detections,
                 frame=frame if is_wanted and self._terms.keeps_frames else None,
             )
         )
 
-    def _offer(self, result: Looked | Over) -> None:
+    def _offer(self, result: Result) -> None:
         while not self._halt.is_set():
             try:
                 return self._results.put(result, timeout=POLL_S)
@@ -196,12 +226,17 @@ class DecodeThread:
         raise StoppedError
 
 
-def _is_ready(looked: Looked) -> bool:
-    """True once the detections are there, waiting for them `POLL_S` at most."""
-    if looked.detections is None:
+def _is_ready(result: Result) -> bool:
+    """True once what was asked of the workers is there, waiting for it `POLL_S` at most."""
+    match result:
+        case Looked(detections=awaited) | Searched(odds=awaited):
+            pass
+        case Over():
+            return True
+    if awaited is None:
         return True
     try:
-        looked.detections.exception(timeout=POLL_S)
+        awaited.exception(timeout=POLL_S)
     except TimeoutError:
         return False
     except CancelledError:

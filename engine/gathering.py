@@ -13,7 +13,9 @@ from engine.runtime import Tensor
 from engine.showing import Look, Showing
 from engine.sight import Sight
 
-GATHER_S = 0.005
+BATCH_MAX = 32
+"""Views of one inference, unless the model or the options of a picture want fewer."""
+BATCH_WAIT_S = 0.005
 """What the first view of a batch waits at most for others."""
 INFERENCES_MAX = 2
 """Batches in the runtime at once: one is copied and read while the other is computed."""
@@ -62,10 +64,11 @@ class Batch:
 class Batches:
     """The batches of all models in use, from their first view to their end. Not thread-safe: its owner has a lock."""
 
-    def __init__(self, *, rows_max: int, now_s: Callable[[], float]) -> None:
+    def __init__(self, *, rows_max: int, wait_s: float, now_s: Callable[[], float]) -> None:
         self.running = 0
         """Batches that a runtime is busy with, at most `INFERENCES_MAX`."""
         self._rows_max = rows_max
+        self._wait_s = wait_s
         self._now_s = now_s
         self._open: list[Batch] = []
         self._spare: list[Batch] = []
@@ -133,4 +136,4 @@ class Batches:
         if spare is not None:
             self._spare.remove(spare)
         tensor = sight.room(rows_max, size) if spare is None else spare.tensor
-        return Batch(sight, size, tensor, rows_max=rows_max, due_s=self._now_s() + GATHER_S)
+        return Batch(sight, size, tensor, rows_max=rows_max, due_s=self._now_s() + self._wait_s)

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from contracts.failures import Failure, FailureCode
@@ -19,6 +20,10 @@ from engine.picture import Crop, Picture, Rgb
 PIXELS_MAX = 100_000_000
 """The largest survey cameras; 300 MB while decoded, twice that while an EXIF orientation turns it."""
 JPEG_QUALITY = 85
+PACKED_QUALITY = 95
+"""Of a JPEG that is made smaller and encoded once more."""
+PACKED_SIDE_PX_MAX = 1920
+"""A packed picture has a megabyte at most."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _PIXELS_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 
@@ -60,6 +65,21 @@ class StillPicture:
         return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
+class PackedPicture:
+    """A picture kept as a JPEG, for where many wait; it implements `engine.picture.Picture`."""
+
+    def __init__(self, picture: Picture, *, side_px_max: int = PACKED_SIDE_PX_MAX) -> None:
+        scale = min(1.0, side_px_max / max(picture.width, picture.height))
+        self.width, self.height = (max(1, round(side * scale)) for side in (picture.width, picture.height))
+        rgb = picture.scaled(width=self.width, height=self.height)
+        self._jpeg = _encoded(rgb, quality=PACKED_QUALITY)
+
+    def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
+        """uint8[height, width, 3], RGB, bilinear."""
+        rgb = np.asarray(cv2.imdecode(self._jpeg, cv2.IMREAD_COLOR_RGB), np.uint8)
+        return StillPicture(rgb).scaled(width=width, height=height, crop=crop)
+
+
 def read_picture(path: Path, *, pixels_max: int = PIXELS_MAX) -> StillPicture:
     """The picture in a file: JPEG, PNG, BMP, WebP or TIFF, the first one of several, as displayed.
 
@@ -81,9 +101,12 @@ def jpeg(picture: Picture, *, side_px_max: int) -> bytes:
     """The picture as a JPEG, made smaller if one of its sides is longer than that."""
     scale = min(1.0, side_px_max / max(picture.width, picture.height))
     width, height = (max(1, round(side * scale)) for side in (picture.width, picture.height))
-    rgb = picture.scaled(width=width, height=height)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-    return np.asarray(encoded, np.uint8).tobytes()
+    return _encoded(picture.scaled(width=width, height=height), quality=JPEG_QUALITY).tobytes()
+
+
+def _encoded(rgb: Rgb, *, quality: int) -> NDArray[np.uint8]:
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return np.asarray(encoded, np.uint8)
 
 
 def _check_header(path: Path, pixels_max: int) -> None:

@@ -11,6 +11,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.settings import Provider
 from engine.checksums import sha256_of
 from engine.coco import COCO_NAMES
+from engine.external_data import external_files
 from engine.heads import Head
 from engine.opening import is_script, open_runtime
 from engine.picture_input import ImageInput, image_input, input_rule
@@ -93,9 +94,9 @@ def open_model(
 
     checks_batch: whether it is also shown two pictures at once and alone; None: where its runtime gathers pictures,
     since elsewhere none is ever shown two.
-    Raises `Failure`: `model_missing`; `model_corrupt` (unreadable, another checksum than its side file's, does not run,
-    a side file that is wrong); `model_not_a_detector` naming the shapes seen; `engine_unavailable` for a provider that is
-    not installed and a server that is away.
+    Raises `Failure`: `model_missing`, also of weights beside it; `forbidden_path` of weights elsewhere; `model_corrupt`
+    (unreadable, another checksum than its side file's, does not run, a side file that is wrong); `model_not_a_detector`
+    naming the shapes seen; `engine_unavailable` for a provider that is not installed and a server that is away.
     """
     if isinstance(source, Path) and not source.is_file():
         raise Failure(FailureCode.MODEL_MISSING, f"no file {source.name}")
@@ -106,6 +107,8 @@ def open_model(
         raise Failure(
             FailureCode.MODEL_CORRUPT, f"{name_of(source)}: sha256 {digest}, its side file states {side.sha256}"
         )
+    if isinstance(source, Path):
+        external_files(source)  # said here: onnxruntime would look for them wherever the file says
     runtime = open_runtime(source, threads=threads, provider=provider)
     try:
         card, head = _described(source, runtime, side, digest)

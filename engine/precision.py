@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.failures import Failure, FailureCode
+from engine.external_data import external_names
 from engine.graphs import OPSET_OF_INT8, of_opset, shown, with_names
 from engine.models import ModelCard
 from engine.picture import Picture
@@ -13,6 +14,15 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 PRODUCTS = ("MatMul", "Gemm")
 PICTURES_MAX = 24
 """Of a calibration: as many were enough (ENGINE 1), and the quantiser holds every activation of all of them."""
+
+
+def as_it_is(path: Path) -> bytes:
+    """The model with all of its weights in it."""
+    if not external_names(path):
+        return path.read_bytes()
+    import onnx
+
+    return onnx.load(path).SerializeToString()
 
 
 def in_half(path: Path) -> bytes:

@@ -15,6 +15,8 @@ from engine.side_files import Resize, Triple
 
 NATIVE_AREA_FACTOR = 1.5
 """A picture shown unscaled has at most the area of a frame of this times the model's size; a larger one is shrunk."""
+NATIVE_SIDE_FACTOR = 2
+"""No side of a picture shown unscaled is longer than this times the model's: engines for a GPU are built for so much."""
 
 
 class InputRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +103,8 @@ def place(rule: InputRule, crop: Crop) -> Placement:
 
 def _unscaled(rule: InputRule, crop: Crop) -> Placement:
     area_max = NATIVE_AREA_FACTOR**2 * rule.width * rule.height
-    scale = min(1.0, math.sqrt(area_max / (crop.width * crop.height)))
+    by_side = min(NATIVE_SIDE_FACTOR * rule.width / crop.width, NATIVE_SIDE_FACTOR * rule.height / crop.height)
+    scale = min(1.0, math.sqrt(area_max / (crop.width * crop.height)), by_side)
     width, height = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
     return Placement(
         crop=crop,

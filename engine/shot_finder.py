@@ -1,11 +1,14 @@
 """From the probability that each frame is the last of a shot to the shots, as each becomes certain."""
 
-from typing import Literal
-
 import msgspec
+
+from contracts.detections import video_time
+from contracts.options import DetectionOptions
+from contracts.shots import Shot, ShotBoundary, ShotPlace, Transition
 
 GRADUAL_FRAMES_MIN = 3
 """A transition that covers at least so many frames is gradual; a cut covers the frames on its two sides."""
+_DIGITS = 6
 
 
 class ShotRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,23 +38,26 @@ class FoundShot(msgspec.Struct, frozen=True, kw_only=True):
     end_frame: int
     start_s: float
     end_s: float
-    """Of the last frame's beginning."""
+    """When its last frame ends: the next one begins, or the video's last one has lasted as long as the one before."""
     confidence: float | None
     """Highest probability of the boundary that ends it; None for the last shot, which ends with the video."""
-    transition: Literal["cut", "gradual"] | None
+    transition: Transition | None
+
+    def told(self) -> Shot:
+        """The shot as clients see it."""
+        return Shot(
+            start_frame=self.start_frame,
+            end_frame=self.end_frame,
+            start_time=video_time(self.start_s),
+            end_time=video_time(self.end_s),
+            confidence=None if self.confidence is None else round(self.confidence, _DIGITS),
+            transition=self.transition,
+        )
 
 
-class _Place(msgspec.Struct, frozen=True):
-    frame: int
-    at_s: float
-
-
-class _Boundary(msgspec.Struct):
-    """A run of frames above the threshold that ends the shot before it."""
-
-    shot_start: _Place
-    shot_end: _Place
-    confidence: float
+def rule_of(options: DetectionOptions) -> ShotRule:
+    """The rule that the client's options state."""
+    return ShotRule(threshold=options.shot_threshold, frames_min=options.min_shot_frames)
 
 
 class ShotFinder:
@@ -61,73 +67,94 @@ class ShotFinder:
     shot before ends with the first frame of the run, the next one begins behind its last.
     """
 
-    def __init__(self, rule: ShotRule) -> None:
+    def __init__(self, rule: ShotRule, place: ShotPlace | None = None) -> None:
+        """place: where to go on; None: at the first frame."""
         self._rule = rule
-        self._next = _Place(0, 0.0)
-        """The frame that is read next; its time is that of the last one."""
-        self._start = _Place(0, 0.0)
-        self._boundary: _Boundary | None = None
-        """Ended or not, its shot is not told yet: the transition may go on."""
-        self._is_in_run = False
-        self._transition_frames = 0
+        self._place = place or ShotPlace()
+
+    @property
+    def place(self) -> ShotPlace:
+        """Behind the last frame."""
+        return self._place
 
     def add(self, odds: FrameOdds) -> list[FoundShot]:
         """The shots that this frame makes certain; at most two, where transitions touch."""
-        here = _Place(self._next.frame, odds.at_s)
-        threshold = self._rule.threshold
+        here, threshold = self._arrived(odds.at_s), self._rule.threshold
         is_boundary = odds.boundary > threshold
         found: list[FoundShot] = []
-        if is_boundary and not self._is_in_run:
+        if is_boundary and not here.is_in_run:
             found += self._told()
-            if here.frame > 0:
-                self._boundary = _Boundary(self._start, here, odds.boundary)
-        elif is_boundary and self._boundary is not None:
-            self._boundary.confidence = max(self._boundary.confidence, odds.boundary)
-        elif self._is_in_run and not is_boundary:
-            self._start = here if self._boundary is None or self._is_long_enough(self._boundary) else self._start
-        self._is_in_run = is_boundary
-        if is_boundary or odds.transition > threshold:
-            self._transition_frames += 1
-        else:
+            if here.next_frame > 0:
+                self._change(boundary=_boundary_at(here, odds))
+        elif is_boundary and here.boundary is not None:
+            surest = max(here.boundary.confidence, odds.boundary)
+            self._change(boundary=msgspec.structs.replace(here.boundary, confidence=surest))
+        elif here.is_in_run and not is_boundary and (here.boundary is None or self._is_long_enough(here.boundary)):
+            self._change(start_frame=here.next_frame, start_s=odds.at_s)
+        is_in_transition = is_boundary or odds.transition > threshold
+        if not is_in_transition:
             found += self._told()
-            self._transition_frames = 0
-        self._next = _Place(here.frame + 1, odds.at_s)
+        self._change(
+            is_in_run=is_boundary,
+            transition_frames=here.transition_frames + 1 if is_in_transition else 0,
+            next_frame=here.next_frame + 1,
+        )
         return found
 
     def end(self) -> list[FoundShot]:
         """The shots that were not told, when no more frames come; a video of at least one frame has at least one shot."""
+        place = self._place
         found = self._told()
-        last = _Place(self._next.frame - 1, self._next.at_s)
-        if last.frame >= 0 and not (self._is_in_run and found):
-            start = self._start
+        if place.start_frame < place.next_frame and not (place.is_in_run and found):
             found.append(
                 FoundShot(
-                    start_frame=start.frame,
-                    end_frame=last.frame,
-                    start_s=start.at_s,
-                    end_s=last.at_s,
+                    start_frame=place.start_frame,
+                    end_frame=place.next_frame - 1,
+                    start_s=place.start_s,
+                    end_s=place.last_s + place.gap_s,
                     confidence=None,
                     transition=None,
                 )
             )
+        self._change(start_frame=place.next_frame)  # asked again it has nothing to say
         return found
 
-    def _is_long_enough(self, boundary: _Boundary) -> bool:
-        return boundary.shot_end.frame - boundary.shot_start.frame + 1 >= self._rule.frames_min
+    def _arrived(self, at_s: float) -> ShotPlace:
+        """A frame begins here: the one before it has ended."""
+        place = self._place
+        gap_s = at_s - place.last_s if place.next_frame > 0 else 0.0
+        self._change(last_s=at_s, gap_s=gap_s)
+        if place.boundary is not None and place.boundary.end_s is None:
+            self._change(boundary=msgspec.structs.replace(place.boundary, end_s=at_s))
+        return self._place
+
+    def _change(self, **fields: object) -> None:
+        self._place = msgspec.structs.replace(self._place, **fields)
+
+    def _is_long_enough(self, boundary: ShotBoundary) -> bool:
+        return boundary.end_frame - boundary.start_frame + 1 >= self._rule.frames_min
 
     def _told(self) -> list[FoundShot]:
         """The shot before the boundary that is over, if there is one and it is no splinter."""
-        boundary, self._boundary = self._boundary, None
-        if boundary is None or not self._is_long_enough(boundary):
+        place, boundary = self._place, self._place.boundary
+        if boundary is None:
             return []
-        is_gradual = self._transition_frames >= GRADUAL_FRAMES_MIN
+        self._change(boundary=None)
+        if not self._is_long_enough(boundary):
+            return []
         return [
             FoundShot(
-                start_frame=boundary.shot_start.frame,
-                end_frame=boundary.shot_end.frame,
-                start_s=boundary.shot_start.at_s,
-                end_s=boundary.shot_end.at_s,
+                start_frame=boundary.start_frame,
+                end_frame=boundary.end_frame,
+                start_s=boundary.start_s,
+                end_s=place.last_s + place.gap_s if boundary.end_s is None else boundary.end_s,
                 confidence=boundary.confidence,
-                transition="gradual" if is_gradual else "cut",
+                transition="gradual" if place.transition_frames >= GRADUAL_FRAMES_MIN else "cut",
             )
         ]
+
+
+def _boundary_at(here: ShotPlace, odds: FrameOdds) -> ShotBoundary:
+    return ShotBoundary(
+        start_frame=here.start_frame, start_s=here.start_s, end_frame=here.next_frame, confidence=odds.boundary
+    )

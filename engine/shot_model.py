@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.failures import Failure, FailureCode
+from contracts.settings import Provider
 from engine.opening import open_runtime
 from engine.runtime import Runtime, Tensor, TensorSpec
 from engine.shot_windows import HEIGHT, MARGIN, STEP, WIDTH, WINDOW, Window
+from engine.sources import ModelSource, name_of
 
+DROP_IN, SHIPPED = "transnetv2.onnx", "shots-small.onnx"
 INPUT = (WINDOW, HEIGHT, WIDTH, 3)
 """Of one entry of a batch."""
 INPUT_DTYPES = ("uint8", "float32")
@@ -42,6 +45,11 @@ class ShotModel:
         self.card = card
         self._runtime = runtime
 
+    @property
+    def rows_best(self) -> int | None:
+        """Windows of a call that uses the runtime well: all that its shape has, any number where it gathers, else one."""
+        return self.card.input.shape[0] or (None if self._runtime.gathers else 1)
+
     def look(self, windows: Sequence[Window]) -> tuple[Odds, Odds]:
         """Boundary and transition, float32[N, 50] each, 0..1, of the middle frames of N windows.
 
@@ -62,21 +70,31 @@ class ShotModel:
         self._runtime.close()
 
     def _infer(self, windows: Sequence[Window]) -> tuple[Tensor, ...]:
-        rows = self.card.input.shape[0] or len(windows)
-        tensor = np.empty((rows, *INPUT), self.card.input.dtype)
-        tensor[: len(windows)] = windows
-        tensor[len(windows) :] = windows[-1]
+        tensor = _tensor(windows, rows=self.card.input.shape[0] or len(windows), dtype=self.card.input.dtype)
         return tuple(output[: len(windows)] for output in self._runtime.infer({self.card.input.name: tensor}))
 
 
-def open_shot_model(path: Path, *, threads: int = 1) -> ShotModel:
-    """The model in a file, tried once on a cut.
+def shot_model_file(folders: Sequence[Path]) -> Path:
+    """The model that serves unless another one is named: the official weights where somebody put them, else the shipped ones.
 
-    Raises `Failure`: `model_missing`, `model_corrupt`, `model_not_a_detector` naming the shapes seen.
+    Raises `Failure(model_missing)`.
     """
-    runtime = open_runtime(path, threads=threads)
+    for name in (DROP_IN, SHIPPED):
+        for folder in folders:
+            if (folder / name).is_file():
+                return folder / name
+    raise Failure(FailureCode.MODEL_MISSING, f"neither {DROP_IN} nor {SHIPPED} is there")
+
+
+def open_shot_model(source: ModelSource, *, threads: int = 1, provider: Provider = "auto") -> ShotModel:
+    """The model in a file or of a server, tried once on a cut.
+
+    Raises `Failure`: `model_missing`, `model_corrupt`, `model_not_a_detector` naming the shapes seen, and
+    `engine_unavailable` as `engine.opening.open_runtime`.
+    """
+    runtime = open_runtime(source, threads=threads, provider=provider)
     try:
-        return ShotModel(runtime, _recognised(path.stem, runtime))
+        return ShotModel(runtime, _recognised(name_of(source), runtime))
     except Failure:
         runtime.close()
         raise
@@ -109,6 +127,16 @@ def _recognised(name: str, runtime: Runtime) -> ShotCard:
         transition_at=transition_at,
         has_logits=bool((answers < 0).any() or (answers > 1).any()),  # most frames of the picture tried are no cut
     )
+
+
+def _tensor(windows: Sequence[Window], *, rows: int, dtype: str) -> Tensor:
+    """[rows, 100, 27, 48, 3]; what is missing repeats the last window. A single window is not copied."""
+    if len(windows) == rows == 1:
+        return windows[0][np.newaxis].astype(dtype, copy=False)
+    tensor = np.empty((rows, *INPUT), dtype)
+    tensor[: len(windows)] = windows
+    tensor[len(windows) :] = windows[-1]
+    return tensor
 
 
 def _is_per_frame(output: Tensor) -> bool:

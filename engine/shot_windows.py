@@ -26,13 +26,14 @@ Window = NDArray[np.uint8]
 class Windows:
     """The windows of one video, while its frames come: 0.4 MB whatever its length."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, behind: int = 0) -> None:
+        """behind: how many frames of the video need no answer; the windows are those from the first that does on."""
+        self.asked = behind // STEP * STEP
+        """Frames of the video about which a window was given away, or never will be: a multiple of 50."""
+        self.added = max(self.asked - MARGIN, 0)
+        """Frames of the video so far; the first one to be added is this one."""
         self._frames = np.empty((WINDOW, HEIGHT, WIDTH, 3), np.uint8)
         self._filled = 0
-        self._asked = 0
-        """Frames of the video about which a window was given away."""
-        self.added = 0
-        """Frames of the video so far."""
 
     def add(self, frame: Small) -> Window | None:
         """Add the next frame; the window that it completes, if it does."""
@@ -46,7 +47,7 @@ class Windows:
 
     def end(self) -> Iterator[Window]:
         """The windows of the frames that nobody was asked about, when no more frames come."""
-        while self._asked < self.added:
+        while self.asked < self.added:
             self._frames[self._filled :] = self._frames[self._filled - 1]
             yield self._taken()
 
@@ -54,5 +55,5 @@ class Windows:
         window = self._frames.copy()
         self._frames[:-STEP] = window[STEP:]
         self._filled = WINDOW - STEP
-        self._asked += STEP
+        self.asked += STEP
         return window

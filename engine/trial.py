@@ -20,6 +20,8 @@ from pathlib import Path
 import msgspec
 
 from contracts.failures import Failure, FailureCode, FailureRecord
+from engine.checksums import sha256_of
+from engine.external_data import external_files
 from engine.opening import is_script
 from engine.side_files import side_file_of
 
@@ -165,10 +167,16 @@ class Child:
 
 
 def _digest(path: Path) -> str:
-    """Of the file and of what says how it is fed: its side file decides how large its input is."""
+    """Of the file, its weights, and what says how it is fed: its side file decides how large its input is.
+
+    Raises `Failure`: `model_missing`, also for weights, `forbidden_path`.
+    """
+    weights = external_files(path)
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
+        for file in weights:
+            digest.update(bytes.fromhex(sha256_of(file)))
         with contextlib.suppress(FileNotFoundError):
             digest.update(side_file_of(path).read_bytes())
     except OSError as error:

@@ -11,7 +11,7 @@ import httpx
 from detections.rabbitmq import free_port
 from tests.conftest import REPOSITORY
 
-WAIT_S = 40.0
+WAIT_S = 60.0
 POLL_S = 0.05
 USER = "user-1"
 Json = dict[str, Any]
@@ -24,7 +24,7 @@ class AnnotationsProcess:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
+        self._http = httpx.Client(base_url=self.url, timeout=WAIT_S, trust_env=False)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

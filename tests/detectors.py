@@ -17,7 +17,7 @@ from engine.row_heads import RowsHead
 from engine.runtime import Tensor, TensorSpec
 from engine.tiling import TileBoxes
 
-WAIT_S = 10
+WAIT_S = 60
 SIDE_PX = 16
 
 

@@ -16,7 +16,7 @@ from contracts.wire import encode
 from edge.app import build
 from edge.settings import EdgeSettings
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 """How long a test waits for what must come."""
 
 

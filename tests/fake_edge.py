@@ -65,6 +65,7 @@ class FakeEdge:
         self.tasks: dict[str, Task] = {}
         self.log: list[DetectionEvent] = []
         self.authorizations: set[str | None] = set()
+        self.refresh_tokens: set[str | None] = set()
         """Of every request, to whatever route."""
         self.last_event_ids: list[str | None] = []
         """Of every stream that was opened."""
@@ -125,6 +126,7 @@ class FakeEdge:
 
     def _note(self, request: _AnyRequest) -> None:
         self.authorizations.add(request.headers.get("authorization"))
+        self.refresh_tokens.add(request.headers.get("x-refresh-token"))
 
     def _media_routes(self) -> list[Any]:
         @get("/health")

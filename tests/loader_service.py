@@ -24,7 +24,6 @@ from tests.conftest import REPOSITORY
 from tests.processes import wait_until
 
 FAULTS = ("none", "500", "slow", "drip", "garbage", "truncated", "too_large", "other_content", "redirect")
-START_TIMEOUT_S = 60.0
 
 
 class Asked(msgspec.Struct):
@@ -122,7 +121,7 @@ class LoaderService:
     def start(self) -> None:
         command = [sys.executable, "-m", "tests.loader_service", str(self.port), str(self.folder)]
         self._process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(self._is_up, timeout_s=START_TIMEOUT_S)
+        wait_until(self._is_up)
 
     def fault(self, name: str) -> None:
         httpx.post(f"{self.url}/fault", content=name).raise_for_status()

@@ -1,7 +1,7 @@
 """Makers of test media: clips and pictures with squares of given colours at given places, in every container we read."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -118,11 +118,13 @@ def write_video(
     audio: bool = False,
     bit_rate: int | None = None,
     noise: int = 0,
+    pts: Callable[[int], int] = lambda index: index,
 ) -> Path:
     """Write a clip to `path` (its suffix is not looked at) and return it.
 
     rotation: degrees counter-clockwise by which a player turns it, with `hflip` then mirrored (MP4 and MOV only).
     audio: a track of silence beside it.  noise: strength of random noise, to make a clip of many bytes.
+    pts: when each frame is shown, in frame periods.
     """
     how = container.value
     with av.open(str(path), "w", format=how.format, options=dict(how.options)) as out:
@@ -138,7 +140,7 @@ def write_video(
         sound = _add_sound(out, _sound_codec(how)) if audio else None
         for index, picture in enumerate(_pictures(frames, size, squares, noise)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, fps)
+            frame.pts, frame.time_base = pts(index), Fraction(1, fps)
             out.mux(stream.encode(frame))
         if sound is not None:
             _mux_silence(out, sound, seconds=frames / fps)

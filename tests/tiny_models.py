@@ -150,6 +150,20 @@ def write_convolved_model(path: Path, *, swing: float = 1.0, opset: int = OPSET)
     return path
 
 
+def put_weights_beside(path: Path, *, location: str = "weights.bin") -> Path:
+    """Write the model again with its weights in the file `location`, as exporters do with large ones."""
+    model = onnx.load(path)
+    constants = [node for node in model.graph.node if node.output[0] == "weights"]
+    for node in constants:
+        tensor = node.attribute[0].t
+        tensor.name = node.output[0]
+        model.graph.initializer.append(tensor)
+        model.graph.node.remove(node)
+    options = {"all_tensors_to_one_file": True, "size_threshold": 0, "location": location}
+    onnx.save(model, path, save_as_external_data=True, **options)
+    return path
+
+
 def write_script(path: Path, **fields: Any) -> Path:
     """A scripted model that knows red, green and blue; `fields` replaces what the file says."""
     script = {

@@ -28,6 +28,8 @@ from tests.conftest import REPOSITORY
 VENV = REPOSITORY / ".venv-triton"
 START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 40.0
+SHIPPED = {"aerial-vehicle": "aerial-vehicle.onnx", "transnetv2": "shots-small.onnx"}
+"""The folders of compose/triton, each with the file that it serves here."""
 _POLL_S = 0.05
 _ABOUT = """
 import json, sys, sysconfig
@@ -68,10 +70,11 @@ class TritonServer:
         self._lay_out_backend()
 
     def add_shipped(self) -> None:
-        """The model of compose/triton, run by onnxruntime in the python backend."""
-        config = REPOSITORY / "compose" / "triton" / "aerial-vehicle" / "config.pbtxt"
-        version = self._add("aerial-vehicle", config.read_text().replace('"onnxruntime"', '"python"'), "served_onnx.py")
-        shutil.copy(REPOSITORY / "models" / "aerial-vehicle.onnx", version / "model.onnx")
+        """The models of compose/triton, run by onnxruntime in the python backend."""
+        for name, model in SHIPPED.items():
+            config = (REPOSITORY / "compose" / "triton" / name / "config.pbtxt").read_text()
+            version = self._add(name, config.replace('"onnxruntime"', '"python"'), "served_onnx.py")
+            shutil.copy(REPOSITORY / "models" / model, version / "model.onnx")
 
     def add_colours(self, name: str, config: str) -> None:
         """A model that sees mean colours."""

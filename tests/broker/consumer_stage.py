@@ -31,7 +31,8 @@ from contracts.storage import (
 )
 from tests.conftest import REPOSITORY
 
-WAIT_S = 40.0
+WAIT_S = 60.0
+BEAT_S = 1.0
 
 
 def new_task_id() -> str:
@@ -45,6 +46,7 @@ class Upload:
         self._layout = layout
         self._task_id = task_id
         self._head_bytes = 0
+        self._state = ExtentState.WRITING
         layout.body(task_id).parent.mkdir(parents=True)
         self._body = layout.body(task_id).open("xb", buffering=0)
         layout.extent(task_id).write_bytes(bytes(EXTENT_BYTES))
@@ -56,7 +58,8 @@ class Upload:
         self.beat()
 
     def beat(self) -> None:
-        self._say(ExtentState.WRITING)
+        """Show that the writer lives."""
+        self._say(self._state)
 
     def seal(self, media_id: str) -> None:
         seal = Seal(media_id=media_id, size_bytes=self._head_bytes, digest="0")
@@ -67,6 +70,7 @@ class Upload:
         self._say(ExtentState.ABORTED)
 
     def _say(self, state: ExtentState) -> None:
+        self._state = state
         extent = Extent(head_bytes=self._head_bytes, state=state, heartbeat_s=time.time())
         file = os.open(self._layout.extent(self._task_id), os.O_WRONLY)
         os.pwrite(file, pack_extent(extent), 0)
@@ -125,10 +129,11 @@ class Stage:
         self.dead_letters: list[AbstractIncomingMessage] = []
         self._channel = channel
         self._consumers: list[ConsumerProcess] = []
+        self._uploads: list[Upload] = []
 
     async def listen(self) -> None:
         await topology.declare(self._channel)
-        for name in (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.DEAD_LETTERS):
+        for name in (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS, topology.DEAD_LETTERS):
             await (await self._channel.declare_queue(name, passive=True)).purge()
         log = await self._channel.declare_queue(topology.EVENTS_LOG, passive=True)
         dead = await self._channel.declare_queue(topology.DEAD_LETTERS, passive=True)
@@ -140,6 +145,19 @@ class Stage:
         consumer = ConsumerProcess(self.url, self.layout.root, model=model, log=log, settings=settings)
         self._consumers.append(consumer)
         return consumer
+
+    def upload(self, task_id: str) -> Upload:
+        """A new upload, whose writer lives as long as the stage does."""
+        upload = Upload(self.layout, task_id)
+        self._uploads.append(upload)
+        return upload
+
+    async def beat(self) -> None:
+        """Show for ever that the writers of uploads live."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            for upload in self._uploads:
+                upload.beat()
 
     async def command(self, command: AnyCommand) -> None:
         await self.raw_command(wire.encode(command), key=topology.command_key(command))
@@ -209,9 +227,11 @@ async def stage(url: str, folder: Path) -> AsyncIterator[Stage]:
         await channel.set_qos(100)
         built = Stage(channel, url, folder)
         await built.listen()
+        beating = asyncio.create_task(built.beat())
         try:
             yield built
         finally:
+            beating.cancel()
             built.close()
 
 

@@ -12,7 +12,7 @@ from contracts.events import EngineStatus
 from contracts.failures import FailureCode
 from contracts.media import Medium, MediumKind
 from detections.rabbitmq import PrivateRabbit, free_port
-from tests.broker.consumer_stage import ConsumerProcess, new_task_id, scripted_model, stage, until
+from tests.broker.consumer_stage import WAIT_S, ConsumerProcess, new_task_id, scripted_model, stage, until
 from tests.media import STATIC, write_image
 
 pytestmark = pytest.mark.broker
@@ -152,7 +152,7 @@ def test_a_setting_out_of_range_stops_the_start_by_name(tmp_path: Path) -> None:
     consumer = ConsumerProcess(
         "amqp://x", tmp_path, model=tmp_path, log=tmp_path / "log", settings={"CONSUMER_VIDEOS_MAX": "0"}
     )
-    assert consumer.process.wait(30) != 0
+    assert consumer.process.wait(WAIT_S) != 0
     assert "CONSUMER_VIDEOS_MAX" in consumer.output
     assert "Traceback" not in consumer.output
 

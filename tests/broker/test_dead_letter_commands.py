@@ -19,7 +19,7 @@ from contracts.wire import decode_command, encode
 from detections import cli
 from detections.rabbitmq import PrivateRabbit
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.broker
 LOOKS = 22
 """More often than a broker of today gives a message out before it drops it."""
 

@@ -16,10 +16,10 @@ from contracts.media import Medium, MediumKind
 from contracts.storage import Layout, create_record, read_record
 from contracts.wire import encode
 from detections.rabbitmq import PrivateRabbit
-from tests.edge_server import Publisher, Stream, listening, publishing, serving
+from tests.edge_server import WAIT_S, Publisher, Stream, listening, publishing, serving
 from tests.events import end, new_task
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.broker
 
 DEAD_VIDEO = Medium(root="storage", path="a/b", kind=MediumKind.VIDEO)
 
@@ -63,9 +63,9 @@ async def test_a_command_that_was_delivered_too_often_says_so(rabbit: PrivateRab
         await queue.purge()
         await commands.publish(aio_pika.Message(encode(DetectVideo(task_id=task, medium=DEAD_VIDEO))), "video")
         for _ in range(topology.DELIVERY_LIMIT + 1):
-            message = await queue.get(timeout=5, fail=False)
+            message = await queue.get(timeout=WAIT_S, fail=False)
             while message is None:
-                message = await queue.get(timeout=5, fail=False)
+                message = await queue.get(timeout=WAIT_S, fail=False)
             await message.nack(requeue=True)
         event = await stream.event()
     assert '"code":"delivered_too_often"' in (event.data or "")

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import httpx
@@ -14,7 +15,7 @@ from detections.rabbitmq import PrivateRabbit, free_port
 from tests.edge_server import WAIT_S, EdgeServer, listening, publishing, serving
 from tests.events import new_task, reports
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.broker
 
 NOWHERE = "amqp://guest:guest@127.0.0.1:{}/"
 
@@ -62,12 +63,14 @@ async def test_a_consumer_that_was_seen_makes_the_edge_ready_until_it_is_silent(
     consumer = ConsumerSeen(
         id="c1", host="h", engine_type="onnx", status=EngineStatus.ENABLED, model="m", tasks_running=2
     )
-    async with serving(rabbit.url, tmp_path, presence_expiry_s=1.5) as edge, listening(edge):
+    async with serving(rabbit.url, tmp_path, presence_expiry_s=2.0) as edge, listening(edge):
         assert (await get(edge, "/health/ready")).json()["code"] == "engine_unavailable"
+        ready, seen = False, dict[str, Any]()
         async with asyncio.timeout(WAIT_S):
-            while not (seen := (await get(edge, "/health")).json())["consumers"]:
+            while not (ready and seen["consumers"]):  # both before the heartbeat is forgotten
                 await beat(rabbit.url, consumer)
-        assert (await get(edge, "/health/ready")).status_code == 200
+                ready = (await get(edge, "/health/ready")).status_code == 200
+                seen = (await get(edge, "/health")).json()
         await until_status(edge, "/health/ready", 503)
     assert seen["consumers"][0].pop("lastSeen").endswith("Z")
     assert seen == {
@@ -110,9 +113,8 @@ async def test_a_listener_that_came_before_the_broker_hears_what_happens_after(t
     node = PrivateRabbit(tmp_path / "rabbit")  # its port is known before it starts
     node.folder.mkdir()
     try:
-        async with serving(node.url, tmp_path, stream_heartbeat_s=0.3, log_head_timeout_s=10.0) as edge:
+        async with serving(node.url, tmp_path, stream_heartbeat_s=0.3, log_head_timeout_s=WAIT_S) as edge:
             opened = asyncio.create_task(_first_events(edge))
-            await asyncio.sleep(0.5)
             await asyncio.to_thread(node.start)
             async with publishing(node.url) as publisher:
                 while not opened.done():

@@ -13,7 +13,7 @@ from detections.rabbitmq import PrivateRabbit
 from tests.edge_server import WAIT_S, listening, publishing, serving
 from tests.events import end, new_task, report, reports
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.broker
 
 
 async def test_a_listener_is_told_the_head_before_anything_happens(rabbit: PrivateRabbit, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ async def test_a_broker_connection_killed_midway_loses_nothing_and_repeats_nothi
         async with publishing(rabbit.url) as publisher:
             await publisher.events(*reports(task, 1, 50))
         seen = await stream.events(25)
-        await asyncio.to_thread(rabbit.ctl, "close_all_connections", "test")
+        await asyncio.to_thread(rabbit.ctl, "close_all_connections", "--vhost", "/", "test")
         async with publishing(rabbit.url) as publisher:
             await publisher.events(*reports(task, 51, 100), end(task, 101))
         seen += await stream.events(76)
@@ -142,7 +142,7 @@ async def test_an_id_beyond_the_end_gives_a_gap_and_goes_on(rabbit: PrivateRabbi
 
 @pytest.mark.parametrize("garbage", ["yesterday", "-1", "1e3", "٣", "9" * 40])
 async def test_an_id_that_is_none_of_ours_gives_a_gap(rabbit: PrivateRabbit, tmp_path: Path, garbage: str) -> None:
-    async with serving(rabbit.url, tmp_path) as edge, httpx.AsyncClient(trust_env=False) as client:
+    async with serving(rabbit.url, tmp_path) as edge, httpx.AsyncClient(timeout=WAIT_S, trust_env=False) as client:
         headers = {"Last-Event-ID": garbage.encode()}
         async with client.stream("GET", f"{edge.url}/detect/stream", headers=headers) as response:
             async with asyncio.timeout(WAIT_S):
@@ -193,7 +193,10 @@ async def test_silence_is_filled_with_comments_that_keep_the_place_fresh(rabbit:
 
 
 async def test_one_listener_too_many_is_refused(rabbit: PrivateRabbit, tmp_path: Path) -> None:
-    async with serving(rabbit.url, tmp_path, stream_listeners_max=1) as edge, httpx.AsyncClient() as client:
+    async with (
+        serving(rabbit.url, tmp_path, stream_listeners_max=1) as edge,
+        httpx.AsyncClient(timeout=WAIT_S) as client,
+    ):
         async with listening(edge):
             refused = await client.get(f"{edge.url}/detect/stream")
         assert refused.status_code == 503
@@ -206,7 +209,7 @@ async def test_one_listener_too_many_is_refused(rabbit: PrivateRabbit, tmp_path:
 
 
 async def test_a_filter_that_is_no_task_id_is_refused(rabbit: PrivateRabbit, tmp_path: Path) -> None:
-    async with serving(rabbit.url, tmp_path) as edge, httpx.AsyncClient() as client:
+    async with serving(rabbit.url, tmp_path) as edge, httpx.AsyncClient(timeout=WAIT_S) as client:
         for query in ("taskId=../../etc", "mediaId=" + "a" * 200):
             assert (await client.get(f"{edge.url}/detect/stream?{query}")).status_code == 400
 

@@ -15,10 +15,10 @@ from contracts.events import FrameDetected
 from detections.rabbitmq import PrivateRabbit
 from edge import log
 from edge.broker import BrokerLostError
-from tests.edge_server import Publisher, listening, publishing, serving
+from tests.edge_server import WAIT_S, Publisher, listening, publishing, serving
 from tests.events import new_task, report, reports
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.broker
 
 
 class Marks:
@@ -82,9 +82,9 @@ async def test_a_loss_is_noticed_by_whoever_waits(rabbit: PrivateRabbit, how: st
         if how == "queue":
             await publisher.channel.queue_delete(topology.EVENTS_LOG)
         else:
-            await asyncio.to_thread(rabbit.ctl, "close_all_connections", "test")
+            await asyncio.to_thread(rabbit.ctl, "close_all_connections", "--vhost", "/", "test")
         with pytest.raises(BrokerLostError):
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, WAIT_S)
     async with publishing(rabbit.url):
         pass
 

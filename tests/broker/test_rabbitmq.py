@@ -12,7 +12,7 @@ from contracts import topology
 from contracts.failures import Failure
 from detections import broker_setup, rabbitmq
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, is_free
-from tests.processes import processes_of
+from tests.processes import WAIT_S, processes_of
 
 pytestmark = pytest.mark.broker
 
@@ -47,7 +47,7 @@ def test_everything_it_opens_is_on_the_loopback(rabbit: PrivateRabbit) -> None:
 
 
 def test_its_management_answers(rabbit: PrivateRabbit) -> None:
-    answer = httpx.get(f"{rabbit.management_url}/api/overview", auth=("guest", "guest"), timeout=10)
+    answer = httpx.get(f"{rabbit.management_url}/api/overview", auth=("guest", "guest"), timeout=WAIT_S)
 
     assert answer.json()["node"] == "detections@localhost"
 
@@ -135,7 +135,7 @@ def test_the_topology_can_be_declared_again_and_again(rabbit: PrivateRabbit) -> 
     broker_setup.declare(rabbit.url)
     broker_setup.declare(rabbit.url)
 
-    queues = httpx.get(f"{rabbit.management_url}/api/queues", auth=("guest", "guest"), timeout=10).json()
+    queues = httpx.get(f"{rabbit.management_url}/api/queues/%2F", auth=("guest", "guest"), timeout=WAIT_S).json()
     assert {queue.name for queue in topology.topology().queues} <= {queue["name"] for queue in queues}
 
 
@@ -144,7 +144,7 @@ def test_policies_are_set_as_this_version_knows_them(rabbit: PrivateRabbit) -> N
 
     version = broker_setup.set_policies(rabbit.management_url, virtual_host="/")
 
-    known = httpx.get(f"{rabbit.management_url}/api/policies", auth=("guest", "guest"), timeout=10).json()
+    known = httpx.get(f"{rabbit.management_url}/api/policies/%2F", auth=("guest", "guest"), timeout=WAIT_S).json()
     expected = {policy.name: dict(policy.definition) for policy in broker_setup.policies(version)}
     assert {policy["name"]: policy["definition"] for policy in known} == expected
 

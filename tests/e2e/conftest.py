@@ -1,14 +1,17 @@
 """One running system for all end-to-end tests that do not disturb it: real processes, a real RabbitMQ, a model that sees colours."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from detections import Client
+from detections.answers import ClientError
 from detections.local import LocalStack
 from tests.media import BLUE, GREEN, RED
+from tests.processes import wait_until
 
 SCRIPTED = {
     "runtime": "scripted",
@@ -36,12 +39,30 @@ def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, scripted_model: Path) -> Iterator[LocalStack]:
-    """The system. Its data is thrown away, so it ends as by a crash: an orderly end costs 7 s."""
-    system = LocalStack(tmp_path_factory.mktemp("stack") / "storage", model=scripted_model)
+def stack_of_the_session(
+    tmp_path_factory: pytest.TempPathFactory, scripted_model: Path, new_host: Callable[[], str]
+) -> Iterator[LocalStack]:
+    """Its data is thrown away, so it ends as by a crash: an orderly end costs 7 s."""
+    storage = tmp_path_factory.mktemp("stack") / "storage"
+    system = LocalStack(storage, model=scripted_model, environ={"AMQP_URL": new_host()})
     system.start()
     yield system
     system.kill()
+
+
+@pytest.fixture
+def stack(stack_of_the_session: LocalStack) -> LocalStack:
+    """The system, ready: tests of the broker that it shares may just have disturbed it."""
+    with Client(stack_of_the_session.url) as client:
+        wait_until(lambda: is_ready(client))
+    return stack_of_the_session
+
+
+def is_ready(client: Client) -> bool:
+    with contextlib.suppress(ClientError):
+        client.check_ready()
+        return True
+    return False
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -13,14 +14,14 @@ from tests.conftest import REPOSITORY
 from tests.media import Square, write_image, write_video
 from tests.scripted import write_model
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 
-def demo(folder: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
+def demo(folder: Path, *arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "detections.demo", *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -54,19 +55,19 @@ def test_the_street_is_streamed_and_what_was_found_is_held_against_what_was_draw
     assert (tmp_path / "out" / "annotated.png").stat().st_size > 10_000
 
 
-def test_any_video_and_model_will_do(tmp_path: Path) -> None:
+def test_any_video_and_model_will_do(tmp_path: Path, new_host: Callable[[], str]) -> None:
     clip = write_video(tmp_path / "squares.mp4", frames=40, squares=(Square(dx=2),), noise=30)
 
-    done = demo(tmp_path, clip, "--model", write_model(tmp_path / "squares.json"))
+    done = demo(tmp_path, clip, "--model", write_model(tmp_path / "squares.json"), AMQP_URL=new_host())
 
     assert detections_said(done) == 10  # every 4th frame is looked at
     assert frames(tmp_path / "out" / "annotated.mp4") == 40
 
 
-def test_a_picture_will_do(tmp_path: Path) -> None:
+def test_a_picture_will_do(tmp_path: Path, new_host: Callable[[], str]) -> None:
     picture = write_image(tmp_path / "squares.png", squares=(Square(x=8), Square(x=80)))
 
-    done = demo(tmp_path, picture, "--model", write_model(tmp_path / "squares.json"))
+    done = demo(tmp_path, picture, "--model", write_model(tmp_path / "squares.json"), AMQP_URL=new_host())
 
     assert detections_said(done) == 2
     assert (tmp_path / "out" / "annotated.png").exists()

@@ -7,11 +7,12 @@ import pytest
 
 from consumers.loader import Loader, LoaderLimits, Refused
 from consumers.model_store import ModelStore
+from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
 from detections.rabbitmq import free_port
 from engine.trial import Trials
 from tests.loader_service import LoaderService
-from tests.tiny_models import write_script
+from tests.tiny_models import put_weights_beside, write_colour_model, write_script
 
 pytestmark = pytest.mark.e2e
 
@@ -167,6 +168,19 @@ async def test_a_choice_that_lies_elsewhere_comes_from_the_loader(service: Loade
     assert found.source.with_name("classes.json").read_bytes() == (tmp_path / "classes.json").read_bytes()
     assert visible(tmp_path / "here") == {active.file.split("/")[0], "active.json"}
     assert here.active() == active, "the folder here is its own, and so is what is active in it"
+
+
+async def test_weights_beside_a_model_come_from_the_loader_too(service: LoaderService, tmp_path: Path) -> None:
+    """Of a choice, and of a model that is only named."""
+    there = store_of(service, tmp_path / "there")
+    active = there.put(put_weights_beside(write_colour_model(tmp_path / "a.onnx")))
+    await there.share(active)
+    chosen = await store_of(service, tmp_path / "here").find(active)
+    named = await store_of(service, tmp_path / "named").find(ActiveModel(file="a.onnx"))
+
+    for found in (chosen, named):
+        assert found.copied_since is None
+        assert found.source.with_name("weights.bin").read_bytes() == (tmp_path / "weights.bin").read_bytes()
 
 
 async def test_a_choice_whose_side_files_were_replaced_at_the_loader_is_refused(

@@ -13,13 +13,15 @@ import pytest
 from contracts.events import MediaStatus
 from detections import Client
 from detections.answers import TaskStatus
-from detections.local import LocalStack, StackError
+from detections.local import LOCK_TIMEOUT_S, LocalStack, StackError
 from detections.rabbitmq import free_port
 from tests.conftest import REPOSITORY
 from tests.e2e.up import NO_BOX_TIME, clip
+from tests.fake_edge import FakeEdge
 from tests.media import Container
+from tests.processes import WAIT_S, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 
 def test_a_video_is_seen_while_it_is_sent(client: Client, tmp_path: Path) -> None:
@@ -42,7 +44,7 @@ def test_what_a_task_reported_can_be_read_later(client: Client, tmp_path: Path) 
 
     events = list(client.events(started.task_id))
 
-    assert len(events) == 51
+    assert [event.sequence for event in events if event.sequence] == list(range(1, 52))
     assert client.task(started.task_id).status is TaskStatus.SUCCEEDED
     assert [event.sequence for event in client.results(started.task_id)] == list(range(1, 51))
 
@@ -80,17 +82,18 @@ def test_watch_tells_a_task_that_has_ended(stack: LocalStack, client: Client, tm
     assert events[-1]["mediaStatus"] == "AIProcessed"
 
 
-def test_watch_ends_cleanly_at_ctrl_c(stack: LocalStack) -> None:
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "detections", "watch", "--url", stack.url],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(3)
-    watching.send_signal(signal.SIGINT)
-    out, said = watching.communicate(timeout=10)
+def test_watch_ends_cleanly_at_ctrl_c() -> None:
+    with FakeEdge() as edge:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "detections", "watch", "--url", edge.url],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: edge.last_event_ids)  # a stream was asked for
+        watching.send_signal(signal.SIGINT)
+        out, said = watching.communicate(timeout=WAIT_S)
 
     assert (watching.returncode, out, said) == (130, "", "")
 
@@ -107,20 +110,15 @@ def test_an_edge_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_logs_of_every_process_lie_in_the_storage(stack: LocalStack) -> None:
-    assert {"edge.log", "consumer-1.log", "broker.log"} <= {path.name for path in stack.logs.iterdir()}
-    assert "edge listens" in (stack.logs / "edge.log").read_text()
-
-
 def test_a_second_stack_on_the_same_storage_is_refused_at_once(stack: LocalStack) -> None:
-    started_s = time.monotonic()
+    began_s = time.monotonic()
 
     with pytest.raises(StackError, match="another stack runs"):
         LocalStack(stack.storage).start()
 
-    assert time.monotonic() - started_s < 1
+    assert time.monotonic() - began_s < LOCK_TIMEOUT_S / 2, "as long as for a lock that is about to be given up"
 
 
 def detections(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "detections", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=WAIT_S, check=False)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,10 @@ from tests.e2e.conftest import write_scripted_model
 from tests.hostile_models import write_hungry_model
 from tests.loader_service import LoaderService
 from tests.media import RED, Square, write_image, write_video
-from tests.processes import wait_until
+from tests.processes import WAIT_S, wait_until
 
 pytestmark = pytest.mark.e2e
 
-WAIT_S = 60.0
 SCARLET = [{"class": 7, "name": "scarlet", "rgb": list(RED), "confidence": 0.95}]
 FRAMES = 250
 CHUNK_BYTES = 2_000
@@ -46,12 +45,12 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoaderService]:
 
 @pytest.fixture(scope="module")
 def system(
-    tmp_path_factory: pytest.TempPathFactory, loader: LoaderService, rabbit: PrivateRabbit
+    tmp_path_factory: pytest.TempPathFactory, loader: LoaderService, new_host: Callable[[], str]
 ) -> Iterator[LocalStack]:
     """Two consumers that get their model from a Loader that is down."""
     write_scripted_model(loader.folder, delay_s=0.01)
     environ = {
-        "AMQP_URL": rabbit.url,
+        "AMQP_URL": new_host(),
         "LOADER_URL": loader.url,
         "CONSUMER_MODEL": "colours.json",
         "CONSUMER_WORKERS": "1",
@@ -135,7 +134,7 @@ def test_a_swap_under_load_fails_no_request_and_loses_no_frame(
         is_swapped.set()
         asking.result()
         task_id = uploading.result()
-        wait_until(lambda: client.task(task_id).finished_at, timeout_s=WAIT_S)
+        wait_until(lambda: client.task(task_id).finished_at)
         task = client.task(task_id)
         seen = [entry.annotations[0].label for entry in client.results(task_id) if entry.annotations]
 
@@ -177,7 +176,7 @@ def test_a_hostile_model_is_refused_by_the_command_and_by_every_consumer(
     shutil.copy(hungry, models)
     before = json.loads((models / "active.json").read_bytes())
     (models / "active.json").write_text(json.dumps({"file": "hungry.onnx", "revision": "by hand", "previous": before}))
-    wait_until(lambda: statuses(system) == {"Warning"}, timeout_s=WAIT_S)
+    wait_until(lambda: statuses(system) == {"Warning"})
 
     assert all("hungry.onnx does not serve" in entry["errorMessage"] for entry in health(system)["consumers"])
     assert {entry["model"] for entry in health(system)["consumers"]} == {"colours"}
@@ -188,7 +187,7 @@ def test_a_consumer_that_comes_late_serves_what_the_others_serve(system: LocalSt
     old = [pid for name in CONSUMERS for pid in system.pids(name)]
     for pid in old:
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: all(set(system.pids(name)) - set(old) for name in CONSUMERS), timeout_s=WAIT_S)
+    wait_until(lambda: all(set(system.pids(name)) - set(old) for name in CONSUMERS))
 
     assert labels(detect(system, picture)) == ["scarlet"]
     assert "Warning" in statuses(system)

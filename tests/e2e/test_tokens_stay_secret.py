@@ -29,11 +29,11 @@ from tests.media import write_image, write_video
 from tests.searching import found_in
 from tests.signing import assembled, claims
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 ADA, BOB = (f"{name}-{secrets.token_hex(6)}" for name in ("ada", "bob"))
 SEAL_KEYS = f"{Fernet.generate_key().decode()},{Fernet.generate_key().decode()}"
-WAIT_S = 40.0
+WAIT_S = 60.0
 
 
 class System:

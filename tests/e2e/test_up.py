@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from detections.rabbitmq import free_port, is_free
 from tests.e2e.up import NO_BOX_TIME, clip, port_of, running, up_is_refused
 from tests.processes import is_gone, processes_of, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 
 def test_ctrl_c_leaves_nothing_behind_and_the_data_is_there_the_next_time(tmp_path: Path, scripted_model: Path) -> None:
@@ -21,7 +22,7 @@ def test_ctrl_c_leaves_nothing_behind_and_the_data_is_there_the_next_time(tmp_pa
         first.wait_until_ready()
         with Client(first.url) as client:
             task_id = client.submit(clip(tmp_path), config=NO_BOX_TIME).task_id
-            before = list(client.events(task_id))
+            before = numbers(client, task_id)
         assert len(processes_of(storage)) >= 5
         first.interrupt()
         code, said = first.ended()
@@ -29,28 +30,33 @@ def test_ctrl_c_leaves_nothing_behind_and_the_data_is_there_the_next_time(tmp_pa
     with running(storage, *arguments) as second:
         second.wait_until_ready()
         with Client(second.url) as client:
-            after = list(client.events(task_id))
+            after = numbers(client, task_id)
             again = client.submit(clip(tmp_path, frames=20), config=NO_BOX_TIME).task_id
-            assert len(list(client.events(again))) == 21
+            assert numbers(client, again) == list(range(1, 22))
         second.interrupt()
-        time.sleep(0.5)
+        second.wait_until_it_ends()
         second.interrupt()
-        code_twice, _ = second.ended(timeout_s=10)
+        code_twice, _ = second.ended()
 
     assert (code, left, [is_free(port) for port in ports]) == (0, [], [True, True]), said
     assert "Traceback" not in said
-    assert [event.sequence for event in after] == [event.sequence for event in before if event.sequence]
+    assert after == before == list(range(1, 52))
     assert code_twice == 130
     assert processes_of(storage) == []
+
+
+def numbers(client: Client, task_id: str) -> list[int]:
+    """Of a task's reports and its end, as they come."""
+    return [event.sequence for event in client.events(task_id) if event.sequence]
 
 
 @pytest.mark.parametrize("after_s", [0.5, 3.0])
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path, after_s: float) -> None:
     with running(tmp_path / "storage", "--port", "0") as up:
-        wait_until(lambda: processes_of(tmp_path / "storage"), timeout_s=30)
+        wait_until(lambda: processes_of(tmp_path / "storage"))
         time.sleep(after_s)
         up.interrupt()
-        code, said = up.ended(timeout_s=20)
+        code, said = up.ended()
         left = processes_of(tmp_path / "storage")
 
     assert code in (130, -signal.SIGINT)  # the second: it was still loading its modules
@@ -58,14 +64,17 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path, after_s: f
     assert "Traceback" not in said
 
 
-def test_sigterm_is_like_ctrl_c_and_sigkill_leaves_nothing_behind_either(tmp_path: Path, scripted_model: Path) -> None:
+def test_sigterm_is_like_ctrl_c_and_sigkill_leaves_nothing_behind_either(
+    tmp_path: Path, scripted_model: Path, new_host: Callable[[], str]
+) -> None:
     storage = tmp_path / "storage"
     with running(storage, "--port", "0", "--model", str(scripted_model)) as up:
         up.wait_until_ready()
         up.process.kill()
         up.process.communicate()
-        wait_until(lambda: not processes_of(storage), timeout_s=20)
-    with running(storage, "--port", "0", "--model", str(scripted_model)) as up:
+        wait_until(lambda: not processes_of(storage))
+    elsewhere = {"AMQP_URL": new_host()}
+    with running(storage, "--port", "0", "--model", str(scripted_model), environ=elsewhere) as up:
         up.wait_until_ready()
         up.process.terminate()
         code, said = up.ended()
@@ -86,8 +95,11 @@ def test_a_port_in_use_is_said(stack: LocalStack, tmp_path: Path) -> None:
     assert said == f"detections: port {port_of(stack.url)} is in use; name another one with --port\n"
 
 
-def test_a_part_that_does_not_start_ends_the_others_and_shows_its_last_lines(tmp_path: Path) -> None:
-    said = up_is_refused(tmp_path / "storage", "--port", "0", environ={"CONSUMER_WORKERS": "none"})
+def test_a_part_that_does_not_start_ends_the_others_and_shows_its_last_lines(
+    tmp_path: Path, new_host: Callable[[], str]
+) -> None:
+    environ = {"CONSUMER_WORKERS": "none", "AMQP_URL": new_host()}
+    said = up_is_refused(tmp_path / "storage", "--port", "0", environ=environ)
 
     assert "consumer-1 ended with code 1" in said
     assert "CONSUMER_WORKERS='none'" in said

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.media import STATIC, Container, write_video
 from tests.processes import processes_of, wait_until
 
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_S = 180.0
 NO_BOX_TIME = {"frame_recognition_seconds": 0, "frame_period_recognition": 1}
 
 
@@ -39,14 +39,20 @@ class Up:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("ready: "), self.process.communicate()
-        self.url, self.management_url = line.removeprefix("ready: ").split(", RabbitMQ ")
-        self.management_url = self.management_url.split()[0]
+        self.url, _, broker = line.removeprefix("ready: ").rstrip().partition(", RabbitMQ ")
+        self.management_url = broker.partition(" ")[0]
 
     def interrupt(self) -> None:
         """Ctrl-C: the signal goes to the whole foreground group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def ended(self, *, timeout_s: float = 60) -> tuple[int, str]:
+    def wait_until_it_ends(self) -> None:
+        """Until it says that it is ending."""
+        assert self.process.stderr is not None
+        while "ending" not in (line := self.process.stderr.readline()):
+            assert line, "it has ended"
+
+    def ended(self, *, timeout_s: float = READY_TIMEOUT_S) -> tuple[int, str]:
         """Exit code and stderr."""
         _, said = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, said
@@ -60,13 +66,13 @@ def running(storage: Path, *arguments: str, environ: Mapping[str, str] | None = 
     finally:
         up.process.kill()
         up.process.communicate()
-        wait_until(lambda: not processes_of(storage), timeout_s=40)
+        wait_until(lambda: not processes_of(storage))
 
 
 def up_is_refused(storage: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
     """What `detections up` says on stderr when it does not start."""
     with running(storage, *arguments, environ=environ) as up:
-        code, said = up.ended(timeout_s=READY_TIMEOUT_S)
+        code, said = up.ended()
     assert code == 1, said
     return said
 

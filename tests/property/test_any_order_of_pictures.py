@@ -41,7 +41,7 @@ def outcome(future: Detections) -> list[Detection] | str:
         return failure.code.value
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     asked=st.lists(pictures, min_size=1, max_size=12),
     workers_count=st.integers(1, 4),

@@ -12,7 +12,7 @@ from tests.media import write_image
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tif"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_picture_with_flipped_bytes_is_read_or_refused(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     path = tmp_path / f"picture.{suffix}"

@@ -11,7 +11,7 @@ from consumers.offload import Offload
 
 
 @given(items=st.lists(st.integers(), max_size=60), ahead_max=st.integers(1, 8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_everything_comes_once_and_in_order(items: list[int], ahead_max: int) -> None:
     async def read() -> list[int]:
         source = (item for item in items)
@@ -22,7 +22,7 @@ def test_everything_comes_once_and_in_order(items: list[int], ahead_max: int) ->
 
 
 @given(count=st.integers(1, 40), ahead_max=st.integers(1, 8), reads=st.integers(0, 40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_thread_is_never_further_ahead_than_allowed(count: int, ahead_max: int, reads: int) -> None:
     made = 0
     ahead: list[int] = []
@@ -53,7 +53,7 @@ def test_the_thread_is_never_further_ahead_than_allowed(count: int, ahead_max: i
 
 
 @given(reads=st.integers(0, 20), ahead_max=st.integers(1, 4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_leaving_at_any_point_closes_the_generator(reads: int, ahead_max: int) -> None:
     closed = threading.Event()
 

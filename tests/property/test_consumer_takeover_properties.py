@@ -48,7 +48,7 @@ def watching(resume: Checkpoint | None) -> Generator[Watched, None, None]:
 
 
 @given(st.lists(lives, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_report_is_there_once_and_told_by_somebody(fates: list[Life]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         layout = Layout(Path(folder))

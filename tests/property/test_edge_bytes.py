@@ -48,7 +48,7 @@ def test_the_media_hash_is_that_of_the_contract(tmp_path: Path, content: bytes, 
         assert content_hash(file.fileno(), size_bytes=len(content)) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     content=st.binary(min_size=1, max_size=8000),
     places=st.lists(st.integers(0, 8000), max_size=12),
@@ -113,7 +113,7 @@ file_contents = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     content=file_contents.filter(lambda content: b"\r\n--3b7f1c5d" not in b"\r\n" + content),
     config=st.binary(max_size=40).filter(lambda config: b"--" not in config),
@@ -140,7 +140,7 @@ def test_a_form_that_ends_early_is_never_taken_for_a_whole_one(length: int, plac
     assert refused.value.code == "malformed_request"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(body=st.binary(max_size=600))
 def test_bytes_that_are_no_form_fail_by_name_and_never_otherwise(body: bytes) -> None:
     with pytest.raises(Failure):

@@ -51,7 +51,7 @@ chunks = st.lists(st.integers(1, 6000), min_size=1, max_size=6).filter(lambda pi
 
 
 @pytest.mark.parametrize("container", Container, ids=lambda each: each.name)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(pieces=chunks, is_total_known=st.booleans())
 def test_any_chunking_gives_the_frames_of_the_finished_file(
     clips: dict[Container, Path], tmp_path: Path, container: Container, pieces: list[int], is_total_known: bool
@@ -66,7 +66,7 @@ def test_any_chunking_gives_the_frames_of_the_finished_file(
 
 
 @pytest.mark.parametrize("container", INDEX_LAST, ids=lambda each: each.name)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(pieces=chunks, tail_bytes=st.integers(1, 8000))
 def test_any_tail_sent_first_gives_the_frames_of_the_finished_file(
     clips: dict[Container, Path], tmp_path: Path, container: Container, pieces: list[int], tail_bytes: int

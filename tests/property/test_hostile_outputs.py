@@ -100,7 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data(), score_min=st.sampled_from([0.0, 0.01, 0.25, 1.0]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_every_box_of_a_head_is_finite_and_has_an_area_a_class_and_a_score(
     folder: Path, name: str, data: st.DataObject, score_min: float
 ) -> None:
@@ -118,7 +118,7 @@ def test_every_box_of_a_head_is_finite_and_has_an_area_a_class_and_a_score(
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_outputs_of_other_shapes_and_types_are_a_failure_or_boxes_but_never_a_crash(
     folder: Path, name: str, data: st.DataObject
 ) -> None:

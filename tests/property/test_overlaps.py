@@ -41,7 +41,7 @@ def plainly(boxes: Boxes, threshold: float, which: int) -> list[int]:
     return staying
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(drawn=rows, percent=st.integers(1, 99))
 def test_what_stays_is_what_the_definition_says(drawn: list[tuple[int, ...]], percent: int) -> None:
     boxes = as_boxes(drawn)
@@ -54,7 +54,6 @@ def test_what_stays_is_what_the_definition_says(drawn: list[tuple[int, ...]], pe
     assert by_containment.corners.tolist() == boxes.corners[plainly(boxes, threshold, 1)].tolist()
 
 
-@settings(deadline=None)  # wall time says nothing on a machine that others use
 @given(drawn=rows, percent=st.integers(0, 99))
 def test_no_pair_of_a_class_is_left_above_the_threshold(drawn: list[tuple[int, ...]], percent: int) -> None:
     left = without_contained(as_boxes(drawn), containment_max=percent / 100)
@@ -65,7 +64,6 @@ def test_no_pair_of_a_class_is_left_above_the_threshold(drawn: list[tuple[int, .
                 assert ratios(left.corners[at], left.corners[other])[1] <= percent / 100 + 1e-6
 
 
-@settings(deadline=None)
 @given(drawn=rows)
 def test_the_most_confident_box_of_a_class_always_stays(drawn: list[tuple[int, ...]]) -> None:
     boxes = as_boxes(drawn)

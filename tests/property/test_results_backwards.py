@@ -37,7 +37,7 @@ def report(number: int, *, padding: int = 0) -> Reported:
 paddings = st.lists(st.sampled_from([None, 0, 100, BLOCK_BYTES - 200, 2 * BLOCK_BYTES]), max_size=10)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(paddings=paddings, has_torn_report=st.booleans(), torn=st.integers(0, 3 * BLOCK_BYTES))
 def test_backwards_is_forwards_from_behind(paddings: list[int | None], has_torn_report: bool, torn: int) -> None:
     """A number is a report of that padding with its checkpoint, None a checkpoint alone."""

@@ -31,7 +31,7 @@ from tests.triton_server import TritonServer
 PROTOCOLS = ("grpc", "http")
 OPTIONS = DetectionOptions(probability_threshold=0.5)
 BATCH = np.random.default_rng(5).random((6, 3, 64, 64)).astype(np.float32)
-QUICK = Deadlines(connect_s=0.5, ask_s=0.5, infer_s=0.5)
+QUICK = Deadlines(connect_s=1.0, ask_s=1.0, infer_s=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_pictures_of_all_streams_are_gathered_into_batches(triton: TritonServer)
         futures = [
             workers.submit(picture, DetectionOptions(), stream=f"video-{at % 4}") for at, picture in enumerate(pictures)
         ]
-        seen = [future.result(timeout=10) for future in futures]
+        seen = [future.result(timeout=60) for future in futures]
 
     assert seen == alone
     assert max(triton.batch_sizes("gathered")) == 4
@@ -185,7 +185,7 @@ def test_a_server_that_dies_in_mid_stream_is_said_to_be_lost_and_used_again_when
 
     triton.kill()
     codes = [failed(runtime) for runtime in runtimes]
-    wait_until(lambda: len(lost) == 2, timeout_s=5)
+    wait_until(lambda: len(lost) == 2)
     refusals = [refusal_of(model) for model in models]
     triton.start("colours")
 
@@ -221,7 +221,7 @@ def test_a_model_that_was_unloaded_is_an_engine_that_is_not_available_until_it_i
     triton.unload("fixed")
     with pytest.raises(Failure, match="no available versions") as caught:
         runtime.infer({"images": BATCH[:1]})
-    wait_until(lambda: lost, timeout_s=5)
+    wait_until(lambda: lost)
     triton.load("fixed")
 
     assert caught.value.code is FailureCode.ENGINE_UNAVAILABLE
@@ -238,14 +238,14 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline(triton: TritonServer, p
         started_s = time.monotonic()
         code = failed(runtime)
         took_s = time.monotonic() - started_s
-        wait_until(lambda: lost, timeout_s=5)
+        wait_until(lambda: lost)
     finally:
         triton.go_on()
 
     assert code is FailureCode.ENGINE_UNAVAILABLE
-    assert 0.4 < took_s < 5
+    assert 0.9 < took_s < 30
     assert "no answer in time" in lost[0]
-    assert failed(runtime) is None
+    wait_until(lambda: failed(runtime) is None)
     runtime.close()
 
 

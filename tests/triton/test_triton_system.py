@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from detections.answers import ServiceError
 from detections.cli import build
 from detections.local import LocalStack
 from detections.street import write_clip
+from engine.batching import Workers
 from engine.sources import RemoteModel
 from engine.trial import Trials
 from tests.media import write_image
@@ -45,9 +47,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def remote_stack(triton_of_the_session: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def remote_stack(
+    triton_of_the_session: TritonServer, tmp_path_factory: pytest.TempPathFactory, new_host: Callable[[], str]
+) -> Iterator[LocalStack]:
     stack = LocalStack(
-        tmp_path_factory.mktemp("stack") / "storage", model=triton_of_the_session.model("aerial-vehicle")
+        tmp_path_factory.mktemp("stack") / "storage",
+        model=triton_of_the_session.model("aerial-vehicle"),
+        environ={"AMQP_URL": new_host()},
     )
     try:
         stack.start()
@@ -98,12 +104,12 @@ def test_a_server_that_dies_under_a_video_costs_a_pause_and_nobody_a_frame(
         first = next(event for event in events if event.annotations)
 
         triton.kill()
-        wait_until(lambda: client.health().ai_availability == "Error", timeout_s=AWAY_SEEN_S)
+        wait_until(lambda: client.health().ai_availability == "Error")
         reason = client.health().error_message
         with pytest.raises(ServiceError) as refused:
             client.detect(picture)
         triton.start("aerial-vehicle")
-        wait_until(lambda: client.health().ai_availability == "Enabled", timeout_s=BACK_SEEN_S)
+        wait_until(lambda: client.health().ai_availability == "Enabled")
         *reports, end = events
 
     assert "refused" in str(reason)
@@ -131,7 +137,9 @@ class OneModel(FakeModels):
 @pytest.fixture
 async def room(triton: TritonServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EngineRoom]:
     monkeypatch.setattr(remote, "RETRY_PERIOD_S", 0.1)
-    made = EngineRoom(models=OneModel(triton.model("colours")), workers_count=1, behind=remote.look_after)
+    made = EngineRoom(
+        models=OneModel(triton.model("colours")), workers=partial(Workers, count=1), behind=remote.look_after
+    )
     yield made
     made.close()
 

@@ -1,5 +1,6 @@
 """Who calls, from the headers of a request."""
 
+import time
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from litestar import Request
 
 from contracts.failures import Failure, FailureCode
 from edge.auth import BEARER_CHARS_MAX, Auth, Caller
-from edge.jwts import Expected, SharedKey, Verifier
+from edge.jwts import LEEWAY_S, Expected, SharedKey, Verifier
 from tests.signing import SHARED_KEY, token
 
 OFF, JWT = Auth(None), Auth(Verifier(SharedKey(SHARED_KEY), Expected()))
@@ -53,6 +54,16 @@ async def test_with_authentication_a_caller_sees_what_is_theirs_and_nothing_else
     assert caller.may_see("ada")
     assert not caller.may_see("bob")
     assert not caller.may_see(None)
+
+
+async def test_a_caller_is_let_in_until_their_token_ends_and_clocks_may_differ() -> None:
+    until_s = float(int(time.time())) + 100
+
+    caller = await JWT.caller_of(request(("Authorization", f"Bearer {token(exp=until_s)}")))
+    unasked = await OFF.caller_of(request(("Authorization", f"Bearer {token(exp=until_s)}")))
+
+    assert caller.let_in_until_s == until_s + LEEWAY_S
+    assert unasked.let_in_until_s is None
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer "])

@@ -14,6 +14,8 @@ from tests.fake_edge import FakeEdge
 
 TOKEN = "canary.token.x-y_z"
 ONLY = {f"Bearer {TOKEN}"}
+REFRESH = "canary-refresh=="
+ENVIRON = {"DETECTIONS_TOKEN": TOKEN, "DETECTIONS_REFRESH_TOKEN": REFRESH}
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_every_request_of_the_client_carries_it(edge: FakeEdge, clip: Path) -> None:
-    with Client(edge.url, token=TOKEN) as client:
+    with Client(edge.url, token=TOKEN, refresh_token=REFRESH) as client:
         client.health()
         client.detect(b"pixels")
         task_id = client.submit(clip).task_id
@@ -39,11 +41,12 @@ def test_every_request_of_the_client_carries_it(edge: FakeEdge, clip: Path) -> N
         list(client.events(task_id))
 
     assert edge.authorizations == ONLY
+    assert edge.refresh_tokens == {REFRESH}
 
 
 def test_every_request_of_the_asyncio_client_carries_it(edge: FakeEdge, clip: Path) -> None:
     async def ask() -> None:
-        async with AsyncClient(edge.url, token=TOKEN) as client:
+        async with AsyncClient(edge.url, token=TOKEN, refresh_token=REFRESH) as client:
             await client.health()
             task_id = (await client.submit(clip)).task_id
             assert [event async for event in client.events(task_id)]
@@ -51,13 +54,14 @@ def test_every_request_of_the_asyncio_client_carries_it(edge: FakeEdge, clip: Pa
     asyncio.run(ask())
 
     assert edge.authorizations == ONLY
+    assert edge.refresh_tokens == {REFRESH}
 
 
 def test_without_one_nothing_is_said(edge: FakeEdge) -> None:
     with Client(edge.url) as client:
         client.health()
 
-    assert edge.authorizations == {None}
+    assert edge.authorizations == edge.refresh_tokens == {None}
 
 
 @pytest.mark.parametrize("name", ["clip.ts", "picture.png"])
@@ -68,14 +72,15 @@ def test_the_command_line_takes_it_and_shows_it_nowhere(edge: FakeEdge, tmp_path
     arguments = ["submit", str(file), "--url", edge.url]
     done = CliRunner().invoke(
         app,
-        [*arguments, "--token", TOKEN] if given == "option" else arguments,
-        env={"DETECTIONS_TOKEN": TOKEN} if given == "environment" else {},
+        [*arguments, "--token", TOKEN, "--refresh-token", REFRESH] if given == "option" else arguments,
+        env=ENVIRON if given == "environment" else {},
     )
 
     assert done.exit_code == 0, done.output
     assert edge.authorizations == ONLY
-    assert TOKEN not in done.output
-    assert TOKEN not in CliRunner().invoke(app, ["submit", "--help"], env={"DETECTIONS_TOKEN": TOKEN}).output
+    assert edge.refresh_tokens == {REFRESH}
+    assert "canary" not in done.output
+    assert "canary" not in CliRunner().invoke(app, ["submit", "--help"], env=ENVIRON).output
 
 
 @pytest.mark.parametrize("token", ["", "canary\r\nX-Evil: 1", "canary\n", "canary two", "cänary"])
@@ -84,3 +89,11 @@ def test_what_fits_into_no_header_is_refused_without_showing_it(kind: type[Clien
     with pytest.raises(ClientError) as caught:
         kind("http://127.0.0.1:9", token=token)
     assert "nary" not in str(caught.value)
+    with pytest.raises(ClientError) as caught:
+        kind("http://127.0.0.1:9", token=TOKEN, refresh_token=token)
+    assert "nary" not in str(caught.value)
+
+
+def test_a_refresh_token_alone_is_refused_for_it_could_refresh_nothing() -> None:
+    with pytest.raises(ClientError, match="without a token"):
+        Client("http://127.0.0.1:9", refresh_token=REFRESH)

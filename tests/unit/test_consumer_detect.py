@@ -8,65 +8,27 @@ import msgspec
 import pytest
 
 from consumers import lane, roots
-from consumers.attempt import Desk
-from consumers.detect import Delivery, Detecting, NotPutAside
-from consumers.engine_room import EngineRoom
+from consumers.detect import NotPutAside
 from consumers.leases import Leases
 from consumers.outgoing import Undelivered
-from consumers.roots import Roots
 from contracts import topology, wire
-from contracts.commands import AnyCommand, DetectImage, DetectVideo
+from contracts.commands import DetectImage, DetectVideo
 from contracts.detections import Counts
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.results import latest_epoch, reports
-from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, upload_medium
-from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
+from contracts.storage import Lease, TaskRecord, create_record, read_record, upload_medium
+from tests.broker.consumer_stage import Upload, new_task_id, scripted_model, until
 from tests.media import STATIC, write_audio_only, write_image, write_video
+from tests.unit.consumer_alone import Consumer
 from tests.unit.consumer_fakes import FakeBroker
-from tests.unit.model_fakes import FakeModels
 from tests.unit.small_disk import fill, small_disk
 
 __all__ = ["small_disk"]
 
 EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
-
-
-class Consumer:
-    """A consumer without its connections."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        model: Path,
-        name: str = "a",
-        broker: FakeBroker | None = None,
-        storage: Path | None = None,
-    ) -> None:
-        self.folder = folder
-        self.layout = Layout(storage or folder / "storage")
-        self.layout.uploads.mkdir(parents=True, exist_ok=True)
-        self.broker = broker or FakeBroker()
-        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers_count=1)
-        self.hung_up = 0
-        leases = Leases(self.layout, owner=name)
-        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4)
-        media_roots = Roots({"storage": self.layout.root, "images": folder})
-        self.detecting = Detecting(desk, room=self.room, roots=media_roots, pictures_max=2)
-
-    async def take(self, command: AnyCommand | bytes, *, is_redelivered: bool = False) -> None:
-        body = command if isinstance(command, bytes) else wire.encode(command)
-        await self.detecting.take(Delivery(body=body, is_redelivered=is_redelivered, hang_up=self._hang_up))
-
-    async def _hang_up(self) -> None:
-        self.hung_up += 1
-
-    def close(self) -> None:
-        self.detecting.close()
-        self.room.close()
 
 
 @pytest.fixture(autouse=True)
@@ -100,9 +62,7 @@ def large_picture(consumer: Consumer, *, is_quiet: bool) -> DetectImage:
 
 async def tiles_waiting(consumer: Consumer) -> None:
     """Wait until the first tiles of a picture are looked at."""
-    async with asyncio.timeout(10):
-        while consumer.room.ready is None or not consumer.room.ready._turns:
-            await asyncio.sleep(0.001)
+    await until(lambda: consumer.room.ready is not None and bool(consumer.room.ready._turns))
 
 
 def finished_video(consumer: Consumer, *, frames: int = 5, **changes: object) -> DetectVideo:
@@ -132,9 +92,7 @@ def failure_code(end: TaskEnded) -> FailureCode | None:
 
 async def seen(broker: FakeBroker, count: int) -> None:
     """Wait until so many events were sent; the thread that sees them runs meanwhile."""
-    async with asyncio.timeout(10):
-        while len(broker.events) < count:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(broker.events) >= count)
 
 
 # A picture that somebody waits for
@@ -360,14 +318,19 @@ async def test_whoever_is_superseded_publishes_nothing_more(consumer: Consumer) 
     command, upload = uploaded_video(consumer)
     first = asyncio.create_task(consumer.take(command))
     await seen(consumer.broker, 3)
-    upload.seal("hash")
     second = Consumer(consumer.folder, model=scripted_model(consumer.folder), name="b")
-    await asyncio.gather(second.take(command, is_redelivered=True), first)
+    taking_over = asyncio.create_task(second.take(command, is_redelivered=True))
+    await until(lambda: latest_epoch(consumer.layout, command.task_id) == 2)
+    upload.seal(
+        "hash"
+    )  # not before: the first may have ended the task by itself, and the second would only say so again
+    await asyncio.gather(taking_over, first)
     second.close()
 
-    assert len(consumer.broker.ends) + len(second.broker.ends) == 1
-    numbers = [report.sequence for report in reports(consumer.layout, command.task_id)]
-    assert numbers == [1, 2, 3, 4, 5]
+    assert consumer.broker.ends == []
+    assert only_end(second.broker).epoch == 2
+    assert [report.sequence for report in second.broker.reports] == [1, 2, 3, 4, 5]
+    assert [report.sequence for report in reports(consumer.layout, command.task_id)] == [1, 2, 3, 4, 5]
 
 
 async def test_a_task_that_brings_nothing_three_times_is_poison(consumer: Consumer) -> None:
@@ -402,8 +365,7 @@ async def test_a_cancelled_task_ends_so_and_keeps_what_was_reported(consumer: Co
     working = asyncio.create_task(consumer.take(command))
     await seen(consumer.broker, 3)
     consumer.detecting.cancel(command.task_id)
-    async with asyncio.timeout(1):
-        await working
+    await working
 
     end = only_end(consumer.broker)
     assert end.is_cancelled
@@ -432,11 +394,11 @@ async def test_cancelling_another_task_changes_nothing(consumer: Consumer) -> No
 
 @pytest.mark.parametrize("is_quiet", [True, False])
 async def test_a_large_picture_is_cancelled_between_two_tiles(tmp_path: Path, is_quiet: bool) -> None:
-    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.01))
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.1))
     working = asyncio.create_task(consumer.take(large := large_picture(consumer, is_quiet=is_quiet)))
     await tiles_waiting(consumer)
     consumer.detecting.cancel(large.task_id)
-    async with asyncio.timeout(TILES * 0.01 / 2):
+    async with asyncio.timeout(TILES * 0.1 / 2):
         await working
 
     assert only_end(consumer.broker).is_cancelled

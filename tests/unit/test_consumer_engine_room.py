@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from consumers.engine_room import EngineRoom
 from contracts.events import ActiveModel, EngineStatus
 from contracts.failures import Failure, FailureCode, FailureRecord
+from engine.batching import Workers
 from engine.detector import Detector
 from engine.loading import load_detector
 from engine.status import Step
@@ -42,7 +44,11 @@ class Stage:
         self.loader = Loader()
         self.statuses: list[EngineStatus] = []
         self.room = EngineRoom(
-            models=self.models, workers_count=1, load=load or self.loader, announce=self._remember, behind=self._behind
+            models=self.models,
+            workers=partial(Workers, count=1),
+            load=load or self.loader,
+            announce=self._remember,
+            behind=self._behind,
         )
         self.behind: list[str] = []
 

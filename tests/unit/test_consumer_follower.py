@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from consumers.engine_room import EngineRoom
 from consumers.follower import Follower
 from contracts.events import ActiveModel, EngineStatus
 from contracts.failures import Failure, FailureCode
+from engine.batching import Workers
 from tests.unit.model_fakes import FakeModels
 
 CORRUPT = Failure(FailureCode.MODEL_CORRUPT, "no model")
@@ -24,13 +26,13 @@ class Following:
         self.models = FakeModels(folder)
         self.models.add("default.json")
         self.tries = 0
-        self.room = EngineRoom(models=self.models, workers_count=1)
+        self.room = EngineRoom(models=self.models, workers=partial(Workers, count=1))
         self.follower = Follower(self.room, self.models)
 
     async def looks(self, count: int = 3) -> None:
         """Wait for so many more looks into the store, and what follows from them."""
         until = self.models.looks + count
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.models.looks < until:
                 await asyncio.sleep(0.001)
 

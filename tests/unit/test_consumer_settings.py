@@ -7,6 +7,7 @@ import pytest
 
 from consumers.settings import ConsumerSettings, from_environment
 from contracts.settings import ConfigurationError
+from engine.gathering import BATCH_MAX, BATCH_WAIT_S
 
 
 def test_shared_names_have_no_prefix_and_own_names_have_one() -> None:
@@ -20,9 +21,18 @@ def test_there_is_a_worker_for_each_core_unless_said_otherwise() -> None:
     assert from_environment({"CONSUMER_WORKERS": "5"}).workers == 5
 
 
+def test_the_engine_s_own_bounds_are_the_defaults() -> None:
+    settings = from_environment({})
+
+    assert (settings.batch_max, settings.batch_wait_s) == (BATCH_MAX, BATCH_WAIT_S)
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("CONSUMER_BATCH_MAX", "0"),
+        ("CONSUMER_BATCH_WAIT_S", "2"),
+        ("CONSUMER_TENSORRT_LIBRARY", "tensorrt_xyz"),
         ("CONSUMER_WORKERS", "0"),
         ("CONSUMER_VIDEOS_MAX", "many"),
         ("CONSUMER_AHEAD_MAX", "100"),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from contracts import topology
-from contracts.commands import DetectImage, DetectVideo
+from contracts.commands import DetectImage, DetectVideo, FindShots
 from contracts.detections import video_time
 from contracts.events import EngineStatus, FrameDetected, TaskEnded, TaskProgressed
 from contracts.media import Medium, MediumKind, kind_by_extension
@@ -72,21 +72,23 @@ def test_a_setting_outside_its_range_names_the_variable(value: str) -> None:
         read_settings(Settings, {"EDGE_PORT": value}, prefix="EDGE_", shared=SHARED)
 
 
-def test_images_never_wait_behind_videos() -> None:
-    keys = [topology.command_key(kind(task_id=TASK_ID, medium=MEDIUM)) for kind in (DetectImage, DetectVideo)]
+def test_images_never_wait_behind_videos_nor_these_behind_shots() -> None:
+    keys = [
+        topology.command_key(kind(task_id=TASK_ID, medium=MEDIUM)) for kind in (DetectImage, DetectVideo, FindShots)
+    ]
     queues = {
         binding.routing_key: binding.queue
         for binding in topology.topology().bindings
         if binding.exchange == topology.COMMANDS
     }
 
-    assert [queues[key] for key in keys] == [topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS]
+    assert [queues[key] for key in keys] == [topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS]
 
 
 def test_every_command_queue_keeps_its_dead_letters() -> None:
     queues = {queue.name: queue.arguments for queue in topology.topology().queues}
 
-    for name in (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS):
+    for name in (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS):
         assert queues[name]["x-queue-type"] == "quorum"
         assert queues[name]["x-dead-letter-exchange"] == topology.DEAD
 

@@ -13,7 +13,7 @@ from contracts.posts import Post
 from edge.annotations import ANSWER_BYTES_MAX, MEDIA, Annotations
 from edge.settings import EdgeSettings
 
-SETTINGS = EdgeSettings(annotations_url="http://annotations.test", annotations_timeout_s=0.05)
+SETTINGS = EdgeSettings(annotations_url="http://annotations.test", annotations_timeout_s=60.0)
 POST = Post(method="POST", path="/annotations", body=msgspec.Raw(b'{"mediaId":"m"}'), key="t:1")
 
 
@@ -42,8 +42,10 @@ async def whole(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def failure_of(service: Service, call: Callable[[Annotations], Any]) -> Failure:
-    annotations = Annotations(SETTINGS, transport=service)
+async def failure_of(
+    service: Service, call: Callable[[Annotations], Any], *, settings: EdgeSettings = SETTINGS
+) -> Failure:
+    annotations = Annotations(settings, transport=service)
     async with annotations.running():
         with pytest.raises(Failure) as caught:
             await call(annotations)
@@ -85,20 +87,23 @@ async def test_every_answer_has_its_code(status: int, code: FailureCode) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "code"),
-    [
-        (b"<html>", FailureCode.ANNOTATIONS_UNAVAILABLE),
-        (b"\xff\xfe", FailureCode.ANNOTATIONS_UNAVAILABLE),
-        (b'{"path": 3}', FailureCode.ANNOTATIONS_UNAVAILABLE),
-        (b"{}", FailureCode.ANNOTATIONS_UNAVAILABLE),
-        (endless(), FailureCode.ANNOTATIONS_UNAVAILABLE),
-        (drip(), FailureCode.ANNOTATIONS_TIMEOUT),
-    ],
+    "content",
+    [b"<html>", b"\xff\xfe", b'{"path": 3}', b"{}", endless()],
+    ids=["html", "noise", "3", "empty", "endless"],
 )
-async def test_an_answer_that_is_none_is_a_failure_in_time(content: Any, code: FailureCode) -> None:
+async def test_an_answer_that_is_none_is_a_failure(content: Any) -> None:
     failure = await failure_of(answering(200, content), lambda annotations: annotations.media_path("m", "token"))
 
-    assert failure.code is code
+    assert failure.code is FailureCode.ANNOTATIONS_UNAVAILABLE
+
+
+async def test_an_answer_that_never_comes_to_its_end_is_a_failure_in_time() -> None:
+    impatient = msgspec.structs.replace(SETTINGS, annotations_timeout_s=0.05)
+    failure = await failure_of(
+        answering(200, drip()), lambda annotations: annotations.media_path("m", "token"), settings=impatient
+    )
+
+    assert failure.code is FailureCode.ANNOTATIONS_TIMEOUT
 
 
 async def test_an_endless_answer_is_read_no_further_than_its_bound() -> None:

@@ -1,6 +1,7 @@
 """The janitor: what has had its time goes, and nothing that a task without an end uses."""
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +11,7 @@ import pytest
 
 from contracts.commands import DetectVideo
 from contracts.events import TaskEnded
+from contracts.failures import FailureCode
 from contracts.media import MediumKind
 from contracts.storage import Layout, create_record, read_record, upload_medium
 from edge.app import _parts
@@ -65,12 +67,49 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_what_a_task_without_an_end_uses_stays_for_ever(place: Place) -> None:
+def test_what_a_task_without_an_end_uses_stays_beyond_its_time(place: Place) -> None:
     task_id = place.upload()
-    place.pass_time(400 * DAY)
+    place.pass_time(6 * DAY)
     assert place.janitor.sweep() == Swept()
     assert place.layout.body(task_id).exists()
     assert len(names_in(place.layout.media)) == 1
+
+
+def test_a_task_that_was_silent_for_a_week_is_given_up_and_then_has_its_time(place: Place) -> None:
+    task_id = place.upload()
+    place.tasks.mark_published(task_id)
+    place.pass_time(8 * DAY)
+    assert place.janitor.sweep() == Swept(given_up=1)
+    end = place.tasks.last_event(task_id)
+    assert end is not None
+    assert end.failure is not None
+    assert end.failure.code is FailureCode.TASK_ABANDONED
+    assert end.at == place.now
+    assert place.tasks.view(task_id).status == "Failed"
+    assert place.tasks.unpublished(before=place.now) == [task_id]  # the announcer publishes its end
+    place.pass_time(timedelta(minutes=2))
+    assert place.janitor.sweep() == Swept(uploads=1, media=1)
+    place.pass_time(31 * DAY)
+    assert place.janitor.sweep() == Swept(tasks=1)
+
+
+@pytest.mark.parametrize("alive", ["lease", "results.1.jsonl", "extent"])
+def test_a_task_with_a_sign_of_life_is_not_given_up(place: Place, alive: str) -> None:
+    """A consumer's heartbeat, a report, an upload that goes on."""
+    task_id = place.upload()
+    folder = place.layout.uploads / task_id if alive == "extent" else place.layout.task(task_id)
+    place.pass_time(8 * DAY)
+    (folder / alive).touch()
+    os.utime(folder / alive, (place.now.timestamp(), place.now.timestamp()))
+    assert place.janitor.sweep() == Swept()
+    assert place.tasks.last_event(task_id) is None
+
+
+def test_a_task_whose_upload_is_gone_is_given_up_too(place: Place) -> None:
+    task_id = place.upload()
+    shutil.rmtree(place.layout.uploads / task_id)
+    place.pass_time(8 * DAY)
+    assert place.janitor.sweep().given_up == 1
 
 
 def test_the_upload_of_an_ended_task_goes_and_its_medium_stays_for_its_time(place: Place) -> None:

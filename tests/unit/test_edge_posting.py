@@ -17,6 +17,7 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.posts import DeadPost, Post, WakeUp
 from contracts.results import Checkpoint, Reported
+from contracts.shots import Shot
 from contracts.storage import Layout, Seal, create_record, upload_medium
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
@@ -27,6 +28,9 @@ from edge.task_store import TaskStore
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SEEN = Detection(center_x=0.5, center_y=0.5, width=0.1, height=0.2, class_num=0, label="car", confidence=0.7)
+SHOT = Shot(
+    start_frame=0, end_frame=9, start_time="00:00:00.000", end_time="00:00:00.400", confidence=0.9, transition="cut"
+)
 UNAVAILABLE = Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, "away")
 REFUSED = Failure(FailureCode.ANNOTATIONS_REFUSED, "no")
 UNKNOWN = Failure(FailureCode.MEDIA_NOT_FOUND, "never heard of it")
@@ -145,11 +149,16 @@ class Edge:
     def seal(self, task_id: str, media_id: str) -> None:
         create_record(self.layout.seal(task_id), Seal(media_id=media_id, size_bytes=1, digest="d"))
 
-    def report(self, task_id: str, *sequences: int) -> None:
+    def report(self, task_id: str, *sequences: int, seen: tuple[Detection, ...] = (SEEN,), shots: int = 0) -> None:
         with self.layout.results(task_id, epoch=1).open("ab") as file:
             for sequence in sequences:
                 event = FrameDetected(
-                    task_id=task_id, media_id="m", sequence=sequence, video_time="00:00:01.500", annotations=[SEEN]
+                    task_id=task_id,
+                    media_id="m",
+                    sequence=sequence,
+                    video_time="00:00:01.500",
+                    annotations=list(seen),
+                    shots=[SHOT] * shots,
                 )
                 done = Checkpoint(frame_index=sequence, at_s=1.0, counts=Counts(), sequence=sequence)
                 for record in (Reported(event=event), done):
@@ -254,6 +263,21 @@ async def test_more_reports_than_are_read_at_once_are_all_told_in_order(edge: Ed
     await edge.wake(task_id)
 
     assert edge.annotations.keys == ["processing", *map(str, range(1, count + 2))]
+
+
+async def test_shots_are_no_annotations_however_many_there_are(edge: Edge) -> None:
+    task_id = edge.medium_task()
+    edge.report(task_id, *range(1, 2 * BATCH_REPORTS + 1), seen=(), shots=1)
+    await edge.wake(task_id)
+    before = list(edge.annotations.keys)
+    last = 2 * BATCH_REPORTS + 3
+    edge.report(task_id, last - 2, shots=1)
+    edge.report(task_id, last - 1, seen=())
+    edge.end(task_id, sequence=last)
+    await edge.wake(task_id)
+
+    assert before == ["processing"]
+    assert edge.annotations.keys == ["processing", str(last - 2), str(last - 1), str(last)]
 
 
 async def test_what_fails_waits_and_goes_on_in_order(edge: Edge) -> None:

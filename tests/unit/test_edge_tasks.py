@@ -75,11 +75,13 @@ async def test_a_task_that_nobody_has_taken_is_queued(tmp_path: Path) -> None:
             "createdAt": "2026-03-01T00:00:00Z",
             "startedAt": None,
             "finishedAt": None,
-            "counts": {"decoded": 0, "sampled": 0, "inferred": 0, "reported": 0, "failed": 0},
+            "counts": {"decoded": 0, "sampled": 0, "inferred": 0, "reported": 0, "failed": 0, "shots": 0},
             "error": None,
             "result": f"/tasks/{task_id}/results",
             "isPartial": False,
             "told": None,
+            "retryOf": None,
+            "retriedAs": None,
         }
 
 

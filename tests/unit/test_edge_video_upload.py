@@ -47,7 +47,7 @@ async def test_the_command_leaves_while_the_body_still_arrives(tmp_path: Path) -
             "POST", "/detect/video", headers=_headers(X_Task_Id=task_id, X_Config='{"model_batch_size": 3}')
         )
         call.send(b"first")
-        await asyncio.wait_for(edge.outbox.published.wait(), 5)
+        await asyncio.wait_for(edge.outbox.published.wait(), 60)
 
         (command,) = edge.outbox.commands
         assert isinstance(command, DetectVideo)

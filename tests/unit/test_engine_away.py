@@ -30,7 +30,7 @@ def test_no_view_of_a_batch_is_shown_again_to_an_engine_that_is_away() -> None:
         futures = [workers.submit(picture, DetectionOptions(), stream="video") for _ in range(FRAMES)]
         for future in futures:
             with pytest.raises(Failure, match="refused") as caught:
-                future.result(timeout=10)
+                future.result(timeout=60)
             assert caught.value.code is FailureCode.ENGINE_UNAVAILABLE
 
     assert sum(runtime.batches) == FRAMES

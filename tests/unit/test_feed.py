@@ -80,11 +80,11 @@ async def test_whoever_waits_for_a_change_is_woken_by_an_event_and_by_the_end() 
     waiting = asyncio.ensure_future(log.feed.changed())
     await asyncio.sleep(0)
     log.add(report(new_task(), 1))
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 60)
     waiting = asyncio.ensure_future(log.feed.changed())
     await asyncio.sleep(0)
     log.feed.close()
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_an_offset_that_was_read_is_reached_without_asking() -> None:

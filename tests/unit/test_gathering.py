@@ -11,7 +11,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from engine.batching import Workers
 from engine.detector import Detector
-from engine.gathering import BATCHES_MAX, GATHER_S, INFERENCES_MAX
+from engine.gathering import BATCH_WAIT_S, BATCHES_MAX, INFERENCES_MAX
 from engine.picture import Crop, Rgb
 from engine.showing import Detections
 from tests.detectors import SIDE_PX, WAIT_S, GatheringRuntime, gathering_detector, in_thread, wait_until
@@ -99,13 +99,23 @@ def test_a_frame_waits_for_others_as_long_as_it_may_and_an_image_that_is_alone_d
     frame = workers.submit(plain(10), OPTIONS, stream="a")
     wait_until(lambda: bool(workers._batches._open) and not workers._turns)
     assert not frame.done()
-    clock.now_s = GATHER_S
+    clock.now_s = BATCH_WAIT_S
     frame.result(WAIT_S)
 
     workers.detect_image(plain(20), OPTIONS)
 
     workers.close()
     assert runtime.batches == [1, 1]
+
+
+def test_how_long_a_frame_waits_for_others_can_be_set() -> None:
+    clock = Clock()
+    workers = Workers(gathering_detector(GatheringRuntime()), count=1, batch_max=4, batch_wait_s=60, now_s=clock)
+    workers.submit(plain(10), OPTIONS, stream="a")
+    wait_until(lambda: workers._batches.patience_s() is not None)
+    clock.now_s = 59
+    assert workers._batches.patience_s() == 1
+    workers.close()
 
 
 def test_the_tiles_of_one_image_fill_batches(runtime: GatheringRuntime) -> None:

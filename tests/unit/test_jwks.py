@@ -43,7 +43,7 @@ class Idp:
         return httpx.Response(self.status, content=body, headers={"location": "https://elsewhere.example/"})
 
     async def user_of(self, token: str) -> str:
-        return await Verifier(self.keys, Expected()).user_of(token)
+        return (await Verifier(self.keys, Expected()).claims_of(token)).user_id
 
     async def refusal_of(self, token: str) -> FailureCode:
         with pytest.raises(Failure) as caught:

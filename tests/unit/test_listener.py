@@ -23,10 +23,18 @@ class LiveLog(Log):
         super().__init__(**settings)
         self.settings = EdgeSettings(**settings)
         self.feed._head_at_start = -1
+        self.now_s = 1_000.0
 
-    def listen(self, last_event_id: str | None = None, **wanted: str) -> AsyncGenerator[bytes, None]:
+    def listen(
+        self, last_event_id: str | None = None, *, until_s: float | None = None, **wanted: str
+    ) -> AsyncGenerator[bytes, None]:
         listener = Listener(
-            self.feed, Replay(self.settings), Wanted(**wanted), send_bytes_max=self.settings.stream_send_bytes_max
+            self.feed,
+            Replay(self.settings),
+            Wanted(**wanted),
+            send_bytes_max=self.settings.stream_send_bytes_max,
+            until_s=until_s,
+            clock_s=lambda: self.now_s,
         )
         return listener.events(last_event_id)
 
@@ -165,3 +173,42 @@ async def test_a_filter_that_lets_nothing_through_still_moves_the_place() -> Non
         await asyncio.sleep(0)
         log.tick()
     assert await beat == b": heartbeat\nid: 4\n\n"
+
+
+async def test_a_listener_is_let_go_at_its_time_told_why_and_where_it_stands() -> None:
+    log = LiveLog()
+    listener = log.listen(until_s=1_060.0)
+    await sent(listener)
+    log.now_s = 1_059.9
+    log.add(report(new_task(), 1))
+    assert (await sent(listener)).startswith(b"id: 0\ndata: {")
+    log.now_s = 1_060.0
+    log.add(report(new_task(), 2))
+    assert await sent(listener) == b"event: expired\nid: 0\ndata: {}\n\n"
+    with pytest.raises(StopAsyncIteration):
+        await sent(listener)
+    assert log.feed.listeners == 0
+
+
+async def test_a_listener_to_whom_nothing_happens_is_let_go_at_the_next_tick() -> None:
+    log = LiveLog()
+    listener = log.listen(until_s=1_060.0)
+    await sent(listener)
+    waiting = asyncio.ensure_future(sent(listener))
+    await asyncio.sleep(0)
+    log.now_s = 1_061.0
+    assert not waiting.done()
+    log.tick()
+    assert (await waiting).startswith(b"event: expired\n")
+
+
+async def test_a_listener_is_let_go_at_its_time_also_while_the_log_is_not_read() -> None:
+    log = LiveLog()
+    log.feed._head_at_start = None
+    listener = log.listen(until_s=1_060.0)
+    waiting = asyncio.ensure_future(sent(listener))
+    await asyncio.sleep(0)
+    log.now_s = 1_061.0
+    log.tick()
+    assert (await waiting).startswith(b"retry: ")
+    assert (await sent(listener)).startswith(b"event: expired\n")

@@ -2,15 +2,20 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from consumers.model_store import KEPT_MAX, SHIPPED_MODEL, ModelStore
 from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
+from contracts.options import DetectionOptions
+from engine.loading import load_detector
 from engine.trial import TrialLimits, Trials
-from tests.tiny_models import write_colour_model, write_script
+from tests.pictures import GREY, drawn
+from tests.tiny_models import put_weights_beside, write_colour_model, write_script
 
 UNTRIED = TrialLimits(memory_bytes=1 << 20, cpu_s=1, wall_s=0.001)
 """An ONNX file that is tried with these fails."""
@@ -119,6 +124,58 @@ async def test_the_side_file_of_an_onnx_model_comes_with_it(tmp_path: Path) -> N
 
     assert active.beside == ("a.json",)
     assert await path_of(store, active) == tmp_path / "models" / active.file
+
+
+async def test_weights_that_lie_beside_an_onnx_model_come_with_it(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    model = put_weights_beside(write_colour_model(elsewhere / "a.onnx"))
+    (elsewhere / "other.bin").write_bytes(b"not its own")
+    store = store_in(tmp_path / "models")
+    active = store.put(model)
+    shutil.rmtree(elsewhere)
+    path = await path_of(store, active)
+
+    assert active.data == ("weights.bin",)
+    assert {entry.name for entry in path.parent.iterdir()} == {"a.onnx", "weights.bin"}
+    (seen,) = load_detector(path).detect(drawn(64, 64), DetectionOptions())
+    assert seen.confidence == pytest.approx(GREY[2] / 255, abs=0.02)
+
+
+def test_a_model_whose_weights_are_missing_or_lie_elsewhere_is_not_put_there(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "models")
+    model = put_weights_beside(write_colour_model(tmp_path / "a.onnx"))
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(Failure, match=r"weights\.bin") as missing:
+        store.put(model)
+    stray = put_weights_beside(write_colour_model(tmp_path / "b.onnx"))
+    renamed(stray, b"weights.bin", b"../ights.bi")
+    with pytest.raises(Failure) as outside:
+        store.put(stray)
+
+    assert missing.value.code is FailureCode.MODEL_MISSING
+    assert outside.value.code is FailureCode.FORBIDDEN_PATH
+    assert [entry.name for entry in (tmp_path / "models").iterdir() if not entry.name.startswith("tried")] == []
+
+
+def test_other_weights_are_another_model(tmp_path: Path) -> None:
+    model = put_weights_beside(write_colour_model(tmp_path / "a.onnx"))
+    store = store_in(tmp_path / "models")
+    first = store.put(model)
+    weights = np.fromfile(tmp_path / "weights.bin", np.float32)
+    (weights / 2).tofile(tmp_path / "weights.bin")
+    second = store.put(model)
+
+    assert first.sha256 == second.sha256
+    assert first.file != second.file
+
+
+def renamed(model: Path, name: bytes, other: bytes) -> None:
+    """The model refers to another file, with a name as long."""
+    content = model.read_bytes()
+    assert name in content
+    assert len(name) == len(other)
+    model.write_bytes(content.replace(name, other))
 
 
 def test_the_same_files_are_put_once_and_others_never_over_them(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.picture import Crop
 from engine.postprocess import Boxes
-from engine.preprocess import InputRule, Placement, Preprocessor, View, place
+from engine.preprocess import NATIVE_SIDE_FACTOR, InputRule, Placement, Preprocessor, View, place
 from tests.pictures import BLUE, RED, ArrayPicture, drawn
 
 
@@ -60,6 +60,22 @@ def test_a_picture_too_large_to_be_shown_unscaled_is_shrunk_to_the_bound() -> No
 
     assert placed.width * placed.height <= 1.1 * 1.5**2 * 64 * 32
     assert placed.width == pytest.approx(2 * placed.height, abs=1)
+
+
+@given(st.integers(1, 100_000), st.integers(1, 100_000), st.integers(1, 256))
+def test_no_unscaled_picture_has_a_larger_input_than_engines_are_built_for(
+    width: int, height: int, multiple: int
+) -> None:
+    placed = place(rule(resize="native", multiple=multiple), Crop(x=0, y=0, width=width, height=height))
+
+    for side, of_the_model in ((placed.input_width, 64), (placed.input_height, 32)):
+        assert multiple <= side <= -(-NATIVE_SIDE_FACTOR * of_the_model // multiple) * multiple
+
+
+def test_a_long_and_narrow_picture_is_shrunk_to_the_longest_side() -> None:
+    placed = place(rule(resize="native", multiple=32), Crop(x=0, y=0, width=1000, height=20))
+
+    assert (placed.width, placed.height, placed.input_width, placed.input_height) == (128, 3, 128, 32)
 
 
 @pytest.mark.parametrize("resize", ["letterbox", "letterbox_top_left", "stretch", "native"])
@@ -168,7 +184,7 @@ def test_two_threads_do_not_write_into_one_buffer() -> None:
 
     thread = threading.Thread(target=show)
     thread.start()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     preprocessor.batch([View(picture=blue, placement=place(wanted, whole(blue)))])
 
     assert seen[0][0, :, 0, 0].tolist() == [1, 0, 0]

@@ -1,8 +1,9 @@
 """Who is there, by heartbeats alone."""
 
+import msgspec
 import pytest
 
-from contracts.events import ConsumerSeen, EngineStatus
+from contracts.events import ConsumerSeen, EngineSeen, EngineStatus
 from edge.health import Presence, health
 from edge.settings import EdgeSettings
 
@@ -52,6 +53,17 @@ def test_a_heartbeat_renews_the_place() -> None:
     presence.see(consumer(status=EngineStatus.WARNING))
     clock.now_s += 3
     assert [report.ai_availability for report in presence.reports()] == ["Warning"]
+
+
+def test_the_engine_for_shots_is_told_of_where_there_is_one() -> None:
+    shots = EngineSeen(status=EngineStatus.ERROR, engine_type="triton", model="transnetv2", error_message="away")
+    known = msgspec.structs.replace(consumer("a"), shots=shots)
+    told, without = health.fn(presence_of(known, consumer("b"))).consumers
+
+    assert told.shots is not None
+    assert (told.shots.ai_availability, told.shots.model, told.shots.error_message) == ("Error", "transnetv2", "away")
+    assert without.shots is None
+    assert health.fn(presence_of(known)).ai_availability == "Enabled", "objects are another matter"
 
 
 def test_a_consumer_that_stops_is_seen_and_takes_nothing_more() -> None:

@@ -1,6 +1,5 @@
 """Models that find shot boundaries are known by their shapes and answers, whatever their outputs are called."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.clips import opened_video
 from contracts.failures import Failure, FailureCode
-from engine.shot_finder import FrameOdds, ShotFinder, ShotRule
-from engine.shot_model import open_shot_model
-from engine.shot_windows import HEIGHT, MARGIN, STEP, WIDTH, WINDOW, Window, Windows
+from engine.shot_model import open_shot_model, shot_model_file
+from engine.shot_windows import HEIGHT, MARGIN, STEP, WIDTH, WINDOW, Window
 
 CUT_AT = 60
 """The frame of `a_cut` that is the first bright one."""
@@ -73,27 +70,25 @@ def test_a_model_of_other_shapes_is_refused_with_what_was_seen(tmp_path: Path) -
     assert refused.value.code is FailureCode.MODEL_NOT_A_DETECTOR
 
 
-@pytest.mark.real_media
-@pytest.mark.parametrize("name", ["edited_gt.mp4", "bbb_480p_30s.mp4", "bikes_scene_test.mp4"])
-def test_the_boundaries_of_real_videos_are_found(shared_data: Path, name: str) -> None:
-    model = open_shot_model(shared_data / "models" / "transnetv2_small_standin.onnx")
-    stated = json.loads((shared_data / "videos" / "shots" / "transnetv2_standin_expected.json").read_bytes())
-    peaks = [frame for frame, _ in stated["files"][name]["peaks_single_frame_gt_0.5"]]
-    windows, finder = Windows(), ShotFinder(ShotRule())
-    with opened_video(shared_data / "videos" / "shots" / name) as video:
-        completed = [windows.add(frame.scaled(width=WIDTH, height=HEIGHT)) for frame in video.frames()]
-    asked = [window for window in completed if window is not None] + list(windows.end())
-    odds = [
-        np.concatenate(each)[: windows.added]
-        for each in zip(*(map(np.ravel, model.look([w])) for w in asked), strict=True)
-    ]
-    found = [
-        shot
-        for at, (boundary, transition) in enumerate(zip(*odds, strict=True))
-        for shot in finder.add(FrameOdds(at_s=at / 25, boundary=float(boundary), transition=float(transition)))
-    ]
-    ends = [shot.end_frame for shot in found]
+def test_a_window_alone_is_answered_as_in_a_batch(tmp_path: Path) -> None:
+    model = open_shot_model(write_model(tmp_path / "any.onnx"))
+
+    alone, together = model.look([a_cut()]), model.look([a_cut() // 2, a_cut()])
+
+    assert model.rows_best == 1
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one[0], other[1])
     model.close()
 
-    assert len(ends) == len(peaks)
-    assert all(abs(end - peak) <= 2 for end, peak in zip(ends, peaks, strict=True))
+
+def test_the_official_weights_serve_once_they_are_there(tmp_path: Path) -> None:
+    shipped, own = tmp_path / "shipped", tmp_path / "own"
+    shipped.mkdir(), own.mkdir()
+    with pytest.raises(Failure, match="shots-small") as missing:
+        shot_model_file([own, shipped])
+    assert missing.value.code is FailureCode.MODEL_MISSING
+    (shipped / "shots-small.onnx").touch()
+    assert shot_model_file([own, shipped]).parent == shipped
+    (own / "transnetv2.onnx").touch()
+    assert shot_model_file([own, shipped]) == own / "transnetv2.onnx"
+    assert shot_model_file([shipped, own]) == own / "transnetv2.onnx"

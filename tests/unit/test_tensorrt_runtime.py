@@ -91,7 +91,7 @@ def test_the_second_inference_starts_while_the_first_runs_and_the_third_waits(
     gpu.may_finish.clear()
     with ThreadPoolExecutor(3) as callers:
         answers = [callers.submit(opened.infer, pictures(1, seed)) for seed in range(3)]
-        wait_until(lambda: executions(gpu) == 2, timeout_s=10)
+        wait_until(lambda: executions(gpu) == 2)
         assert not any(answer.done() for answer in answers)
         gpu.may_finish.set()
         for answer in answers:
@@ -111,7 +111,7 @@ def test_closing_answers_what_was_asked_and_frees_in_reverse_order(model: Path, 
     gpu.may_finish.clear()
     with ThreadPoolExecutor(3) as callers:
         answers = [callers.submit(runtime.infer, pictures(1, seed)) for seed in range(3)]
-        wait_until(lambda: executions(gpu) == 2, timeout_s=10)
+        wait_until(lambda: executions(gpu) == 2)
         closed = callers.submit(runtime.close)
         gpu.may_finish.set()
         closed.result(10)

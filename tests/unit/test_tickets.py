@@ -47,6 +47,13 @@ async def test_a_ticket_stands_for_its_caller_on_another_edge_and_carries_no_tok
     assert await edges.second.take(issued.ticket) == Caller(user_id="ada", sees_only="ada")
 
 
+async def test_a_ticket_lets_nobody_stay_longer_than_the_token_it_was_traded_for(edges: Edges) -> None:
+    until_s = edges.now_s + 40
+    issued = await edges.first.issue(Caller(user_id="ada", sees_only="ada", let_in_until_s=until_s))
+
+    assert (await edges.second.take(issued.ticket)).let_in_until_s == until_s
+
+
 async def test_a_ticket_is_good_once_over_all_edges(edges: Edges) -> None:
     ticket = (await edges.first.issue(ADA)).ticket
     taken = await asyncio.gather(

@@ -3,7 +3,7 @@
 import pytest
 
 from contracts import wire
-from contracts.commands import CancelTask, DetectImage, DetectVideo
+from contracts.commands import AnyCommand, CancelTask, DetectImage, DetectVideo, FindShots
 from contracts.events import (
     ActiveModel,
     FrameDetected,
@@ -26,9 +26,14 @@ EVENTS = (
 
 
 @pytest.mark.parametrize(
-    "command", [DetectImage(task_id=TASK_ID, medium=MEDIUM), DetectVideo(task_id=TASK_ID, medium=MEDIUM)]
+    "command",
+    [
+        DetectImage(task_id=TASK_ID, medium=MEDIUM),
+        DetectVideo(task_id=TASK_ID, medium=MEDIUM),
+        FindShots(task_id=TASK_ID, medium=MEDIUM, retry_of=TASK_ID),
+    ],
 )
-def test_a_command_comes_back_as_it_was_sent(command: DetectImage | DetectVideo) -> None:
+def test_a_command_comes_back_as_it_was_sent(command: AnyCommand) -> None:
     assert wire.decode_command(wire.encode(command)) == command
 
 

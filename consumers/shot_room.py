@@ -1,0 +1,157 @@
+"""The model that finds shots: loaded by the first task that needs it, lost with its server, and loaded again."""
+
+import asyncio
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from consumers.engine_room import every_fault_named
+from consumers.model_store import SHIPPED_MODEL
+from consumers.settings import ConsumerSettings
+from contracts.failures import Failure, FailureCode
+from engine.shot_model import open_shot_model, shot_model_file
+from engine.shot_workers import ShotWorkers
+from engine.sources import ModelSource, is_address, remote_model
+from engine.status import EngineState, StatusBoard, Step
+
+logger = structlog.get_logger(__name__)
+
+
+class LoadedShots(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that may serve."""
+
+    name: str
+    engine_type: str
+    workers: ShotWorkers
+
+
+class ShotRoom:
+    """Loads the model once for all who wait, and again after a failure."""
+
+    def __init__(self, load: Callable[[], LoadedShots], *, announce: Callable[[], None] = lambda: None) -> None:
+        """load: blocks; raises `Failure`."""
+        self._load = load
+        self._announce = announce
+        self._board = StatusBoard(tell=self._tell)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loading: asyncio.Task[ShotWorkers] | None = None
+        self._users: Counter[ShotWorkers] = Counter()
+        self._counting = threading.Lock()
+        self.model: LoadedShots | None = None
+        """What is loaded; None before and after a failure."""
+
+    @property
+    def state(self) -> EngineState:
+        return self._board.state
+
+    async def workers(self) -> ShotWorkers:
+        """The workers, loading the model if nobody has.
+
+        Raises `Failure`: `model_missing`, `model_corrupt`, `model_not_a_detector`, `engine_unavailable`; the next call
+        tries again.
+        """
+        if self.model is not None:
+            return self.model.workers
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load_now())
+            self._loading.add_done_callback(self._forget)
+        return await asyncio.shield(self._loading)  # one who no longer waits must not take it from the others
+
+    @contextlib.contextmanager
+    def used(self, workers: ShotWorkers) -> Generator[None]:
+        """While a task works with them, in its thread. Those whose server goes away are closed behind their last user.
+
+        Raises `Failure(engine_unavailable)` if that has happened already: the next ones may be had.
+        """
+        with self._counting:
+            if not self._serves(workers):
+                raise Failure(FailureCode.ENGINE_UNAVAILABLE, "the model for shots was lost just now")
+            self._users[workers] += 1
+        try:
+            yield
+        except Failure as failure:
+            if failure.code is FailureCode.ENGINE_UNAVAILABLE:
+                self._lose(workers, failure.detail)
+            raise
+        finally:
+            if self._let_go(workers):
+                workers.close()
+
+    def close(self) -> None:
+        """Free the model; nobody uses it any more."""
+        if self.model is not None:
+            self.model.workers.close()
+            self.model = None
+
+    async def _load_now(self) -> ShotWorkers:
+        self._loop = asyncio.get_running_loop()
+        self._board.step(Step.LOAD_STARTED)
+        try:
+            with every_fault_named():
+                loaded = await asyncio.to_thread(self._load)
+        except Failure as failure:
+            self._board.step(Step.LOAD_FAILED, str(failure))
+            raise
+        self.model = loaded
+        self._board.step(Step.LOADED)
+        return loaded.workers
+
+    def _forget(self, loading: "asyncio.Task[ShotWorkers]") -> None:
+        self._loading = None
+        if not loading.cancelled():
+            loading.exception()  # looked at, also if nobody waits any more
+
+    def _lose(self, workers: ShotWorkers, reason: str) -> None:
+        with self._counting:
+            if not self._serves(workers):  # another task was faster
+                return
+            self.model = None
+        self._board.step(Step.LOST, reason)
+
+    def _let_go(self, workers: ShotWorkers) -> bool:
+        """True if nobody will use them any more."""
+        with self._counting:
+            self._users[workers] -= 1
+            if self._users[workers] > 0 or self._serves(workers):
+                return False
+            del self._users[workers]
+            return True
+
+    def _serves(self, workers: ShotWorkers) -> bool:
+        return self.model is not None and self.model.workers is workers
+
+    def _tell(self, state: EngineState) -> None:
+        logger.info("engine for shots", status=state.status.api_name, reason=state.reason)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._announce)  # a loss is seen in the thread of a task
+
+
+def shot_room_of(settings: ConsumerSettings, *, announce: Callable[[], None]) -> ShotRoom:
+    """A room for the model that the settings name; nothing is loaded yet."""
+
+    def load() -> LoadedShots:
+        model = open_shot_model(_source(settings), provider=settings.provider)
+        workers = ShotWorkers(model, count=settings.workers)
+        return LoadedShots(name=model.card.name, engine_type=model.card.engine_type, workers=workers)
+
+    return ShotRoom(load, announce=announce)
+
+
+def _source(settings: ConsumerSettings) -> ModelSource:
+    """Where the model is. Raises `Failure(model_missing)`."""
+    folders = [settings.models, SHIPPED_MODEL.parent]
+    named = settings.shot_model
+    if named is None:
+        return shot_model_file(folders)
+    if is_address(named):
+        return remote_model(named, folders=folders)
+    places = [Path(named), *(folder / f"{named.removesuffix('.onnx')}.onnx" for folder in folders)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise Failure(FailureCode.MODEL_MISSING, f"no model {named!r} for shots")
+    return found
