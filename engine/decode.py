@@ -119,7 +119,7 @@ class Video:
                 for packet in self._container.demux(self._stream):
                     errors = 0
                     yield packet
-            except FFmpegError:
+            except (FFmpegError, IndexError):  # PyAV's, for a packet of a stream that came up later
                 errors += 1
                 self.damaged += 1
             else:
