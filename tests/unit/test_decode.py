@@ -197,6 +197,20 @@ def test_a_video_of_a_codec_that_nobody_knows_is_unreadable(tmp_path: Path) -> N
     assert failure.value.code is FailureCode.UNREADABLE_MEDIA
 
 
+def test_a_stream_that_comes_up_in_mid_file_is_damage_and_not_the_end(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip", frames=30, container=Container.TS)
+    content = bytearray(clip.read_bytes())
+    begun = [at for at in range(0, len(content), 188) if content[at + 1 : at + 3] == b"\x41\x00"]
+    content[begun[len(begun) // 2] + 2] = 0x23  # a packet of the video, as one of a stream that nobody announced
+    clip.write_bytes(content)
+
+    with GrowingFile(MediumFile(path=clip)) as source, open_video(source, limits=VideoLimits()) as video:
+        seen = sum(1 for _ in video.frames())
+
+    assert seen >= 25
+    assert video.damaged
+
+
 PLAYLISTS = {
     "ffconcat": "ffconcat version 1.0\nfile '{neighbour}'\n",
     "ffconcat relative": "ffconcat version 1.0\nfile neighbour.ts\n",
