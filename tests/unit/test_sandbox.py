@@ -74,14 +74,16 @@ def count_of(video: ReadableVideo) -> int:
     return sum(1 for _ in video.frames())
 
 
-def looked_at(way: OpenVideo, medium: Path, wanted: Wanted) -> list[object]:
-    """Everything that can be known of a video."""
+def looked_at(way: OpenVideo, medium: Path, wanted: Wanted, *, frames_max: int = 1 << 30) -> list[object]:
+    """Everything that can be known of a video, or of its first frames."""
     seen: list[object] = []
     with opened(way, medium, wanted) as video:
         for frame in video.frames():
             size = wanted.wishes[0].size(Size(frame.width, frame.height)) or Size(frame.width, frame.height)
             rgb = frame.scaled(width=size.width, height=size.height)
             seen.append((frame.index, frame.at_s, frame.position_bytes, frame.width, frame.height, rgb.tobytes()))
+            if len(seen) == frames_max:
+                return seen
         seen.append((video.decoded, video.damaged, video.is_partial()))
     return seen
 
@@ -122,6 +124,16 @@ def test_frames_are_those_of_a_thread(sandbox: Sandbox, tmp_path: Path, containe
     clip = write_video(tmp_path / "clip", frames=12, size=(192, 128), container=container, noise=9)
 
     assert looked_at(sandbox.open_video, clip, wanted) == looked_at(open_video, clip, wanted)
+
+
+@pytest.mark.real_media
+def test_frames_of_real_clips_are_those_of_a_thread(sandbox: Sandbox, shared_data: Path) -> None:
+    clips = [*(shared_data / "videos" / "clips").glob("*.m[pk]*"), *(shared_data / "videos" / "codecs").iterdir()]
+    assert len(clips) > 20
+
+    for clip in clips:
+        shown = [looked_at(way, clip, HALF, frames_max=6) for way in (sandbox.open_video, open_video)]
+        assert shown[0] == shown[1], clip.name
 
 
 @pytest.mark.parametrize("wanted", [EVERYTHING, HALF], ids=["whole", "shrunk"])
