@@ -94,7 +94,7 @@ def read_picture(path: Path, *, pixels_max: int = PIXELS_MAX) -> StillPicture:
     _check_header(path, pixels_max)
     content = np.memmap(path, np.uint8, "r")  # `imread` would show half of a JPEG that is cut, `imdecode` refuses it
     if content[: len(_PNG)].tobytes() == _PNG:
-        _check_chunks(memoryview(content))
+        _check_chunks(content.data)
     try:
         rgb = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
