@@ -14,8 +14,9 @@ import numpy as np
 from av.container import OutputContainer
 
 from detections.street import Street, write_clip
-from engine.decode import Video, VideoLimits, open_video
+from engine.decode import Video, open_video
 from engine.growing_file import GrowingFile, MediumFile
+from engine.video import VideoLimits
 
 CONTAINERS: dict[str, dict[str, str]] = {
     "faststart.mp4": {"movflags": "faststart"},

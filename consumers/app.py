@@ -37,6 +37,7 @@ from contracts.crashpoints import crashpoint
 from contracts.events import ConsumerSeen, EngineSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
+from engine.sandbox import sandbox_of
 
 if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
@@ -79,12 +80,14 @@ class ConsumerApp:
             ahead_max=settings.ahead_max,
             limits=limits_of(settings),
         )
+        self._sandbox = sandbox_of(settings.decode)
         self._detecting = Detecting(
             desk,
             room=self.room,
             shot_room=self._shot_room,
             roots=roots_of(settings),
             pictures_max=IMAGES_PER_WORKER * settings.workers,
+            sandbox=self._sandbox,
         )
         self._subscribe()
 
@@ -108,6 +111,8 @@ class ConsumerApp:
         await self._outgoing.start()
         await self._sender.prepare()
         await self._follower.begin()
+        if self._sandbox is not None:
+            await asyncio.to_thread(self._sandbox.confinement)  # it says in the log what is in force
         await self._incoming.start()
         logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
         async with asyncio.TaskGroup() as serving:
@@ -187,6 +192,8 @@ class ConsumerApp:
                 await self._say_here()
         await self._outgoing.stop()
         self._detecting.close()
+        if self._sandbox is not None:
+            self._sandbox.close()
         self.room.close()
         self._shot_room.close()
         logger.info("stopped")

@@ -32,6 +32,7 @@ from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.images import PictureLimits, read_picture
+from engine.sandbox import Sandbox, open_video_in
 from engine.shot_workers import ShotWorkers
 from engine.watching import watch_video
 
@@ -81,11 +82,22 @@ class Readable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Detecting:
     """Takes commands."""
 
-    def __init__(self, desk: Desk, *, room: EngineRoom, shot_room: ShotRoom, roots: Roots, pictures_max: int) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        room: EngineRoom,
+        shot_room: ShotRoom,
+        roots: Roots,
+        pictures_max: int,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        """sandbox: where videos are decoded; None: here."""
         self._desk = desk
         self._room = room
         self._shot_room = shot_room
         self._roots = roots
+        self._sandbox = sandbox
         self._running: set[Running] = set()
         self._answering: set[Running] = set()
         """Pictures that somebody waits for: they are cancelled, but not handed on when this consumer stops."""
@@ -240,6 +252,7 @@ class Detecting:
             limits=self._desk.limits.video,
             shots=engines.shots,
             keeps_frames=command.is_posted and engines.objects is not None,
+            open_video=open_video_in(self._sandbox),
         )
         with self._shot_room.used(engines.shots) if engines.shots is not None else contextlib.nullcontext():
             yield from watch_video(

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Generator
 
+import msgspec
 import structlog
 
 from consumers.checkpoints import Watched
@@ -31,7 +32,9 @@ class ReportFrames:
             for seen in watched:
                 if isinstance(seen, FrameReport):
                     self._keep(seen)
-                yield seen
+                    yield msgspec.structs.replace(seen, picture=None)  # its pixels need not wait for the broker
+                else:
+                    yield seen
 
     def _keep(self, seen: FrameReport) -> None:
         """Write the picture of a report, if it has one; a disk that is full costs the picture and not the report."""

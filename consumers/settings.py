@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contracts.settings import Provider, TensorRtLibrary, read_settings
+from contracts.settings import DecodeIn, Provider, TensorRtLibrary, read_settings
 
 PREFIX = "CONSUMER_"
 SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir", "loader_url"))
@@ -58,6 +58,10 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=256, description="inference threads; default: one per core")] = msgspec.field(
         default_factory=_cores
     )
+    decode: Annotated[
+        DecodeIn,
+        Meta(description="where videos are decoded; sandbox: in confined processes; thread: in this one"),
+    ] = "sandbox"
     shot_model: Annotated[
         str | None,
         Meta(

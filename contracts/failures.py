@@ -35,6 +35,8 @@ class FailureCode(StrEnum):
     NO_FRAMES = "no_frames"
     TOO_MANY_PIXELS = "too_many_pixels"
     MEDIUM_MISSING = "medium_missing"
+    DECODER_CRASHED = "decoder_crashed"
+    DECODER_HUNG = "decoder_hung"
     # How it went
     UPLOAD_ABORTED = "upload_aborted"
     UPLOAD_ABANDONED = "upload_abandoned"

@@ -10,6 +10,9 @@ Provider = Literal["auto", "cpu", "cuda", "openvino"]
 TensorRtLibrary = Literal["tensorrt", "tensorrt_rtx"]
 """What builds and runs engines on a GPU: TensorRT, or TensorRT for RTX, which has the same classes."""
 
+DecodeIn = Literal["sandbox", "thread"]
+"""Where videos are decoded. `sandbox`: in a process for each, which can do nothing else. `thread`: in the process itself."""
+
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detections.looks import Looks
-from engine.decode import VideoLimits, open_video
+from engine.decode import open_video
 from engine.drawing import draw_boxes
 from engine.encode import Preset, VideoWriter
 from engine.growing_file import GrowingFile, MediumFile
+from engine.video import VideoLimits
 
 OnPercent = Callable[[int], None]
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from detections.boxes import tail_bytes
-from engine.decode import Video, VideoLimits, open_video
+from engine.decode import Video, open_video
 from engine.drawing import draw_boxes, write_picture
 from engine.growing_file import GrowingFile, MediumFile
+from engine.video import VideoLimits
 
 
 def first_frame_bytes(path: Path) -> int:

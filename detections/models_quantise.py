@@ -54,8 +54,9 @@ def pictures_of(source: Path) -> "list[Picture]":
 
 
 def _frames(source: Path, *, at_most: int) -> "Iterator[Picture]":
-    from engine.decode import VideoLimits, open_video
+    from engine.decode import open_video
     from engine.growing_file import GrowingFile, MediumFile
+    from engine.video import VideoLimits
 
     if not source.is_file():
         raise Failure(FailureCode.MEDIUM_MISSING, f"there is no file {source}")

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from contracts.shots import Shot
-from engine.decode import VideoLimits, open_video
+from engine.decode import open_video
 from engine.drawing import write_picture
 from engine.growing_file import GrowingFile, MediumFile
+from engine.video import VideoLimits
 
 OnPercent = Callable[[int], None]
 

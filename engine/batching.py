@@ -12,11 +12,14 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from functools import partial
 
+import msgspec
+
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from engine.gathering import BATCH_MAX, BATCH_WAIT_S, INFERENCES_MAX, Batch, Batches
-from engine.picture import Picture
+from engine.orientation import Size
+from engine.picture import Crop, Picture, Rgb
 from engine.showing import Detections, Detects, Look, Serving, Showing
 from engine.turns import Turns
 
@@ -74,6 +77,20 @@ class Workers:
         before.retire()
         if is_late:
             self._serving.retire()
+
+    def shown_as(self, picture: Size, options: DetectionOptions) -> Size | None:
+        """The one size in which a picture of that size is looked at now; None if it is looked at in parts."""
+        detector, outline = self._serving.detector, _Outline(picture.width, picture.height)
+        tiles = detector.tiles(outline, options)
+        if len(tiles) != 1 or (tiles[0].width, tiles[0].height) != (picture.width, picture.height):
+            return None
+        placed = detector.view(outline, tiles[0]).placement
+        return Size(placed.width, placed.height)
+
+    @property
+    def held_max(self) -> int:
+        """Frames of one stream that may be in flight now, where it is the only one."""
+        return self._wanted()
 
     def submit(self, picture: Picture, options: DetectionOptions, *, stream: str) -> Detections:
         """The detections to come; waits while the stream has enough frames in flight.
@@ -141,11 +158,15 @@ class Workers:
 
     def _frames_max(self, stream: str) -> int:
         """Frames of one stream at a time: its share of what keeps everybody busy, so memory is a few frames."""
+        busy = sum(1 for name, count in self._in_flight.items() if count or name == stream)
+        return max(FRAMES_MIN, self._wanted() // busy)
+
+    def _wanted(self) -> int:
+        """Frames in flight that keep everybody busy."""
         wanted = self._count + 1  # each worker has one and one waits
         if (sight := self._serving.detector.gathering) is not None:
             wanted += INFERENCES_MAX * min(sight.rows_max or self._batch_max, self._batch_max)
-        busy = sum(1 for name, count in self._in_flight.items() if count or name == stream)
-        return max(FRAMES_MIN, wanted // busy)
+        return wanted
 
     def _leave(self, stream: str) -> None:
         with self._lock:
@@ -231,6 +252,17 @@ class Workers:
         with self._lock:
             self._batches.end(batch, is_kept=batch.sight is self._serving.detector.gathering)
             self._work_came.notify_all()
+
+
+class _Outline(msgspec.Struct, frozen=True):
+    """A picture of which only the size is known."""
+
+    width: int
+    height: int
+
+    def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:  # noqa: ARG002 - a protocol
+        """Raises `LookupError`."""
+        raise LookupError("there is no such picture")
 
 
 def _look_alone(look: Look) -> None:

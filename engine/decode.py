@@ -10,13 +10,14 @@ stream or a transport stream cut between two packets look whole. While a file is
 upload that ends early is a failure, not a partial medium.
 """
 
+import importlib
 import math
+import pkgutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import av
-import msgspec
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
@@ -25,7 +26,8 @@ from av.video.stream import VideoStream
 
 from contracts.failures import Failure, FailureCode
 from engine.containers import HEAD_BYTES, Family, family, is_cut, is_fragmented, is_index_last
-from engine.growing_file import GrowingFile, Progressive, Seekable
+from engine.reading import Progressive, Seekable, Source
+from engine.video import EVERYTHING, VideoLimits, Wanted
 from engine.video_frame import DecodedFrame, Turns
 
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf"
@@ -43,17 +45,6 @@ FALLBACK_FRAME_S = 1 / 25
 """Time between frames where the file states neither times nor a rate."""
 
 
-class VideoLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a video may claim. Beyond `pixels_max` or `side_px_max` it is refused, at the others it ends: `duration_limit`."""
-
-    pixels_max: int = 36_000_000
-    """8K (8192 x 4320) and nothing larger: a decoder holds up to 17 frames of that size."""
-    side_px_max: int = 16_384
-    duration_max_s: float = 12 * 3600.0
-    frames_max: int = 3_000_000
-    """12 hours of 60 frames per second, and what a few megabytes of 16 x 16 pixels can pretend to be."""
-
-
 class Video:
     """An open video. `frames` is read once, by one thread; the counters belong to the frames read so far."""
 
@@ -61,9 +52,7 @@ class Video:
         self,
         container: InputContainer,
         stream: VideoStream,
-        source: GrowingFile,
-        *,
-        kind: Family | None,
+        source: Source,
         limits: VideoLimits,
     ) -> None:
         self.damaged = 0
@@ -72,7 +61,6 @@ class Video:
         self._container = container
         self._stream = stream
         self._source = source
-        self._kind = kind
         self._limits = limits
         self._position_bytes = 0
 
@@ -98,10 +86,7 @@ class Video:
 
     def is_partial(self) -> bool:
         """True if something was lost on the way to the last frame, as far as that can be known; asked at the end."""
-        total_bytes = self._source.total_bytes
-        if self.damaged or total_bytes is None:
-            return bool(self.damaged)
-        return is_cut(self._kind, self._source.read_whole_at, size_bytes=total_bytes)
+        return is_partial(self._source, damaged=self.damaged)
 
     def _check_limits(self, at_s: float) -> None:
         limits = self._limits
@@ -117,6 +102,8 @@ class Video:
             self.damaged += packet.is_corrupt
             try:
                 frames = packet.decode()
+            except MemoryError:  # FFmpeg's too: no damage of the packet
+                raise
             except FFmpegError:
                 self.damaged += 1
                 continue
@@ -132,7 +119,7 @@ class Video:
                 for packet in self._container.demux(self._stream):
                     errors = 0
                     yield packet
-            except FFmpegError:
+            except (FFmpegError, IndexError):  # PyAV's, for a packet of a stream that came up later
                 errors += 1
                 self.damaged += 1
             else:
@@ -140,7 +127,7 @@ class Video:
 
 
 @contextmanager
-def open_video(source: GrowingFile, *, limits: VideoLimits) -> Generator[Video]:
+def open_video(source: Source, *, limits: VideoLimits, wanted: Wanted = EVERYTHING) -> Generator[Video]:  # noqa: ARG001 - here pixels are had for nothing
     """The video in `source`, as soon as enough of it has arrived.
 
     Raises `Failure`: `empty_media`, `unsupported_media` (no container that is let in), `unreadable_media` (a broken one),
@@ -159,16 +146,32 @@ def open_video(source: GrowingFile, *, limits: VideoLimits) -> Generator[Video]:
         stream.codec_context.options = {
             "max_pixels": str(limits.pixels_max + PADDING_PIXELS)
         }  # later ones may be larger
-        yield Video(container, stream, source, kind=kind, limits=limits)
+        yield Video(container, stream, source, limits)
 
 
-def must_wait_for_index(source: GrowingFile) -> bool:
+def must_wait_for_index(source: Source) -> bool:
     """True if the frames of the file come before its index."""
     kind = family(source.read_whole_at(0, HEAD_BYTES))
     return kind is Family.MP4 and is_index_last(source.read_whole_at)
 
 
-def _opened(source: GrowingFile, kind: Family | None) -> InputContainer:
+def import_everything() -> None:
+    """Import what the library would import later, for a process that will not be able to."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name not in ("av.__main__", "av.datasets"):
+            importlib.import_module(module.name)
+
+
+def is_partial(source: Source, *, damaged: int) -> bool:
+    """True if something of a video was lost, as far as that can be known once it has ended."""
+    total_bytes = source.total_bytes
+    if damaged or total_bytes is None:
+        return bool(damaged)
+    kind = family(source.read_whole_at(0, HEAD_BYTES))
+    return is_cut(kind, source.read_whole_at, size_bytes=total_bytes)
+
+
+def _opened(source: Source, kind: Family | None) -> InputContainer:
     options = {
         "format_whitelist": DEMUXERS,
         "protocol_whitelist": NO_PROTOCOL,
@@ -185,7 +188,7 @@ def _opened(source: GrowingFile, kind: Family | None) -> InputContainer:
         raise Failure(FailureCode.UNREADABLE_MEDIA, f"cannot be opened as {kind}: {error}") from error
 
 
-def _reader(source: GrowingFile, kind: Family | None) -> Progressive | Seekable:
+def _reader(source: Source, kind: Family | None) -> Progressive | Seekable:
     """The shape of access that gives the first frame early.
 
     A finished file may be sought in, which lets a badly interleaved one be read in order; a fragmented MP4 never, since
@@ -209,6 +212,8 @@ def _video_stream(container: InputContainer) -> VideoStream:
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         kinds = ", ".join(sorted({each.type for each in container.streams})) or "nothing"
         raise Failure(FailureCode.NO_VIDEO_STREAM, f"no video stream among its streams: {kinds}")
+    if stream.codec_context is None:  # pyright: ignore[reportUnnecessaryComparison] - of a codec that nobody knows
+        raise Failure(FailureCode.UNREADABLE_MEDIA, "its video is of a kind that cannot be decoded here")
     return stream
 
 

@@ -18,7 +18,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.batching import Workers
-from engine.decode import VideoLimits, must_wait_for_index, open_video
+from engine.decode import must_wait_for_index, open_video
 from engine.growing_file import REAL_TIME, GrowingFile, MediumFile, StoppedError, Time
 from engine.orientation import Size
 from engine.picture import Picture
@@ -26,6 +26,7 @@ from engine.sampling import is_sampled
 from engine.shot_feed import Searched, ShotFeed
 from engine.shot_workers import ShotWorkers
 from engine.showing import Detections
+from engine.video import OpenVideo, VideoLimits, Wanted, Wish
 from engine.video_frame import DecodedFrame
 
 MARK_MEDIA_S = 5.0
@@ -49,6 +50,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the frame of a report is asked for."""
     shots: ShotWorkers | None = None
     """Who looks for its shots; None: nobody."""
+    open_video: OpenVideo = open_video
+    """Where it is decoded."""
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +162,7 @@ class DecodeThread:
         with GrowingFile(self._medium, stop=self._halt, passing=self._terms.passing) as source:
             self._source = source
             self._is_before_index = must_wait_for_index(source)
-            with open_video(source, limits=self._terms.limits) as video:
+            with self._terms.open_video(source, limits=self._terms.limits, wanted=self._wanted()) as video:
                 self._is_before_index = False
                 for frame in video.frames():
                     self._decoded = frame.index + 1
@@ -169,6 +172,21 @@ class DecodeThread:
                 if video.decoded == 0:
                     raise _nothing_decoded(video.damaged)
                 return Over(decoded=video.decoded, is_partial=video.is_partial())
+
+    def _wanted(self) -> Wanted:
+        """The frames that will be looked at."""
+        wishes: list[Wish] = []
+        if (workers := self._workers) is not None:
+            sampled = Wish(
+                period=self._options.frame_period_recognition,
+                after_index=self._done_index,
+                size=lambda picture: workers.shown_as(picture, self._options),
+                is_kept=self._terms.keeps_frames,
+            )
+            wishes.append(sampled)
+        if self._feed is not None:
+            wishes.append(self._feed.wish)
+        return Wanted(wishes=tuple(wishes), held_max=lambda: 1 if workers is None else workers.held_max)
 
     def _take(self, frame: DecodedFrame, source: GrowingFile) -> None:
         """Have a frame looked at, by all who want it."""

@@ -8,6 +8,7 @@ A reader that must not go on returns no bytes, as at the end of a file, and reme
 read would have to cross FFmpeg, which drops some of them.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Extent, ExtentState, read_extent
+from engine.reading import read_whole_at
 
 STARVING_POLL_S = 0.005
 """Measured within 4 ms of inotify, which does not see another host's writes (STACK.md 5)."""
@@ -89,6 +91,16 @@ class GrowingFile:
         self._file.close()
 
     @property
+    def descriptor(self) -> int:
+        """Of the open file."""
+        return self._file.fileno()
+
+    @property
+    def extent(self) -> Extent:
+        """What was there when it was last looked at."""
+        return self._extent
+
+    @property
     def total_bytes(self) -> int | None:
         """The length of the whole file, None while only the client knows it."""
         return self._extent.total_bytes
@@ -97,6 +109,21 @@ class GrowingFile:
     def is_complete(self) -> bool:
         """True once every byte has arrived and the writer has said so."""
         return self._extent.state is ExtentState.SEALED
+
+    @property
+    def is_stopped(self) -> bool:
+        """True once the caller has asked to stop."""
+        return self._stop.is_set()
+
+    @property
+    def is_over(self) -> bool:
+        """True if `raise_if_over` has a reason."""
+        return self._failure is not None or self._stop.is_set()
+
+    def glance(self) -> None:
+        """Notice that an upload has gone wrong, also while every byte that is read arrived long ago."""
+        if self._now_s() - self._looked_at_s > EXTENT_AGE_MAX_S:
+            self._look()
 
     def raise_if_over(self) -> None:
         """Raise why no more bytes come: `StoppedError`, or a `Failure` of the upload. Returns if the file just ended."""
@@ -114,24 +141,18 @@ class GrowingFile:
 
     def read_whole_at(self, offset: int, count: int) -> bytes:
         """`count` bytes at `offset`; fewer only where `read_at` would give none."""
-        content = b""
-        while len(content) < count:
-            part = self.read_at(offset + len(content), count - len(content))
-            if not part:
-                break
-            content += part
-        return content
+        return read_whole_at(self, offset, count)
 
     def wait_for_total(self) -> int | None:
         """The length of the whole file, waiting until it is known; None when `raise_if_over` has a reason."""
         while self._extent.total_bytes is None:
             if self._wait_for(self._extent.head_bytes) == 0:
-                return None if self._is_over() else self._extent.total_bytes
+                return None if self.is_over else self._extent.total_bytes
         return self._extent.total_bytes
 
     def wait_until_complete(self) -> None:
         """Return once the writer has said that every byte is there, or when `raise_if_over` has a reason."""
-        while not self.is_complete and not self._is_over():
+        while not self.is_complete and not self.is_over:
             self.is_starving = True
             self._sleep(STARVING_POLL_S)
             self._look()
@@ -139,12 +160,11 @@ class GrowingFile:
 
     def _wait_for(self, offset: int) -> int:
         """Bytes that may be read at `offset`, waiting for the first of them; 0 at the end or when it is over."""
-        if self._now_s() - self._looked_at_s > EXTENT_AGE_MAX_S:
-            self._look()
+        self.glance()
         starving_since_s = self._now_s()
-        while not self._is_over():
+        while not self.is_over:
             available = readable_bytes(self._extent, offset)
-            if available > 0 or _is_behind_end(self._extent, offset):
+            if available > 0 or is_behind_end(self._extent, offset):
                 self.is_starving = False
                 return available
             self.is_starving = True
@@ -153,9 +173,6 @@ class GrowingFile:
             self._look()
         self.is_starving = False
         return 0
-
-    def _is_over(self) -> bool:
-        return self._failure is not None or self._stop.is_set()
 
     def _look(self) -> None:
         """Read the extent again; an upload that has gone wrong becomes the failure of this reader."""
@@ -193,8 +210,7 @@ class GrowingFile:
         deadline_s = self._now_s() + PROMISED_WAIT_MAX_S
         while not self._stop.is_set():
             try:
-                self._file.seek(offset)
-                content = self._file.read(count)
+                content = os.pread(self.descriptor, count, offset)  # the position may be shared with another process
             except OSError as error:
                 self._failure = Failure(FailureCode.MEDIUM_MISSING, f"byte {offset} cannot be read: {error.strerror}")
                 break
@@ -219,47 +235,6 @@ def readable_bytes(extent: Extent, offset: int) -> int:
     return 0
 
 
-def _is_behind_end(extent: Extent, offset: int) -> bool:
+def is_behind_end(extent: Extent, offset: int) -> bool:
+    """True if the file is known to end before."""
     return extent.total_bytes is not None and offset >= extent.total_bytes
-
-
-class Progressive:
-    """A file that is read once from its start. It has no `seek`: with one, FFmpeg walks to the end before the first frame."""
-
-    def __init__(self, source: GrowingFile) -> None:
-        self._source = source
-        self._offset = 0
-
-    def read(self, count: int) -> bytes:
-        """Up to `count` bytes, waiting for the first of them; none at the end."""
-        content = self._source.read_at(self._offset, count)
-        self._offset += len(content)
-        return content
-
-
-class Seekable:
-    """A file whose index comes last: FFmpeg goes to its end and back, each read waits for its own bytes."""
-
-    def __init__(self, source: GrowingFile) -> None:
-        self._source = source
-        self._offset = 0
-
-    def read(self, count: int) -> bytes:
-        """Up to `count` bytes, waiting for the first of them; none at the end."""
-        content = self._source.read_at(self._offset, count)
-        self._offset += len(content)
-        return content
-
-    def tell(self) -> int:
-        return self._offset
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """The new position; a seek from the end waits until the length is known."""
-        match whence:
-            case 0:
-                self._offset = offset
-            case 1:
-                self._offset += offset
-            case _:
-                self._offset = (self._source.wait_for_total() or 0) + offset
-        return self._offset

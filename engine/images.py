@@ -26,6 +26,11 @@ PACKED_QUALITY = 95
 PACKED_SIDE_PX_MAX = 1920
 """A packed picture has a megabyte at most."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+CHUNKS_MAX = 1_000_000
+"""Parts of a PNG; encoders make one of every 8 kB or more."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_CHUNK = struct.Struct(">I4s")
+_CHECKSUM_BYTES = 4
 _PIXELS_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 
 os.environ.setdefault(_PIXELS_VARIABLE, str(PIXELS_MAX))  # read when OpenCV is loaded: it refuses what Pillow misread
@@ -100,6 +105,8 @@ def read_picture(path: Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> Still
     """
     _check_header(path, limits)
     content = np.memmap(path, np.uint8, "r")  # `imread` would show half of a JPEG that is cut, `imdecode` refuses it
+    if content[: len(_PNG)].tobytes() == _PNG:
+        _check_chunks(content.data)
     try:
         rgb = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
@@ -140,3 +147,18 @@ def _check_header(path: Path, limits: PictureLimits) -> None:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
     if max(width, height) > limits.side_px_max:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
+
+
+def _check_chunks(content: memoryview) -> None:
+    """Refuse a PNG with a chunk that is longer than the file: OpenCV takes as much memory as it claims, up to 4 GB."""
+    at = len(_PNG)
+    for _ in range(CHUNKS_MAX):
+        if at + _CHUNK.size > len(content):
+            return  # cut between two chunks, which OpenCV sees
+        length, kind = _CHUNK.unpack_from(content, at)
+        if length > len(content) - at:
+            raise Failure(FailureCode.UNREADABLE_MEDIA, f"a part of {length} bytes in a file of {len(content)}")
+        if kind == b"IEND":
+            return
+        at += _CHUNK.size + length + _CHECKSUM_BYTES
+    raise Failure(FailureCode.UNREADABLE_MEDIA, f"more than {CHUNKS_MAX} parts")

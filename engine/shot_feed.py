@@ -11,6 +11,7 @@ from engine.growing_file import StoppedError
 from engine.orientation import Size
 from engine.shot_windows import HEIGHT, STEP, WIDTH, Window, Windows
 from engine.shot_workers import ShotWorkers, WindowOdds
+from engine.video import Wish
 from engine.video_frame import DecodedFrame
 
 POLL_S = 0.05
@@ -41,6 +42,11 @@ class ShotFeed:
         self._in_flight: deque[Future[WindowOdds]] = deque()
         self._percent = 0
         self._size = Size(WIDTH, HEIGHT)
+
+    @property
+    def wish(self) -> Wish:
+        """The frames that it will look at; asked before the first one."""
+        return Wish(after_index=self._windows.added - 1, size=lambda _: Size(WIDTH, HEIGHT))
 
     def add(self, frame: DecodedFrame, *, percent: int) -> Iterator[Searched]:
         """Take the next frame; what it makes full goes to the workers. Raises `StoppedError` while they have no room."""

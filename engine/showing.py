@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 import msgspec
+import structlog
 
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
@@ -212,9 +213,15 @@ class Showing:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What went wrong with a picture; an exception that nobody named is a failed inference."""
+    """What went wrong with a picture; an exception that nobody named is a failed inference.
+
+    It has no traceback: whose frames hold the picture, and a failure that is kept would keep its pixels.
+    """
     if isinstance(error, Failure):
-        return error
-    failure = Failure(FailureCode.INFERENCE_FAILED, f"{type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure
+        failure, cause = error, error.__cause__
+    else:
+        structlog.get_logger(__name__).debug("a picture failed", exc_info=error)
+        failure, cause = Failure(FailureCode.INFERENCE_FAILED, f"{type(error).__name__}: {error}"), error
+    failure.__context__ = None
+    failure.__cause__ = cause and cause.with_traceback(None)
+    return failure.with_traceback(None)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.decode import VideoLimits, must_wait_for_index, open_video
+from engine.decode import must_wait_for_index, open_video
 from engine.growing_file import GrowingFile, MediumFile
+from engine.video import VideoLimits
 from tests.media import INDEX_LAST, Container, write_video
 from tests.uploads import Upload, VirtualTime
 

@@ -18,7 +18,7 @@ FUNCTION_LINES_MAX = 40
 PARAMETERS_MAX = 6
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 HOMES = {
-    "av": {"engine/decode.py", "engine/video_frame.py", "engine/encode.py"},
+    "av": {"engine/decode.py", "engine/video_frame.py", "engine/handed_frame.py", "engine/encode.py"},
     "cv2": {"engine/images.py", "engine/drawing.py", "detections/street.py"},
     "onnxruntime": {"engine/runtimes/onnx.py", "engine/quantising.py", "engine/precision.py"},
     "openvino": {"engine/runtimes/openvino.py"},

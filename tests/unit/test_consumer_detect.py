@@ -21,8 +21,8 @@ from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.results import latest_epoch, reports
 from contracts.storage import Lease, TaskRecord, create_record, read_record, upload_medium
-from engine.decode import VideoLimits
 from engine.images import PictureLimits
+from engine.video import VideoLimits
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model, until
 from tests.media import STATIC, write_audio_only, write_image, write_video
 from tests.unit.consumer_alone import Consumer

@@ -8,9 +8,9 @@ import pytest
 from consumers.media_limits import MediaLimits, limits_of
 from consumers.settings import ConsumerSettings, from_environment
 from contracts.settings import ConfigurationError
-from engine.decode import VideoLimits
 from engine.gathering import BATCH_MAX, BATCH_WAIT_S
 from engine.images import PictureLimits
+from engine.video import VideoLimits
 
 
 def test_shared_names_have_no_prefix_and_own_names_have_one() -> None:

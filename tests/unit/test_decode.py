@@ -14,9 +14,10 @@ from av.stream import Disposition
 from PIL import Image
 
 from contracts.failures import Failure, FailureCode
-from engine.decode import VideoLimits, must_wait_for_index, open_video
+from engine.decode import must_wait_for_index, open_video
 from engine.growing_file import GrowingFile, MediumFile
 from engine.picture import Crop, Rgb
+from engine.video import VideoLimits
 from engine.video_frame import DecodedFrame
 from tests.media import BLUE, GREEN, INDEX_LAST, RED, Container, Square, draw, write_video
 
@@ -192,6 +193,28 @@ def test_cover_art_is_no_video(tmp_path: Path) -> None:
     assert failure.value.code is FailureCode.NO_VIDEO_STREAM
 
 
+def test_a_video_of_a_codec_that_nobody_knows_is_unreadable(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip", frames=3)
+    clip.write_bytes(clip.read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(Failure) as failure:
+        _frames(clip)
+    assert failure.value.code is FailureCode.UNREADABLE_MEDIA
+
+
+def test_a_stream_that_comes_up_in_mid_file_is_damage_and_not_the_end(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip", frames=30, container=Container.TS)
+    content = bytearray(clip.read_bytes())
+    begun = [at for at in range(0, len(content), 188) if content[at + 1 : at + 3] == b"\x41\x00"]
+    content[begun[len(begun) // 2] + 2] = 0x23  # a packet of the video, as one of a stream that nobody announced
+    clip.write_bytes(content)
+
+    with GrowingFile(MediumFile(path=clip)) as source, open_video(source, limits=VideoLimits()) as video:
+        seen = sum(1 for _ in video.frames())
+
+    assert seen >= 25
+    assert video.damaged
+
+
 PLAYLISTS = {
     "ffconcat": "ffconcat version 1.0\nfile '{neighbour}'\n",
     "ffconcat relative": "ffconcat version 1.0\nfile neighbour.ts\n",
@@ -228,7 +251,8 @@ def test_decoding_opens_the_file_once_and_nothing_else(tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip", frames=3)
     script = (
         "import sys, pathlib\n"
-        "from engine.decode import open_video, VideoLimits\n"
+        "from engine.decode import open_video\n"
+        "from engine.video import VideoLimits\n"
         "from engine.growing_file import GrowingFile, MediumFile\n"
         "opened = []\n"
         "sys.addaudithook(lambda event, args: opened.append(args[0]) if event == 'open' else None)\n"

@@ -184,3 +184,15 @@ def test_boxes_are_drawn_where_the_detections_are(tmp_path: Path) -> None:
     assert drawn[64, 80].tolist() == EXPECTED[64, 80].tolist()
     write_picture(tmp_path / "drawn.png", drawn)
     assert np.array_equal(read_picture(tmp_path / "drawn.png").rgb, drawn)
+
+
+def test_a_png_whose_chunk_claims_4_gb_is_refused_before_they_are_taken(tmp_path: Path) -> None:
+    content = bytearray(write_image(tmp_path / "a.png").read_bytes())
+    content[33] = 0xE9  # the length of the chunk behind the header
+    (tmp_path / "a.png").write_bytes(content)
+
+    with pytest.raises(Failure) as failure:
+        read_picture(tmp_path / "a.png")
+
+    assert failure.value.code is FailureCode.UNREADABLE_MEDIA
+    assert "a part of 39" in failure.value.detail

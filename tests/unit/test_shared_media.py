@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.decode import VideoLimits, open_video
+from engine.decode import open_video
 from engine.growing_file import GrowingFile, MediumFile
 from engine.images import read_picture
+from engine.video import VideoLimits
 from tests.uploads import Upload, VirtualTime
 
 pytestmark = pytest.mark.real_media

@@ -13,12 +13,12 @@ from contracts.failures import FailureCode
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from engine.batching import Workers
-from engine.decode import VideoLimits
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.loading import load_detector
 from engine.postprocess import Boxes
 from engine.preprocess import View
+from engine.video import VideoLimits
 from engine.watching import Finished, FrameReport, Progressed, Seen, watch_video
 from tests.finders import RedFinder
 from tests.media import (
