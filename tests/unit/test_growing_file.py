@@ -14,9 +14,9 @@ from engine.growing_file import (
     WRITER_SILENT_MAX_S,
     GrowingFile,
     MediumFile,
-    Seekable,
     StoppedError,
 )
+from engine.reading import Seekable
 from tests.uploads import Upload, VirtualTime
 
 CONTENT = bytes(range(256)) * 40
