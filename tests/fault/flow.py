@@ -24,6 +24,7 @@ from tests.fault.checker import Accepted, Seen
 from tests.fault.fleet import WAIT_S
 from tests.media import STATIC, Container, write_video
 from tests.processes import wait_until
+from tests.virtual_hosts import new_virtual_host
 
 EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
 CONFIG = {"X-Config": '{"frame_period_recognition": 1, "frame_recognition_seconds": 0}'}
@@ -45,14 +46,12 @@ def clip_of(folder: Path, *, frames: int, noise: int = 0) -> bytes:
 @contextlib.contextmanager
 def virtual_host(rabbit: PrivateRabbit) -> Iterator[str]:
     """The URL of a virtual host of its own on a broker that others use."""
-    assert rabbit.management_url is not None
-    name = f"fault-{secrets.token_hex(4)}"
-    with httpx.Client(base_url=rabbit.management_url, auth=("guest", "guest"), timeout=60, trust_env=False) as http:
-        http.put(f"/api/vhosts/{name}").raise_for_status()
-        try:
-            yield f"amqp://guest:guest@127.0.0.1:{rabbit.port}/{name}"
-        finally:
-            http.delete(f"/api/vhosts/{name}").raise_for_status()
+    url = new_virtual_host(rabbit)
+    try:
+        yield url
+    finally:
+        address = f"{rabbit.management_url}/api/vhosts/{url.rpartition('/')[2]}"
+        httpx.delete(address, auth=("guest", "guest"), timeout=WAIT_S, trust_env=False).raise_for_status()
 
 
 def send_video(
