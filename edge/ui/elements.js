@@ -31,18 +31,26 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Texts and bars change no more often than they can be read, ms. */
+const PACE_MS = 100;
+
 /**
- * Call `draw` once in the next frame, however often it is asked for.
+ * Call `draw` in the next frame, however often it is asked for, and then not again for a while.
  * @param {() => void} draw
  */
-export function oncePerFrame(draw) {
+export function paced(draw) {
   let isDue = false;
+  let drawnAt = -Infinity;
   return () => {
     if (isDue) return;
     isDue = true;
-    requestAnimationFrame(() => {
+    const now = () => {
       isDue = false;
+      drawnAt = performance.now();
       draw();
-    });
+    };
+    const wait = drawnAt + PACE_MS - performance.now();
+    if (wait <= 0) requestAnimationFrame(now);
+    else setTimeout(() => requestAnimationFrame(now), wait);
   };
 }

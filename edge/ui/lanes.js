@@ -4,25 +4,45 @@
  * @typedef {{classNum: number, label: string, count: number, spans: [number, number][]}} Lane  spans in seconds
  */
 
-/**
- * One lane for each class, the most frequent first. A class is listed also if the threshold leaves nothing of it.
- * @param {import("./looks.js").Look[]} list @param {number} threshold least confidence
- * @param {number} hold how long a sighting without a next one lasts, s @param {number} gapMax sightings nearer than that are one, s
- * @returns {Lane[]}
- */
-export function lanes(list, threshold, hold, gapMax) {
-  /** @type {Map<number, Lane>} */
-  const byClass = new Map();
-  for (const look of list) {
+export class Lanes {
+  constructor() {
+    /** @type {Map<number, Lane>} */
+    this._byClass = new Map();
+    this._from = "";
+    this._done = 0;
+    /** @type {import("./looks.js").Look | undefined} */
+    this._last = undefined;
+  }
+
+  /**
+   * One lane for each class, the most frequent first. A class is listed also if the threshold leaves nothing of it. Looks
+   * that have come behind the others are added to what is there; anything else is counted anew.
+   * @param {import("./looks.js").Look[]} list @param {number} threshold least confidence
+   * @param {number} hold how long a sighting without a next one lasts, s @param {number} gapMax sightings nearer than that are one, s
+   * @returns {Lane[]}
+   */
+  of(list, threshold, hold, gapMax) {
+    const from = [threshold, hold.toFixed(2), gapMax.toFixed(2)].join();
+    if (from !== this._from || list[this._done - 1] !== this._last) {
+      this._byClass.clear();
+      this._from = from;
+      this._done = 0;
+    }
+    for (; this._done < list.length; this._done += 1) this._add(list[this._done], threshold, hold, gapMax);
+    this._last = list.at(-1);
+    return [...this._byClass.values()].sort((a, b) => b.count - a.count || a.classNum - b.classNum);
+  }
+
+  /** @param {import("./looks.js").Look} look @param {number} threshold @param {number} hold @param {number} gapMax */
+  _add(look, threshold, hold, gapMax) {
     for (const seen of look.boxes) {
-      let lane = byClass.get(seen.classNum);
-      if (!lane) byClass.set(seen.classNum, (lane = { classNum: seen.classNum, label: seen.label, count: 0, spans: [] }));
+      let lane = this._byClass.get(seen.classNum);
+      if (!lane) this._byClass.set(seen.classNum, (lane = { classNum: seen.classNum, label: seen.label, count: 0, spans: [] }));
       if (seen.confidence < threshold) continue;
       lane.count += 1;
       if (look.time !== null) extend(lane.spans, look.time, hold, gapMax);
     }
   }
-  return [...byClass.values()].sort((a, b) => b.count - a.count || a.classNum - b.classNum);
 }
 
 /** @param {[number, number][]} spans @param {number} time @param {number} hold @param {number} gapMax */

@@ -1,6 +1,6 @@
 /** The page, wired: every part is made here. */
 import { Api } from "./api.js";
-import { byId, oncePerFrame, say } from "./elements.js";
+import { byId, paced, say } from "./elements.js";
 import { EnginePill } from "./engine.js";
 import { RunList } from "./list.js";
 import { Problem, wordsFor } from "./problems.js";
@@ -21,7 +21,7 @@ const stream = new EventStream(api, {
   onGap: () => runs.catchUp(),
   onState: (isOpen) => showConnection(isOpen),
 });
-const drawList = oncePerFrame(() => {
+const drawList = paced(() => {
   list.show(runs.list, stage.run);
   byId("no-runs").hidden = runs.list.length > 0;
 });

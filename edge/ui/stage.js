@@ -1,6 +1,6 @@
 /** What is open: one run with its bars, its picture, its timeline and what can be done with it. */
 import { download } from "./downloads.js";
-import { byId, oncePerFrame, say } from "./elements.js";
+import { byId, paced, say } from "./elements.js";
 import { Problem, wordsFor } from "./problems.js";
 import { Screen } from "./screen.js";
 import { Timeline } from "./timeline.js";
@@ -29,7 +29,7 @@ export class Stage {
       onSize: () => this.update(),
       filter: (seen) => seen.confidence >= this._timeline.threshold && !this._timeline.hidden.has(seen.classNum),
     });
-    this.update = oncePerFrame(() => this._draw());
+    this.update = paced(() => this._draw());
     this._listen();
   }
 
@@ -121,6 +121,7 @@ export class Stage {
     byId("threshold").addEventListener("input", (/** @type {any} */ event) => {
       this._timeline.threshold = Number(event.target.value);
       say(byId("threshold-text"), this._timeline.threshold.toFixed(2));
+      this._screen.draw();
       this.update();
     });
     byId("cancel").addEventListener("click", () => this.run && this._runs.cancel(this.run));

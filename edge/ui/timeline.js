@@ -3,7 +3,7 @@
  */
 import { colourOf } from "./boxes.js";
 import { element, say } from "./elements.js";
-import { lanes, nextSighting, rulerMarks } from "./lanes.js";
+import { Lanes, nextSighting, rulerMarks } from "./lanes.js";
 import { clockTime } from "./times.js";
 
 const ROW_PX = 28;
@@ -23,8 +23,11 @@ export class Timeline {
     /** Classes that are switched off. @type {Set<number>} */
     this.hidden = new Set();
     this.threshold = 0;
+    this._builder = new Lanes();
     /** @type {import("./lanes.js").Lane[]} */
     this._lanes = [];
+    /** Colours by their names in the style sheet. @type {Record<string, string>} */
+    this._inks = {};
     this._rows = new Map();
     this._duration = 0;
     this._time = 0;
@@ -69,7 +72,7 @@ export class Timeline {
     const looks = this._run?.looks;
     const { lanes: frame, names, empty } = this._parts;
     const isVideo = this._run?.kind === "video";
-    this._lanes = looks ? lanes(looks.list, this.threshold, looks.hold, looks.gapMax) : [];
+    this._lanes = looks ? this._builder.of(looks.list, this.threshold, looks.hold, looks.gapMax) : [];
     frame.hidden = !isVideo || !(this._duration > 0);
     empty.hidden = this._lanes.length > 0 || !this._run;
     const state = [looks?.version, this.threshold, this._duration, this._width, this._run?.key, [...this.hidden].join()].join("|");
@@ -121,13 +124,14 @@ export class Timeline {
     const { canvas } = this._parts;
     const [width, height] = [this._width, this._top + this._lanes.length * ROW_PX];
     const density = devicePixelRatio || 1;
+    const [wide, high] = [Math.round(width * density), Math.round(height * density)];
+    if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
     canvas.style.height = `${height}px`;
-    Object.assign(canvas, { width: Math.round(width * density), height: Math.round(height * density) });
     canvas.ariaValueMax = this._duration.toFixed(1);
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    context.scale(density, density);
-    const style = getComputedStyle(canvas);
-    const ink = (/** @type {string} */ name) => style.getPropertyValue(name);
+    context.setTransform(density, 0, 0, density, 0, 0);
+    context.clearRect(0, 0, width, height);
+    const ink = (/** @type {string} */ name) => (this._inks[name] ??= getComputedStyle(canvas).getPropertyValue(name));
     const at = (/** @type {number} */ time) => (time / this._duration) * width;
     this._paintRuler(context, at, width, ink);
     this._paintShots(context, at, ink);
@@ -189,6 +193,7 @@ export class Timeline {
 
   /** Draw anew, since the colours are others. */
   repaint() {
+    this._inks = {};
     this._drawnFor = "";
     this._draw();
   }

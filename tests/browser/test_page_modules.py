@@ -116,9 +116,16 @@ def test_the_pointer_finds_the_smallest_box_under_it(modules: Page) -> None:
 
 def test_a_lane_tells_when_its_class_was_seen(modules: Page) -> None:
     looks = [{"time": time, "boxes": [box(), box(class_num=3, confidence=0.3)]} for time in (1.0, 1.2, 1.4, 5.0)]
-    script = "return m.lanes(a, 0.5, 0.25, 0.6).map((lane) => [lane.classNum, lane.count, lane.spans])"
+    script = """const lanes = new m.Lanes();
+        const told = (count, threshold) =>
+            lanes.of(a.slice(0, count), threshold, 0.25, 0.6).map((lane) => [lane.classNum, lane.count, lane.spans]);
+        return [JSON.stringify(told(2, 0.5)), JSON.stringify(told(4, 0.5)), JSON.stringify(told(1, 0.2))];"""
 
-    assert run(modules, "lanes", script, looks) == [[0, 4, [[1.0, 1.65], [5.0, 5.25]]], [3, 0, []]]
+    first, grown, anew = map(json.loads, run(modules, "lanes", script, looks))
+
+    assert first == [[0, 2, [[1.0, 1.45]]], [3, 0, []]]
+    assert grown == [[0, 4, [[1.0, 1.65], [5.0, 5.25]]], [3, 0, []]]
+    assert anew == [[0, 1, [[1.0, 1.25]]], [3, 1, [[1.0, 1.25]]]]
 
 
 def test_the_page_keys_go_from_sighting_to_sighting(modules: Page) -> None:
