@@ -9,7 +9,7 @@
 # make lock    the lock files, after a change in pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rabbitmq demo up run test soak check bench lock
+.PHONY: help setup rabbitmq chromium demo up run test soak check bench lock
 .SUFFIXES:
 
 VENV := .venv
@@ -49,6 +49,10 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.product
 rabbitmq:
 	@sh compose/install-rabbitmq.sh
 
+# where it can't be had, the tests of the page are skipped
+chromium:
+	@sh compose/install-chromium.sh || echo "setup: no Chromium can be had here: the tests of the page are skipped" >&2
+
 demo: setup
 	@$(BIN)/python -m detections.demo $(ARGUMENTS)
 
@@ -65,8 +69,10 @@ $(TRITON)/.built: requirements-triton-test.lock | $(VENV)/.venv
 	  --require-hashes --requirement requirements-triton-test.lock; then touch $@; \
 	else echo "setup: no Triton server can be had here: its tests are skipped" >&2; fi
 
-# a file of tests stays in one process; the long ones come first
-test: $(VENV)/.dev $(TRITON)/.built rabbitmq
+# a file of tests stays in one process; the long ones come first. Bytecode is kept even where the environment forbids it:
+# else every process that a test starts compiles its libraries again, 3 s of CPU each
+test: export PYTHONDONTWRITEBYTECODE :=
+test: $(VENV)/.dev $(TRITON)/.built rabbitmq chromium
 	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.dev rabbitmq

@@ -20,7 +20,9 @@ SCRIPTS = {
     "gpu": [],
     "posts": [],
     "auth": [],
+    "page": [],
     "shots": [],
+    "shots_latency": [],
 }
 
 

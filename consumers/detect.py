@@ -21,6 +21,7 @@ from consumers.roots import Roots
 from consumers.shot_room import ShotRoom
 from contracts import wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId
+from contracts.crashpoints import crashpoint
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
@@ -30,7 +31,7 @@ from engine.account import Finished, FrameReport
 from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
-from engine.images import read_picture
+from engine.images import PictureLimits, read_picture
 from engine.sandbox import Sandbox, open_video_in
 from engine.shot_workers import ShotWorkers
 from engine.watching import watch_video
@@ -112,6 +113,7 @@ class Detecting:
 
         Raises `Undelivered` (`NotPutAside` for the reason) when the broker could not be told.
         """
+        crashpoint("consumer.command.taken")
         try:
             failure = await self._do(delivery)
         except Failure as not_understood:
@@ -163,7 +165,9 @@ class Detecting:
             self._answering.discard(running)
         report = event_message(narrator.picture(detections))
         end = event_message(narrator.end(sequence=2, counts=PICTURE_COUNTS))
+        crashpoint("consumer.answer.begun")
         await asyncio.gather(send(report), send(end))  # in this order: one channel, and tasks start in turn
+        crashpoint("consumer.answer.sent")
         return None
 
     async def _work_on(self, command: AnyCommand, delivery: Delivery) -> FailureRecord | None:
@@ -190,6 +194,7 @@ class Detecting:
         """Whoever wrote the end may have died before publishing it; it has the same id."""
         if is_handed_on:
             await self._desk.sender.send(event_message(event))
+            crashpoint("consumer.end.told-again")
 
     async def _hold(
         self, command: AnyCommand, held: Held, running: Running, delivery: Delivery
@@ -219,16 +224,18 @@ class Detecting:
             await self._desk.sender.send(dead_letter(body, failure))
         except Undelivered as error:
             raise NotPutAside(failure.code) from error
+        crashpoint("consumer.letter.sent")
         try:
             readable = msgspec.json.decode(body, type=Readable)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         await self._desk.sender.send(event_message(readable.end(failure)))
+        crashpoint("consumer.letter.told")
 
     def _detect(self, command: DetectImage, workers: Workers, stop: threading.Event) -> list[Detection]:
         if stop.is_set():
             raise Failure(FailureCode.CANCELLED, "as asked")
-        picture = read_picture(self._roots.resolve(command.medium))
+        picture = read_picture(self._roots.resolve(command.medium), limits=self._desk.limits.picture)
         return workers.detect_image(picture, command.options, stop=stop)
 
     def _look(
@@ -237,10 +244,12 @@ class Detecting:
         """What a medium shows, as it is read; run in a thread."""
         path = self._roots.resolve(command.medium)
         if isinstance(command, DetectImage) and engines.objects is not None:
-            yield from look_at_picture(path, engines.objects, command, resume=resume, stop=stop)
+            limits = self._desk.limits.picture
+            yield from look_at_picture(path, engines.objects, command, resume=resume, stop=stop, limits=limits)
             return
         medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
         terms = Terms(
+            limits=self._desk.limits.video,
             shots=engines.shots,
             keeps_frames=command.is_posted and engines.objects is not None,
             open_video=open_video_in(self._sandbox),
@@ -252,11 +261,17 @@ class Detecting:
 
 
 def look_at_picture(
-    path: Path, workers: Workers, command: DetectImage, *, resume: Checkpoint | None, stop: threading.Event
+    path: Path,
+    workers: Workers,
+    command: DetectImage,
+    *,
+    resume: Checkpoint | None,
+    stop: threading.Event,
+    limits: PictureLimits,
 ) -> Generator[Watched, None, None]:
     """The one report of a picture and its end, as if it were a video of one frame; nothing if it is stopped before."""
     if resume is None:
-        picture = read_picture(path)
+        picture = read_picture(path, limits=limits)
         try:
             detections = workers.detect_image(picture, command.options, stop=stop)
         except Failure as failure:

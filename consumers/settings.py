@@ -80,6 +80,20 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     trial_memory_bytes: Annotated[
         int, Meta(ge=1 << 28, description="address space in which an unknown model must prove itself, bytes")
     ] = 4 << 30
+    image_pixels_max: Annotated[
+        int, Meta(ge=1, le=100_000_000, description="largest image, pixels in all; beyond it 413")
+    ] = 100_000_000
+    image_side_px_max: Annotated[int, Meta(ge=1, le=65_535, description="longest side of an image, pixels")] = 32_768
+    video_pixels_max: Annotated[
+        int, Meta(ge=1, le=100_000_000, description="largest frame of a video, pixels in all; beyond it the task fails")
+    ] = 36_000_000
+    video_side_px_max: Annotated[int, Meta(ge=1, le=65_535, description="longest side of a frame, pixels")] = 16_384
+    video_duration_max_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="longest video, s; there the task ends with what it has reported")
+    ] = 43_200.0
+    video_frames_max: Annotated[
+        int, Meta(ge=1, le=1_000_000_000, description="most frames of a video; there the task ends as well")
+    ] = 3_000_000
     ahead_max: Annotated[int, Meta(ge=1, le=32, description="reports of one video that wait for the broker")] = 16
     stop_s: Annotated[float, Meta(gt=0, le=600, description="seconds a stopping consumer waits for its tasks")] = 20.0
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"

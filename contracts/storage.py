@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from contracts.commands import AnyCommand
+from contracts.crashpoints import crashpoint
 from contracts.media import Medium, MediumKind
 
 _Record = TypeVar("_Record")
@@ -39,6 +40,8 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     state: ExtentState = ExtentState.WRITING
     heartbeat_s: float = 0.0
     """Unix time of the writer; a reader only looks whether it changes, so clocks need not agree."""
+    resume_s: int = 0
+    """How long a writer that has fallen silent may take to come back; 0: it will not, its silence is the end."""
 
     @property
     def received_bytes(self) -> int:
@@ -46,28 +49,30 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EXTENT_BYTES = 48
-_EXTENT = struct.Struct("<QQqdIII")  # head, tail, total (-1 unknown), heartbeat, state, magic, crc32 of what is before
+_EXTENT = struct.Struct(
+    "<QQqdIIII"
+)  # head, tail, total (-1 unknown), heartbeat, state, magic, crc32 of what is before, resume
+_CHECKED_BYTES = 40  # `resume_s` never changes, so no rewrite can tear it, and it lies where older writers left zeros
 _EXTENT_MAGIC = 0x31545845  # "EXT1"
 _EXTENT_READS_MAX = 100
 """Reads of an extent whose checksum does not match before it counts as broken: a rewrite takes microseconds."""
 
 
 def pack_extent(extent: Extent) -> bytes:
-    """`EXTENT_BYTES` bytes, the last four a checksum of the others."""
+    """`EXTENT_BYTES` bytes with a checksum of all that is ever rewritten."""
     total = -1 if extent.total_bytes is None else extent.total_bytes
-    body = _EXTENT.pack(
-        extent.head_bytes, extent.tail_bytes, total, extent.heartbeat_s, extent.state, _EXTENT_MAGIC, 0
-    )[:-4]
-    packed = body + zlib.crc32(body).to_bytes(4, "little")
-    return packed.ljust(EXTENT_BYTES, b"\0")
+    checked = _EXTENT.pack(
+        extent.head_bytes, extent.tail_bytes, total, extent.heartbeat_s, extent.state, _EXTENT_MAGIC, 0, 0
+    )[:_CHECKED_BYTES]
+    return checked + zlib.crc32(checked).to_bytes(4, "little") + extent.resume_s.to_bytes(4, "little")
 
 
 def unpack_extent(packed: bytes) -> Extent | None:
     """The extent, or None if the bytes were caught in the middle of being rewritten."""
-    if len(packed) < _EXTENT.size:
+    if len(packed) < EXTENT_BYTES:
         return None
-    head, tail, total, heartbeat, state, magic, checksum = _EXTENT.unpack(packed[: _EXTENT.size])
-    if magic != _EXTENT_MAGIC or checksum != zlib.crc32(packed[: _EXTENT.size - 4]):
+    head, tail, total, heartbeat, state, magic, checksum, resume_s = _EXTENT.unpack(packed[:EXTENT_BYTES])
+    if magic != _EXTENT_MAGIC or checksum != zlib.crc32(packed[:_CHECKED_BYTES]):
         return None
     return Extent(
         head_bytes=head,
@@ -75,6 +80,7 @@ def unpack_extent(packed: bytes) -> Extent | None:
         total_bytes=None if total < 0 else total,
         state=ExtentState(state),
         heartbeat_s=heartbeat,
+        resume_s=resume_s,
     )
 
 
@@ -161,6 +167,10 @@ class Layout:
 
     def seal(self, task_id: str) -> Path:
         return self.uploads / task_id / "seal.json"
+
+    def upload_record(self, task_id: str) -> Path:
+        """What a resumable upload is of, for whoever goes on with it; others have none."""
+        return self.uploads / task_id / "upload.json"
 
     def medium(self, media_id: str) -> Path:
         return self.media / media_id
@@ -275,6 +285,7 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o666) -> bool:
 def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a file over the one before; a reader sees the old or the new one, whole."""
     _written_beside(path, content, mode).replace(path)
+    crashpoint("file.replaced")
 
 
 def _written_beside(path: Path, content: bytes, mode: int) -> Path:
@@ -285,4 +296,5 @@ def _written_beside(path: Path, content: bytes, mode: int) -> Path:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    crashpoint("file.synced")
     return temporary

@@ -12,10 +12,12 @@ import msgspec
 from contracts.detections import Detection
 from contracts.events import DetectionEvent
 from detections.answers import ClientError, Health, ServiceError, Started, Task, UnreachableError
+from detections.resuming import CONFLICTS, PASSING, Interrupted
 from detections.sse import MalformedStreamError
 from detections.uploading import Config, Upload, config_text
 
 STREAM = "/detect/stream"
+UPLOADS = "/uploads"
 _TOKEN = re.compile(r"[!-~]+")  # visible ASCII: httpx would quote anything else in its error
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
@@ -52,6 +54,13 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True, kw_only=True):
             return self.read(response)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ClientError(f"{self.method} {self.path} was answered with something else: {error}") from error
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an upload stands at the edge."""
+
+    offset_bytes: int
+    is_complete: bool
 
 
 def authorization(token: str | None, refresh_token: str | None = None) -> dict[str, str]:
@@ -140,11 +149,38 @@ def submit(upload: Upload) -> Call[Started]:
     )
 
 
+def standing(task_id: str) -> Call["Standing"]:
+    """How much of a resumable upload the edge has."""
+    return Call(method="HEAD", path=f"{UPLOADS}/{task_id}", read=_standing, tries_max=1)
+
+
+def append(upload: Upload) -> Call[Started]:
+    """The rest of an upload, from where it stands."""
+    return Call(
+        method="PATCH",
+        path=f"{UPLOADS}/{upload.task_id}",
+        read=_json(Started),
+        headers=upload.append_headers(),
+        tries_max=1,
+        read_timeout_s=SEALED_TIMEOUT_S,
+    )
+
+
 def reason(error: ClientError, task: Task | None) -> ClientError:
     """Why an upload broke off: what its task says, since an answer that comes before the body has ended may be lost."""
     if task is None or task.error is None:
         return error
     return ServiceError(status=422, code=task.error.code, detail=task.error.detail)
+
+
+def raise_if_passing(response: httpx.Response) -> None:
+    """Raises `Interrupted` for the refusal of an upload that may pass; one that came whole is not sent again."""
+    if response.is_success or response.headers.get("upload-complete") == "?1":
+        return
+    refusal = _refusal(response)
+    if refusal.status in PASSING or refusal.code in CONFLICTS:
+        asked = response.headers.get("retry-after", "")
+        raise Interrupted(refusal, asked_s=float(asked) if asked.isdigit() else 0.0)
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +210,13 @@ def _json(type_: type[_Answer]) -> Callable[[httpx.Response], _Answer]:
 def _json_lines(response: httpx.Response) -> list[DetectionEvent]:
     decoder = msgspec.json.Decoder(DetectionEvent)
     return [decoder.decode(line) for line in response.content.splitlines() if line]
+
+
+def _standing(response: httpx.Response) -> Standing:
+    offset, complete = (response.headers.get(name, "") for name in ("upload-offset", "upload-complete"))
+    if not offset.isdigit() or complete not in ("?0", "?1"):
+        raise msgspec.DecodeError(f"Upload-Offset {offset!r}, Upload-Complete {complete!r}")
+    return Standing(offset_bytes=int(offset), is_complete=complete == "?1")
 
 
 def _nothing(_: httpx.Response) -> None:

@@ -7,20 +7,45 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
+from http import HTTPStatus
 from typing import TypeVar
 
 import httpx
 
 from detections import calls
-from detections.answers import ClientError, Started, Task, UnreachableError
-from detections.uploading import OnProgress, Progress, Upload
+from detections.answers import ClientError, ServiceError, Started, Task, UnreachableError
+from detections.calls import Call
+from detections.resuming import PASSING, Interrupted, Patience
+from detections.uploading import OnProgress, Progress, Upload, UploadStoppedError
+
+CANCEL_TIMEOUT_S = 5.0
 
 _Result = TypeVar("_Result")
 
 
 def send(http: httpx.Client, url: str, upload: Upload, on_progress: OnProgress | None) -> Started:
-    """Send all of it. Raises `ServiceError` (also the task's own failure), `UnreachableError`, `OSError` of the file."""
-    call = calls.submit(upload)
+    """Send all of it, over broken connections if the file can be read again.
+
+    Raises `ServiceError` (also the task's own failure), `UnreachableError`, `OSError` of the file.
+    """
+    patience = Patience()
+    next_call: Call[Started] | Started = calls.submit(upload)
+    try:
+        while isinstance(next_call, Call):
+            try:
+                return _carry(http, url, next_call, upload, on_progress)
+            except Interrupted as broken:
+                next_call = _after(broken, http, url, upload, patience)
+    except (UploadStoppedError, OSError):  # nobody will go on with it: its task need not wait
+        _cancel(http, upload.task_id)
+        raise
+    return next_call
+
+
+def _carry(
+    http: httpx.Client, url: str, call: Call[Started], upload: Upload, on_progress: OnProgress | None
+) -> Started:
+    """One request. Raises `Interrupted` for what may pass, `ClientError` for what will not."""
     wait = calls.timeout(call.read_timeout_s)
     try:
         with calls.mapped(url):
@@ -28,8 +53,50 @@ def send(http: httpx.Client, url: str, upload: Upload, on_progress: OnProgress |
                 call.method, call.path, headers=call.headers, content=_body(upload, on_progress), timeout=wait
             )
     except UnreachableError as error:
+        if upload.is_resumable and upload.sent_bytes:
+            raise Interrupted(error) from error
         raise calls.reason(error, _task_or_none(http, upload.task_id)) from error
+    if upload.is_resumable:
+        calls.raise_if_passing(response)
     return call.answer(response)
+
+
+def _after(
+    broken: Interrupted, http: httpx.Client, url: str, upload: Upload, patience: Patience
+) -> Call[Started] | Started:
+    """What to send next; `Started` if the edge has all of it already. Raises `ClientError` when that is hopeless."""
+    while True:
+        upload.pause(patience.delay_s(broken))
+        try:
+            with calls.mapped(url):
+                call = calls.standing(upload.task_id)
+                standing = call.answer(http.request(call.method, call.path, timeout=calls.timeout(call.read_timeout_s)))
+        except UnreachableError as error:
+            broken = Interrupted(error)
+        except ServiceError as error:
+            if error.status not in PASSING | {HTTPStatus.CONFLICT}:  # a HEAD has no body to say which
+                return _without(broken.error, error, http, upload)
+        else:
+            if standing.is_complete:
+                return _started(broken.error, http, upload)
+            patience.stands_at(standing.offset_bytes)
+            upload.go_on_at(standing.offset_bytes)
+            return calls.append(upload)
+
+
+def _without(broken: ClientError, refusal: ServiceError, http: httpx.Client, upload: Upload) -> Call[Started] | Started:
+    """The same for an upload that the edge has no longer, or never had: then it begins again."""
+    if refusal.status == HTTPStatus.NOT_FOUND and _task_or_none(http, upload.task_id) is None:
+        upload.go_on_at(0)
+        return calls.submit(upload)
+    return _started(broken, http, upload)
+
+
+def _started(broken: ClientError, http: httpx.Client, upload: Upload) -> Started:
+    task = _task_or_none(http, upload.task_id)
+    if task is None or task.error is not None or task.media_id is None:
+        raise calls.reason(broken, task) from broken
+    return Started(task_id=upload.task_id, media_id=task.media_id)
 
 
 async def send_in_thread(
@@ -67,6 +134,12 @@ def _task_or_none(http: httpx.Client, task_id: str) -> Task | None:
     with contextlib.suppress(ClientError, httpx.HTTPError):
         return call.answer(http.request(call.method, call.path, timeout=calls.timeout(call.read_timeout_s)))
     return None
+
+
+def _cancel(http: httpx.Client, task_id: str) -> None:
+    call = calls.cancel(task_id)
+    with contextlib.suppress(httpx.HTTPError):
+        http.request(call.method, call.path, timeout=calls.timeout(CANCEL_TIMEOUT_S))
 
 
 async def _in_thread(work: Callable[[], _Result]) -> _Result:

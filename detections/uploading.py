@@ -20,6 +20,9 @@ _CHUNK_BYTES_MIN = 1024
 _CHUNKS_PER_S = 50
 """Of a throttled upload: small enough steps that it looks like a slow line."""
 
+_REST = {"Upload-Complete": "?1", "Upload-Draft-Interop-Version": "8"}
+"""This request ends the upload, which another one may go on with (draft-ietf-httpbis-resumable-upload)."""
+
 Config = DetectionOptions | dict[str, object] | str
 """The configuration of a task: a struct, the fields of CONTRACT section 2, or their JSON text."""
 
@@ -61,22 +64,26 @@ class Upload:
         self.task_id = task_id or str(uuid.uuid4())
         self.is_for_shots = is_for_shots
         self.sent_bytes = 0
+        """Of the body, in the order in which it is sent; after a broken connection what the edge has of it."""
         self.total_bytes: int | None = None
         self.tail_bytes: int | None = None
         self._config = config
         self._bytes_per_s_max = bytes_per_s_max
         self._started_s: float | None = None
+        self._started_bytes = 0
         self._stopped = threading.Event()
         if isinstance(file, (str, Path)):
             self.name = name or Path(file).name
             self._file = self._closing.enter_context(Path(file).open("rb"))  # noqa: SIM115 - it is entered right here
             self.tail_bytes = tail_bytes(self._file)
             self.total_bytes = self._file.seek(0, os.SEEK_END)
+            self._begin_bytes = 0
         else:
             if name is None:
                 raise ValueError("an open file needs a name: its extension says what it is")
             self.name = name
             self._file = file
+            self._begin_bytes = file.tell() if file.seekable() else None
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +94,11 @@ class Upload:
     @property
     def progress(self) -> Progress:
         return Progress(sent_bytes=self.sent_bytes, total_bytes=self.total_bytes)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether its bytes can be sent a second time, which a broken connection may need."""
+        return self._begin_bytes is not None
 
     def headers(self) -> dict[str, str]:
         """What goes before the body (CONTRACT 1, `POST /detect/video`)."""
@@ -101,17 +113,33 @@ class Upload:
             headers["Content-Length"] = str(self.total_bytes)
         if self.tail_bytes is not None:
             headers["X-Tail-Bytes"] = str(self.tail_bytes)
-        return headers
+        return headers | (_REST if self.is_resumable else {})
+
+    def append_headers(self) -> dict[str, str]:
+        """What goes before the rest of the body, from `sent_bytes` on."""
+        headers = {"Content-Type": "application/partial-upload", "Upload-Offset": str(self.sent_bytes)}
+        if self.total_bytes is not None:
+            headers["Content-Length"] = str(self.total_bytes - self.sent_bytes)
+        return headers | _REST
+
+    def go_on_at(self, offset_bytes: int) -> None:
+        """Send from there on: so much of the body has the edge. Raises `OSError` if it has more than the file."""
+        if self.total_bytes is not None and offset_bytes > self.total_bytes:
+            raise OSError(f"the edge has {offset_bytes} bytes of {self.name}, which has {self.total_bytes}")
+        self.sent_bytes = self._started_bytes = offset_bytes
+        self._started_s = None
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, in the order in which it is sent. Raises `OSError` if the file got shorter meanwhile."""
+        """The body from `sent_bytes` on, in the order in which it is sent. Raises `OSError` if the file got shorter."""
         if self.total_bytes is None:
+            if self._begin_bytes is not None:
+                self._file.seek(self._begin_bytes + self.sent_bytes)
             yield from iter(lambda: self._file.read(self._chunk_bytes), b"")
             return
-        head_bytes = self.total_bytes - (self.tail_bytes or 0)
-        if self.tail_bytes is not None:
-            yield from self._span(head_bytes, self.total_bytes)
-        yield from self._span(0, head_bytes)
+        tail_bytes = self.tail_bytes or 0
+        sent_bytes, head_bytes = self.sent_bytes, self.total_bytes - tail_bytes
+        yield from self._span(head_bytes + min(sent_bytes, tail_bytes), self.total_bytes)
+        yield from self._span(max(0, sent_bytes - tail_bytes), head_bytes)
 
     def wait_s(self) -> float:
         """How long the next chunk waits, so that no more than the allowed bytes a second leave."""
@@ -120,11 +148,16 @@ class Upload:
             self._started_s = now_s
         if self._bytes_per_s_max is None:
             return 0.0
-        return max(0.0, self._started_s + self.sent_bytes / self._bytes_per_s_max - now_s)
+        sent_bytes = self.sent_bytes - self._started_bytes
+        return max(0.0, self._started_s + sent_bytes / self._bytes_per_s_max - now_s)
 
     def wait(self) -> None:
         """Wait until the next chunk may go. Raises `UploadStoppedError` once `stop` was called."""
-        if self._stopped.wait(self.wait_s()):
+        self.pause(self.wait_s())
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises `UploadStoppedError` once `stop` was called."""
+        if self._stopped.wait(seconds):
             raise UploadStoppedError(self.name)
 
     def stop(self) -> None:

@@ -10,9 +10,11 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from contracts import crashpoints
 from contracts.settings import ConfigurationError
 from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
+from edge.connections import HeaderLimits, guarded
 from edge.settings import EdgeSettings, from_environment
 
 
@@ -35,6 +37,7 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
+    crashpoints.arm(os.environ)
     log_to_stdout(settings)
     server = _Server(_server_config(settings))
     for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before
@@ -81,7 +84,7 @@ def _server_config(settings: EdgeSettings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=guarded(HeaderLimits(timeout_s=settings.header_timeout_s, bytes_max=settings.header_bytes_max)),
         lifespan="on",
         access_log=False,
         log_config=None,

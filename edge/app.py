@@ -15,7 +15,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from contracts.storage import Layout
-from edge import detect, health, media_by_id, stream, tasks
+from edge import detect, health, media_by_id, page, stream, tasks, uploads
 from edge.admission import auth_of
 from edge.annotations import Annotations
 from edge.annotations_parts import AnnotationsParts
@@ -39,7 +39,15 @@ from edge.turns import OldTurns
 from edge.vault import Sealer, Vault
 
 VERSION = "1"
-ROUTES = [*health.routes, *stream.routes, *detect.routes, *media_by_id.routes, *tasks.routes]
+ROUTES = [
+    *health.routes,
+    *stream.routes,
+    *detect.routes,
+    *uploads.routes,
+    *media_by_id.routes,
+    *tasks.routes,
+    *page.routes,
+]
 _PROVIDED = ("settings", "outbox", "feed", "replay", "presence", "auth", "tickets", "media_by_id")
 _BEARER = SecurityScheme(type="http", scheme="bearer", description="asked for with `EDGE_AUTH=jwt`, but for /health")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -27,6 +27,13 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The owner whose tasks and events they see; None: everybody's (authentication is off)."""
     let_in_until_s: float | None = None
     """Unix time at which their token lets nobody in any more; None: no token was asked for."""
+    address: str | None = None
+    """Where the request came from."""
+
+    @property
+    def client(self) -> str:
+        """Whom limits are counted for: a user who is known for certain, else an address."""
+        return f"user {self.sees_only}" if self.sees_only is not None else f"address {self.address}"
 
     def may_see(self, owner: str | None) -> bool:
         """Whether what this owner has is theirs to see."""
@@ -49,9 +56,10 @@ class Auth:
         """
         bearer = _bearer(request)
         refresh_token = _refresh_token(request)
+        address = request.client.host if request.client else None
         if self._verifier is None:
             claims = read_claims(bearer) if bearer else Claims()
-            return Caller(user_id=claims.user_id, bearer=bearer, refresh_token=refresh_token)
+            return Caller(user_id=claims.user_id, bearer=bearer, refresh_token=refresh_token, address=address)
         if bearer is None:
             raise Failure(FailureCode.UNAUTHENTICATED, "a bearer token is needed")
         claims = await self._verifier.claims_of(bearer)
@@ -61,6 +69,7 @@ class Auth:
             refresh_token=refresh_token,
             sees_only=claims.user_id,
             let_in_until_s=None if claims.expires_at_s is None else claims.expires_at_s + LEEWAY_S,
+            address=address,
         )
 
 

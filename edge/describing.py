@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Parameter, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from contracts.commands import TASK_ID_PATTERN
 from contracts.failures import FailureCode
-from edge.failures import PROBLEM_JSON, STATUS, Problem, title
+from contracts.options import DetectionOptions
+from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
 from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
 
 _TEXT = Schema(type=OpenAPIType.STRING)
@@ -19,7 +21,32 @@ _BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _OCTETS = {"application/octet-stream": OpenAPIMediaType(schema=_BYTES)}
 _STREAM = "the file's bytes; with X-Tail-Bytes the last N of them first, then the rest"
 _KEY = "the same request with the same key gets the first answer again for 24 h"
-_CONFIG = Schema(type=OpenAPIType.STRING, content_media_type="application/json", description="DetectionOptions")
+
+
+def _self_contained(struct: type[msgspec.Struct]) -> Any:
+    """The JSON schema of a struct with the structs in it in their places: it may stand anywhere in a document."""
+    _, components = msgspec.json.schema_components([struct], ref_template="{name}")
+
+    def inlined(part: Any) -> Any:
+        match part:
+            case {"$ref": name}:
+                return inlined(components[name])
+            case dict():
+                return {key: inlined(value) for key, value in part.items()}
+            case list():
+                return [inlined(value) for value in part]
+            case _:
+                return part
+
+    return inlined(components[struct.__name__])
+
+
+_CONFIG = Schema(
+    type=OpenAPIType.STRING,
+    content_media_type="application/json",
+    content_schema=_self_contained(DetectionOptions),
+    description="DetectionOptions",
+)
 
 
 def problems(
@@ -107,7 +134,7 @@ def _problem(status: int, codes: Iterable[FailureCode]) -> ResponseSpec:
     examples = [
         Example(
             summary=code.value,
-            value={"type": f"/problems/{code}", "title": title(code), "status": status, "code": code, "detail": "..."},
+            value={"type": problem_type(code), "title": title(code), "status": status, "code": code, "detail": "..."},
         )
         for code in codes
     ]

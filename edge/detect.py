@@ -10,10 +10,12 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.response import Stream
 
-from contracts.commands import TaskKind
+from contracts.commands import COMMANDS, TaskKind
 from contracts.detections import Detection, TimedDetection
 from contracts.failures import Failure, FailureCode
+from contracts.media import MediumKind
 from contracts.options import read_options
+from contracts.storage import upload_medium
 from edge import headers
 from edge.announce import Announcer
 from edge.auth import Caller
@@ -22,10 +24,11 @@ from edge.failures import RequestFailed
 from edge.form_intake import FormUpload
 from edge.forms import Forms
 from edge.idempotency import checked_key
-from edge.intake import VideoIntake, VideoUpload
+from edge.intake import VideoIntake
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
 from edge.rendering import pieces, timed_detections
-from edge.upload import body_chunks, client_gone
+from edge.streamed import take_streamed
+from edge.upload import UploadLimits, body_chunks, client_gone
 
 _Request = Request[Any, Any, Any]
 
@@ -39,6 +42,7 @@ _REFUSALS = (
     FailureCode.LENGTH_MISMATCH,
     FailureCode.UPLOAD_STALLED,
     FailureCode.TOO_LARGE,
+    FailureCode.TOO_MANY_REQUESTS,
     FailureCode.OPTIONS_OUT_OF_RANGE,
     FailureCode.STORAGE_FULL,
 )
@@ -46,6 +50,7 @@ _REFUSALS = (
 _STREAMED_REFUSALS = (
     *_REFUSALS,
     FailureCode.LENGTH_REQUIRED,
+    FailureCode.UPLOAD_LENGTH_INCONSISTENT,
     FailureCode.TASK_ID_IN_USE,
     FailureCode.BROKER_UNAVAILABLE,
 )
@@ -66,10 +71,13 @@ _FAILED_MEANWHILE = (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)
     ),
 )
 async def detect_video(
-    request: _Request, video_intake: NamedDependency[VideoIntake], caller: NamedDependency[Caller]
-) -> Response[Started]:
+    request: _Request,
+    video_intake: NamedDependency[VideoIntake],
+    upload_limits: NamedDependency[UploadLimits],
+    caller: NamedDependency[Caller],
+) -> Response[Started | None]:
     """Store a video and look at it while it arrives; its detections are events of `GET /detect/stream`."""
-    return await _streamed(request, video_intake, caller, kind=TaskKind.VIDEO)
+    return await _streamed(request, video_intake, caller, upload_limits, kind=TaskKind.VIDEO)
 
 
 @post(
@@ -91,14 +99,16 @@ async def find_shots(
     video_intake: NamedDependency[VideoIntake],
     forms: NamedDependency[Forms],
     announcer: NamedDependency[Announcer],
+    *,
+    upload_limits: NamedDependency[UploadLimits],
     caller: NamedDependency[Caller],
-) -> Response[Started]:
+) -> Response[Any]:
     """Store a video and find its shots while it arrives; each is an event of `GET /detect/stream` once it is certain.
 
     The body is the file itself, or a form, whose task starts when it is stored.
     """
     if not headers.is_form(request.headers.get("content-type")):
-        return await _streamed(request, video_intake, caller, kind=TaskKind.SHOTS)
+        return await _streamed(request, video_intake, caller, upload_limits, kind=TaskKind.SHOTS)
     form = FormUpload(
         task_id=headers.task_id(request.headers.get("x-task-id")),
         content_type=request.headers.get("content-type"),
@@ -156,20 +166,17 @@ async def detect(
 
 
 async def _streamed(
-    request: _Request, video_intake: VideoIntake, caller: Caller, *, kind: TaskKind
-) -> Response[Started]:
+    request: _Request, video_intake: VideoIntake, caller: Caller, limits: UploadLimits, *, kind: TaskKind
+) -> Response[Started | None]:
     """Take a raw body in, whatever is to be done with the video."""
     read = read_options(request.headers.get("x-config"))
-    upload = VideoUpload(
-        task_id=headers.task_id(request.headers.get("x-task-id")),
-        name=headers.video_name(request.headers.get("x-filename")),
-        options=read.options,
-        plan=headers.upload_plan(request.headers),
-        caller=caller,
-        kind=kind,
-    )
-    started = await video_intake.take(upload, body_chunks(request.receive))
-    return Response(started, headers=_location(started.task_id) | headers.warnings(read.unknown_fields))
+    task_id = headers.task_id(request.headers.get("x-task-id"))
+    name = headers.video_name(request.headers.get("x-filename"))
+    medium = upload_medium(task_id, kind=MediumKind.VIDEO, name=name, is_growing=True)
+    command = COMMANDS[kind](task_id=task_id, medium=medium, options=read.options)
+    response = await take_streamed(request, command, video_intake, caller=caller, limits=limits)
+    response.headers.update(headers.warnings(read.unknown_fields))
+    return response
 
 
 async def _outcome(request: _Request, forms: Forms, form: FormUpload) -> AnyOutcome:

@@ -2,8 +2,11 @@
 
 import contextlib
 import errno
+import fcntl
 import os
+import shutil
 from collections.abc import Generator, Sequence
+from pathlib import Path
 
 from contracts.failures import Failure, FailureCode
 
@@ -22,6 +25,22 @@ def storage_failures() -> Generator[None, None, None]:
         if error.errno in _FULL:
             raise Failure(FailureCode.STORAGE_FULL, f"the storage is full: {error.strerror}") from error
         raise
+
+
+def check_free(folder: Path, *, more_bytes: int = 0, free_bytes_min: int) -> None:
+    """Raises `Failure(storage_full)` if less than the minimum would stay free around a folder."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes - more_bytes < free_bytes_min:
+        raise Failure(FailureCode.STORAGE_FULL, f"{free_bytes} bytes are free, {free_bytes_min} are kept free")
+
+
+def lock(descriptor: int) -> bool:
+    """Make an open file ours alone until it is closed, also by the end of our process; False if it is somebody else's."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_all(descriptor: int, parts: Sequence[bytes], *, offset: int) -> None:

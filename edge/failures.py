@@ -1,6 +1,7 @@
 """Every failure as a client meets it: `application/problem+json` (RFC 9457) with a code that never changes."""
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -32,6 +33,8 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.IDEMPOTENCY_KEY_REUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
     FailureCode.LENGTH_REQUIRED: HTTPStatus.LENGTH_REQUIRED,
     FailureCode.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    FailureCode.HEADERS_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    FailureCode.HEADERS_STALLED: HTTPStatus.REQUEST_TIMEOUT,
     FailureCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     FailureCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
     FailureCode.EMPTY_MEDIA: HTTPStatus.BAD_REQUEST,
@@ -47,6 +50,12 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.UPLOAD_ABANDONED: HTTPStatus.BAD_REQUEST,
     FailureCode.UPLOAD_STALLED: HTTPStatus.REQUEST_TIMEOUT,
     FailureCode.LENGTH_MISMATCH: HTTPStatus.BAD_REQUEST,
+    FailureCode.UPLOAD_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    FailureCode.UPLOAD_GONE: HTTPStatus.GONE,
+    FailureCode.UPLOAD_BUSY: HTTPStatus.CONFLICT,
+    FailureCode.UPLOAD_COMPLETED: HTTPStatus.BAD_REQUEST,
+    FailureCode.UPLOAD_OFFSET_MISMATCH: HTTPStatus.CONFLICT,
+    FailureCode.UPLOAD_LENGTH_INCONSISTENT: HTTPStatus.BAD_REQUEST,
     FailureCode.CANCELLED: HTTPStatus.CONFLICT,
     FailureCode.TASK_NOT_FOUND: HTTPStatus.NOT_FOUND,
     FailureCode.TASK_ENDED: HTTPStatus.CONFLICT,
@@ -74,12 +83,20 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+_IANA = "https://iana.org/assignments/http-problem-types#"
+TYPES: dict[FailureCode, str] = {
+    FailureCode.UPLOAD_COMPLETED: f"{_IANA}completed-upload",
+    FailureCode.UPLOAD_OFFSET_MISMATCH: f"{_IANA}mismatching-upload-offset",
+    FailureCode.UPLOAD_LENGTH_INCONSISTENT: f"{_IANA}inconsistent-upload-length",
+}
+"""Types that a standard names (draft-ietf-httpbis-resumable-upload, section 8); others are ours."""
+
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """An error in the form of RFC 9457."""
 
     type: str
-    """`/problems/<code>`, relative to the service."""
+    """`/problems/<code>`, relative to the service, or a registered one."""
     title: str
     status: int
     code: str
@@ -90,16 +107,44 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     """The path that was asked for."""
     task_id: str | None = None
     """The task that the failed request had already made, if any."""
+    expected_offset: int | None = msgspec.field(default=None, name="expected-offset")
+    """Where the upload stands, and with `provided-offset` what the client believed."""
+    provided_offset: int | None = msgspec.field(default=None, name="provided-offset")
 
 
 class RequestFailed(Exception):
     """A failure that knows more than its code: the status of the route's contract, or the task it belongs to."""
 
-    def __init__(self, failure: Failure, *, status: HTTPStatus | None = None, task_id: str | None = None) -> None:
+    def __init__(
+        self,
+        failure: Failure,
+        *,
+        status: HTTPStatus | None = None,
+        task_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(str(failure))
         self.failure = failure
         self.status = status or STATUS[failure.code]
         self.task_id = task_id
+        self.headers = headers or {}
+
+
+class OffsetMismatch(RequestFailed):
+    """An append at another place than the upload's end; it knows both."""
+
+    def __init__(self, *, expected: int, provided: int) -> None:
+        failure = Failure(
+            FailureCode.UPLOAD_OFFSET_MISMATCH, f"the upload stands at byte {expected}, these begin at byte {provided}"
+        )
+        super().__init__(failure, headers={"upload-offset": str(expected), "upload-complete": "?0"})
+        self.expected = expected
+        self.provided = provided
+
+
+def problem_type(code: FailureCode) -> str:
+    """The `type` of a problem with this code."""
+    return TYPES.get(code, f"/problems/{code}")
 
 
 def title(code: FailureCode) -> str:
@@ -116,16 +161,19 @@ def _on_failure(request: _Request, failure: Failure) -> "Response[Problem]":
 
 
 def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Problem]":
+    offsets = failed if isinstance(failed, OffsetMismatch) else None
     problem = Problem(
-        type=f"/problems/{failed.failure.code}",
+        type=problem_type(failed.failure.code),
         title=title(failed.failure.code),
         status=failed.status,
         code=failed.failure.code,
         detail=failed.failure.detail,
         instance=request.url.path,
         task_id=failed.task_id,
+        expected_offset=offsets and offsets.expected,
+        provided_offset=offsets and offsets.provided,
     )
-    headers = _closing(request) | _challenge(request, failed.status)
+    headers = _closing(request) | _challenge(request, failed.status) | dict(failed.headers)
     if failed.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["retry-after"] = str(RETRY_AFTER_S)
     if failed.task_id is not None:

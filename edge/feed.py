@@ -16,6 +16,7 @@ from contracts.events import AnyEvent
 from contracts.failures import Failure, FailureCode
 from edge import log
 from edge.broker import declare_topology
+from edge.quota import Quota
 from edge.ring import Ring, encode_event
 from edge.settings import EdgeSettings
 from edge.shown import Shown
@@ -54,6 +55,7 @@ class Feed:
 
     def __init__(self, settings: EdgeSettings, mark: log.Mark) -> None:
         self.ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
+        self.quota = Quota(each_max=settings.listeners_per_client_max, what="listeners of one client")
         self.listeners = 0
         self.ticks = 0
         self.is_closing = False

@@ -54,17 +54,20 @@ class FormIntake:
         """The whole form; whoever gets it ends its body and lets go of the upload (`discard`).
 
         Raises `Failure`: `malformed_request`, `malformed_options`, `options_out_of_range`, `unsupported_content_type`,
-        `unsupported_media`, `empty_media`, `too_large`, `upload_*`, `storage_full`, and `engine_unavailable` if nobody is
+        `unsupported_media`, `empty_media`, `too_large`, `upload_*`,
+        `too_many_requests`, `storage_full`, and `engine_unavailable` if nobody is
         there to look at the file.
         """
         reading = _Reading(form, self._presence)
         check_announced(form.content_length, self._limits)
-        body = await asyncio.to_thread(self._uploads.begin, form.task_id, UploadPlan(), has_extent=False)
-        try:
-            await store(reading.file(bounded(chunks, self._limits)), Inflow(body))
-        except BaseException:
-            await self.discard(form.task_id, body)
-            raise
+        self._uploads.quota.check(form.caller.client)
+        with self._uploads.quota.counted(form.caller.client):
+            body = await asyncio.to_thread(self._uploads.begin, form.task_id, UploadPlan(), has_extent=False)
+            try:
+                await store(reading.file(bounded(chunks, self._limits)), Inflow(body))
+            except BaseException:
+                await self.discard(form.task_id, body)
+                raise
         return reading.received(body)
 
     async def discard(self, task_id: str, body: GrowingBody) -> None:

@@ -66,15 +66,20 @@ def task_id(header: str | None) -> str:
 def upload_plan(headers: Headers) -> UploadPlan:
     """What the headers announce. Raises `Failure`: `malformed_request`, `length_required`."""
     total_bytes = content_length(headers)
-    tail_bytes = _number(headers.get("x-tail-bytes"), "X-Tail-Bytes") or 0
+    return UploadPlan(total_bytes=total_bytes, tail_bytes=tail_bytes(headers, total_bytes=total_bytes))
+
+
+def tail_bytes(headers: Headers, *, total_bytes: int | None) -> int:
+    """`X-Tail-Bytes` of an upload of that length, 0 without it. Raises `Failure`: `malformed_request`, `length_required`."""
     if "x-tail-bytes" not in headers:
-        return UploadPlan(total_bytes=total_bytes)
+        return 0
+    tail = _number(headers.get("x-tail-bytes"), "X-Tail-Bytes") or 0
     if total_bytes is None:
-        raise Failure(FailureCode.LENGTH_REQUIRED, "X-Tail-Bytes needs Content-Length")
-    if not 1 <= tail_bytes <= min(TAIL_BYTES_MAX, total_bytes - 1):
+        raise Failure(FailureCode.LENGTH_REQUIRED, "X-Tail-Bytes needs Content-Length, or Upload-Length")
+    if not 1 <= tail <= min(TAIL_BYTES_MAX, total_bytes - 1):
         allowed = f"1..{TAIL_BYTES_MAX} and less than Content-Length"
-        raise Failure(FailureCode.MALFORMED_REQUEST, f"X-Tail-Bytes is {tail_bytes}, not {allowed}")
-    return UploadPlan(total_bytes=total_bytes, tail_bytes=tail_bytes)
+        raise Failure(FailureCode.MALFORMED_REQUEST, f"X-Tail-Bytes is {tail}, not {allowed}")
+    return tail
 
 
 def content_length(headers: Headers) -> int | None:

@@ -19,6 +19,7 @@ from contracts.events import ConsumerSeen, EngineSeen, EngineStatus
 from contracts.failures import Failure, FailureCode
 from contracts.wire import decode_presence
 from edge.deliveries import consuming
+from edge.disk import check_free
 from edge.failures import RequestFailed
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
@@ -168,6 +169,7 @@ async def _check_broker(settings: EdgeSettings, outbox: Outbox) -> None:
         raise Failure(FailureCode.BROKER_UNAVAILABLE, "not connected to the broker")
     try:
         async with asyncio.timeout(settings.probe_timeout_s):
+            await outbox.probe()  # first: a broker in alarm does not answer the question after
             if not await outbox.has_exchange(topology.DEAD):
                 raise Failure(FailureCode.BROKER_UNAVAILABLE, f"the broker has no exchange {topology.DEAD}")
     except TimeoutError:
@@ -178,13 +180,16 @@ async def _check_broker(settings: EdgeSettings, outbox: Outbox) -> None:
 async def _check_storage(settings: EdgeSettings) -> None:
     try:
         async with asyncio.timeout(settings.probe_timeout_s):
-            await asyncio.to_thread(_write_and_remove, settings.storage)
+            await asyncio.to_thread(_write_and_remove, settings.storage, settings.free_bytes_min)
     except (OSError, TimeoutError) as error:
         failure = Failure(FailureCode.STORAGE_UNAVAILABLE, f"the storage is not writable: {error!r}")
         raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE) from error
+    except Failure as failure:
+        raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE) from failure
 
 
-def _write_and_remove(folder: Path) -> None:
+def _write_and_remove(folder: Path, free_bytes_min: int) -> None:
+    check_free(folder, free_bytes_min=free_bytes_min)
     path = folder / f".probe.{secrets.token_hex(6)}"
     try:
         path.write_bytes(b"probe")

@@ -26,10 +26,13 @@ from edge.idempotency import IdempotencyKeys, checked_key, fingerprint, once
 from edge.media_roots import MediaRoots
 from edge.outcomes import Started, TaskStarted
 from edge.tokens import Tokens
+from edge.upload import small_body
 from edge.user_settings import merged
 
 CONFIG_BYTES_MAX = 64 * 1024
 """Bytes of the configuration; more is 413."""
+CONFIG_WAIT_S = 30.0
+"""How long they may take; then 408."""
 
 _Request = Request[Any, Any, Any]
 
@@ -155,7 +158,7 @@ async def _started(
     request: _Request, keys: IdempotencyKeys, caller: Caller, start: Callable[[bytes, Caller], Awaitable[TaskStarted]]
 ) -> Response[Started]:
     """Start with what the body says, once for each `Idempotency-Key`."""
-    config = await request.body()
+    config = await small_body(request, timeout_s=CONFIG_WAIT_S)
     key = checked_key(request.headers.get("idempotency-key"), user_id=caller.user_id)
     asked = fingerprint(request.url.path, config)
     outcome = await once(keys, key, asked, lambda: start(config, caller))

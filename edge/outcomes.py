@@ -14,6 +14,13 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     task_id: str
 
 
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of an upload is stored; more is to come."""
+
+    task_id: str
+    offset_bytes: int
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="outcome"):
     """What every outcome knows."""
 

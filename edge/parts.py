@@ -11,6 +11,7 @@ import msgspec
 from litestar.di import Provide
 
 from contracts.storage import Layout
+from edge.abandonment import Abandonment
 from edge.announce import Announcer
 from edge.answers import Answers
 from edge.background import Background
@@ -36,6 +37,8 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     upload_bytes_max: int = 64 * 1024**3
     upload_idle_s: float = 60.0
+    upload_resume_s: int = 120
+    uploads_per_client_max: int = 256
     free_bytes_min: int = 256 * 1024**2
     media_kept_s: float = 24 * 3600.0
     confirm_wait_s: float = 10.0
@@ -47,7 +50,10 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     def of_one_upload(self) -> UploadLimits:
         return UploadLimits(
-            bytes_max=self.upload_bytes_max, idle_s=self.upload_idle_s, confirm_wait_s=self.confirm_wait_s
+            bytes_max=self.upload_bytes_max,
+            idle_s=self.upload_idle_s,
+            resume_s=self.upload_resume_s,
+            confirm_wait_s=self.confirm_wait_s,
         )
 
     def retention(self) -> Retention:
@@ -81,7 +87,10 @@ class IntakeParts:
         self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2))
         self.janitor = Janitor(layout, (self.keys, *expiring), retention=limits.retention())
         self.uploads = UploadStore(
-            layout, free_bytes_min=limits.free_bytes_min, keep_for=timedelta(seconds=limits.media_kept_s)
+            layout,
+            free_bytes_min=limits.free_bytes_min,
+            keep_for=timedelta(seconds=limits.media_kept_s),
+            each_client_max=limits.uploads_per_client_max,
         )
         self.video_intake = VideoIntake(
             uploads=self.uploads,
@@ -91,6 +100,7 @@ class IntakeParts:
             owners=owners,
             limits=bounds,
         )
+        self.abandonment = Abandonment(self.uploads.resumable, self.video_intake, resume_s=limits.upload_resume_s)
         self.guard = Guard(self.tasks)
         self.retries = Retries(
             announcer=self.announcer, guard=self.guard, owners=owners, confirm_wait_s=limits.confirm_wait_s
@@ -102,6 +112,7 @@ class IntakeParts:
         """What the handlers of this half ask for by name."""
         return {
             "video_intake": Provide(lambda: self.video_intake, sync_to_thread=False),
+            "upload_limits": Provide(self._limits.of_one_upload, sync_to_thread=False),
             "idempotency_keys": Provide(lambda: self.keys, sync_to_thread=False),
             "forms": Provide(lambda: self.forms, sync_to_thread=False),
             "retries": Provide(lambda: self.retries, sync_to_thread=False),
@@ -131,7 +142,8 @@ class IntakeParts:
         """Everything that runs beside the requests, for as long as the edge lives."""
         with ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk") as disk:
             asyncio.get_running_loop().set_default_executor(disk)  # its own default has 6 threads on 2 cores
-            beside = [asyncio.create_task(self.announcer.run()), asyncio.create_task(self.janitor.run())]
+            works = (self.announcer.run(), self.janitor.run(), self.abandonment.run())
+            beside = [asyncio.create_task(work) for work in works]
             try:
                 yield
             finally:

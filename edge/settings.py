@@ -25,6 +25,12 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")] = 8000
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="s an idle HTTP connection stays open")] = 30
+    header_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="s that the headers of a request may take to arrive; then 408")
+    ] = 10.0
+    header_bytes_max: Annotated[
+        int, Meta(ge=1_024, le=1_048_576, description="bytes of the headers of a request; more get 431")
+    ] = 65_536
     stop_timeout_s: Annotated[
         int, Meta(ge=1, le=3600, description="s that running requests may take after SIGTERM before they are cut")
     ] = 10
@@ -69,6 +75,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     stream_listeners_max: Annotated[
         int, Meta(ge=1, le=100_000, description="listeners on this edge at a time; one more gets 503")
     ] = 2_000
+    listeners_per_client_max: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="listeners of one user, or address, on this edge; one more gets 429"),
+    ] = 1_000
     stream_heartbeat_s: Annotated[float, Meta(gt=0, le=300, description="longest silence towards a listener, s")] = 15.0
     stream_send_bytes_max: Annotated[
         int, Meta(ge=1, le=16_777_216, description="bytes of waiting events joined into one send to a listener")
@@ -118,8 +128,20 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     upload_bytes_max: Annotated[int, Meta(ge=1, description="largest medium that is taken in, bytes")] = 68_719_476_736
     upload_idle_s: Annotated[float, Meta(gt=0, le=3600, description="s an upload may send nothing")] = 60.0
+    upload_resume_s: Annotated[
+        int, Meta(ge=1, le=86_400, description="s that a client may take to come back to a resumable upload")
+    ] = 120
+    uploads_per_client_max: Annotated[
+        int,
+        Meta(
+            ge=1, le=100_000, description="uploads of one user, or address, at a time on this edge; one more gets 429"
+        ),
+    ] = 256
     free_bytes_min: Annotated[
-        int, Meta(ge=0, description="bytes that stay free in the storage; an upload that would need them gets 507")
+        int,
+        Meta(
+            ge=0, description="bytes that stay free in the storage: what would need them gets 507, and readiness fails"
+        ),
     ] = 268_435_456
     media_kept_s: Annotated[float, Meta(gt=0, description="s that media without an owner are kept")] = 86_400.0
     confirm_wait_s: Annotated[

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import msgspec
 
+from contracts.crashpoints import crashpoint
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind
 from contracts.storage import (
@@ -24,8 +25,10 @@ from contracts.storage import (
     replace_record,
 )
 from edge.clock import Clock, system_clock
-from edge.disk import storage_failures
+from edge.disk import check_free, storage_failures
 from edge.growing_body import GrowingBody, UploadPlan
+from edge.quota import Quota
+from edge.resumable import ResumableUploads
 
 NAMES_MAX = 3
 """Ids that are tried for one content: the hash, with 8 digits of the digest, with all of it."""
@@ -37,9 +40,17 @@ class UploadStore:
     """The folders `uploads` and `media`."""
 
     def __init__(
-        self, layout: Layout, *, free_bytes_min: int = 0, keep_for: timedelta, clock: Clock = system_clock
+        self,
+        layout: Layout,
+        *,
+        free_bytes_min: int = 0,
+        keep_for: timedelta,
+        each_client_max: int = 256,
+        clock: Clock = system_clock,
     ) -> None:
         self.layout = layout
+        self.quota = Quota(each_max=each_client_max, what="uploads of one client")
+        self.resumable = ResumableUploads(layout, clock=clock)
         self._free_bytes_min = free_bytes_min
         self._keep_for = keep_for
         self._clock = clock
@@ -57,6 +68,7 @@ class UploadStore:
                 folder.mkdir()  # exclusive among all edges
             except FileExistsError as error:
                 raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists") from error
+            crashpoint("edge.upload.folder-made")
             if self.layout.task(task_id).exists():
                 folder.rmdir()
                 raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists")
@@ -66,11 +78,7 @@ class UploadStore:
         """Raises `Failure(storage_full)` if less than the floor would stay free."""
         with storage_failures():
             self.layout.root.mkdir(parents=True, exist_ok=True)
-            free_bytes = shutil.disk_usage(self.layout.root).free
-        if free_bytes - more_bytes < self._free_bytes_min:
-            raise Failure(
-                FailureCode.STORAGE_FULL, f"{free_bytes} bytes are free, {self._free_bytes_min} are kept free"
-            )
+            check_free(self.layout.root, more_bytes=more_bytes, free_bytes_min=self._free_bytes_min)
 
     def seal(self, task_id: str, body: GrowingBody, *, name: str, kind: MediumKind, owner: str | None = None) -> Seal:
         """Make the file durable, keep it as a medium, and only then tell the reader that it is whole.
@@ -78,13 +86,18 @@ class UploadStore:
         owner: whose it is; what nobody owns is kept for a while.
         The seal's media id is where the medium lies. Raises `Failure` as `GrowingBody.finish`.
         """
+        crashpoint("edge.seal.begun")
         finished = body.finish()
+        crashpoint("edge.seal.synced")
         with storage_failures():
             seal = msgspec.structs.replace(
                 finished, media_id=self._keep(task_id, self._record(finished, name, kind, owner))
             )
+            crashpoint("edge.seal.kept")
             create_record(self.layout.seal(task_id), seal)
+        crashpoint("edge.seal.recorded")
         body.end(ExtentState.SEALED)
+        crashpoint("edge.seal.told")
         return seal
 
     def discard(self, task_id: str) -> None:
@@ -129,7 +142,9 @@ class UploadStore:
         aside = self.layout.media / f".{record.media_id}.{secrets.token_hex(6)}"
         aside.mkdir(parents=True)
         os.link(self.layout.body(task_id), aside / "source")
+        crashpoint("edge.medium.linked")
         create_record(aside / "media.json", record)
+        crashpoint("edge.medium.recorded")
         try:
             aside.rename(self.layout.medium(record.media_id))
         except OSError as error:
@@ -137,6 +152,7 @@ class UploadStore:
             if error.errno in _TAKEN:
                 return False
             raise
+        crashpoint("edge.medium.moved-in")
         return True
 
 

@@ -1,8 +1,11 @@
 """`GET /detect/stream`: the events, to everybody who listens, to each those that are theirs to see."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import HeaderParameter, QueryParameter
@@ -50,7 +53,10 @@ async def _listening(
     request: _Request, auth: NamedDependency[Auth], tickets: NamedDependency[Tickets], *, ticket: TicketText = None
 ) -> Caller:
     """Who listens. Raises `Failure` as `Auth.caller_of` and `Tickets.take`."""
-    return await (auth.caller_of(request) if ticket is None else tickets.take(ticket))
+    if ticket is None:
+        return await auth.caller_of(request)
+    address = request.client.host if request.client else None
+    return msgspec.structs.replace(await tickets.take(ticket), address=address)
 
 
 def _wanted(listening: NamedDependency[Caller], *, task_id: TaskFilter = None, media_id: MediaFilter = None) -> Wanted:
@@ -71,15 +77,15 @@ def _resumed_after(*, last_event_id: LastEventId = None, asked: LastEventIdAsked
         "wanted": Provide(_wanted, sync_to_thread=False),
         "resumed_after": Provide(_resumed_after, sync_to_thread=False),
     },
-    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN),
+    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TOO_MANY_REQUESTS),
 )
 def listen(
     feed: NamedDependency[Feed],
     replay: NamedDependency[Replay],
     settings: NamedDependency[EdgeSettings],
+    listening: NamedDependency[Caller],
     wanted: NamedDependency[Wanted],
     *,
-    listening: NamedDependency[Caller],
     resumed_after: NamedDependency[str | None],
 ) -> Stream:
     """DetectionEvents as server-sent events, unnamed; two have a name: `gap` says that something is lost, `expired` that
@@ -87,9 +93,18 @@ def listen(
     if feed.listeners >= settings.stream_listeners_max:
         failure = Failure(FailureCode.TOO_MANY_REQUESTS, f"{feed.listeners} listeners, which is the maximum")
         raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE)
+    feed.quota.check(listening.client)
     until_s = listening.let_in_until_s
     listener = Listener(feed, replay, wanted, send_bytes_max=settings.stream_send_bytes_max, until_s=until_s)
-    return Stream(listener.events(resumed_after), media_type=MEDIA_TYPE, headers=_HEADERS)
+    events = _counted(feed, listening.client, listener.events(resumed_after))
+    return Stream(events, media_type=MEDIA_TYPE, headers=_HEADERS)
+
+
+async def _counted(feed: Feed, client: str, events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    with feed.quota.counted(client):
+        async with aclosing(events):
+            async for text in events:
+                yield text
 
 
 @post(

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import msgspec
+from litestar import Request
 
 from contracts.failures import Failure, FailureCode
 from edge.growing_body import GrowingBody
@@ -32,6 +33,8 @@ class UploadLimits(msgspec.Struct, frozen=True, kw_only=True):
     bytes_max: int
     idle_s: float
     """Longest silence of a client in the middle of its body."""
+    resume_s: int = 120
+    """How long a client may take to come back to a resumable upload."""
     confirm_wait_s: float = 10.0
     """How long an upload that is whole waits for a broker that is away; then the client is told, and the task starts later."""
 
@@ -51,6 +54,15 @@ async def body_chunks(receive: Receive) -> AsyncIterator[bytes]:
             return
 
 
+async def small_body(request: Request[Any, Any, Any], *, timeout_s: float) -> bytes:
+    """The body of a request whose route bounds its size. Raises `Failure(upload_stalled)` if it takes longer than that."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await request.body()
+    except TimeoutError as error:
+        raise Failure(FailureCode.UPLOAD_STALLED, f"the body did not end within {timeout_s:g} s") from error
+
+
 async def client_gone(receive: Receive) -> NoReturn:
     """Wait for the client of a whole body to lose its patience. Raises `Failure(upload_aborted)` then, returns never."""
     while (await receive())["type"] != "http.disconnect":
@@ -58,12 +70,12 @@ async def client_gone(receive: Receive) -> NoReturn:
     raise Failure(FailureCode.UPLOAD_ABORTED, "the client went away before its answer")
 
 
-async def bounded(chunks: AsyncIterator[bytes], limits: UploadLimits) -> AsyncIterator[bytes]:
-    """The chunks, as long as they keep coming and are not too many.
+async def bounded(chunks: AsyncIterator[bytes], limits: UploadLimits, *, before_bytes: int = 0) -> AsyncIterator[bytes]:
+    """The chunks, as long as they keep coming and are not too many, those of earlier requests included.
 
     Raises `Failure`: `too_large`, `upload_stalled`.
     """
-    received_bytes = 0
+    received_bytes = before_bytes
     while (chunk := await _next_chunk(chunks, limits.idle_s)) is not None:
         received_bytes += len(chunk)
         if received_bytes > limits.bytes_max:
@@ -138,11 +150,19 @@ class Inflow:
 
 
 async def store(chunks: AsyncIterator[bytes], inflow: Inflow) -> None:
-    """Write all chunks into the body. Raises `Failure` as `body_chunks`, `bounded` and `GrowingBody.append`."""
+    """Write all chunks into the body, also those that came before something went wrong with them.
+
+    Raises `Failure` as `body_chunks`, `bounded` and `GrowingBody.append`.
+    """
     async with single_failure(), asyncio.TaskGroup() as group:
-        group.create_task(inflow.drain())
-        async for chunk in chunks:
-            await inflow.put(chunk)
+        draining = group.create_task(inflow.drain())
+        try:
+            async for chunk in chunks:
+                await inflow.put(chunk)
+        except Failure:
+            inflow.close()
+            await draining
+            raise
         inflow.close()
 
 

@@ -222,6 +222,8 @@ def _check_header(container: InputContainer, stream: VideoStream, limits: VideoL
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.pixels_max:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
+    if max(width, height) > limits.side_px_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
     duration_s = (container.duration or 0) / 1_000_000
     if duration_s > limits.duration_max_s:
         raise Failure(FailureCode.DURATION_LIMIT, f"{duration_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")

@@ -30,7 +30,8 @@ IDLE_AFTER_S = 1.0
 EXTENT_AGE_MAX_S = 0.25
 """A reader that does not starve looks this often whether the upload was aborted."""
 WRITER_SILENT_MAX_S = 10.0
-"""The writer's heartbeat changes at least every second; unchanged for this long, its process is gone."""
+"""The writer's heartbeat changes at least every second; unchanged for this long, its process is gone. A resumable upload has
+its `resume_s` on top of that."""
 PROMISED_WAIT_MAX_S = 10.0
 """How long bytes that the extent promises may be missing from the body (a network file system's cache)."""
 
@@ -188,8 +189,8 @@ class GrowingFile:
             self._failure = Failure(FailureCode.UPLOAD_ABORTED, "the client went away before the end of the upload")
         if self._extent != before:
             self._heard_at_s = self._looked_at_s
-        elif self._looked_at_s - self._heard_at_s > WRITER_SILENT_MAX_S:
-            detail = f"the writer of the upload has been silent for {WRITER_SILENT_MAX_S:g} s"
+        elif self._looked_at_s - self._heard_at_s > WRITER_SILENT_MAX_S + self._extent.resume_s:
+            detail = f"the writer of the upload has been silent for {WRITER_SILENT_MAX_S + self._extent.resume_s:g} s"
             self._failure = Failure(FailureCode.UPLOAD_ABANDONED, detail)
 
     def _read_extent(self) -> Extent:

@@ -10,6 +10,7 @@ import struct
 import warnings
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -43,6 +44,17 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd 
 
 _HEADER_ERRORS = (OSError, ValueError, EOFError, ArithmeticError, LookupError, SyntaxError, TypeError, struct.error)
 """What Pillow's parsers raise on broken headers."""
+
+
+class PictureLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a picture may claim."""
+
+    pixels_max: int = PIXELS_MAX
+    """Not more than `PIXELS_MAX`: OpenCV is told that once for all."""
+    side_px_max: int = 32_768
+
+
+DEFAULT_LIMITS = PictureLimits()
 
 
 class StillPicture:
@@ -85,13 +97,13 @@ class PackedPicture:
         return StillPicture(rgb).scaled(width=width, height=height, crop=crop)
 
 
-def read_picture(path: Path, *, pixels_max: int = PIXELS_MAX) -> StillPicture:
+def read_picture(path: Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> StillPicture:
     """The picture in a file: JPEG, PNG, BMP, WebP or TIFF, the first one of several, as displayed.
 
     Gray, CMYK, 16 bit, palette and transparent pictures become 8 bit RGB; what is transparent shows its own colour.
     Raises `Failure`: `medium_missing`, `empty_media`, `unsupported_media`, `unreadable_media`, `too_many_pixels`.
     """
-    _check_header(path, pixels_max)
+    _check_header(path, limits)
     content = np.memmap(path, np.uint8, "r")  # `imread` would show half of a JPEG that is cut, `imdecode` refuses it
     if content[: len(_PNG)].tobytes() == _PNG:
         _check_chunks(content.data)
@@ -116,7 +128,7 @@ def _encoded(rgb: Rgb, *, quality: int) -> NDArray[np.uint8]:
     return np.asarray(encoded, np.uint8)
 
 
-def _check_header(path: Path, pixels_max: int) -> None:
+def _check_header(path: Path, limits: PictureLimits) -> None:
     try:
         if path.stat().st_size == 0:
             raise Failure(FailureCode.EMPTY_MEDIA, "the file has no bytes")
@@ -131,8 +143,10 @@ def _check_header(path: Path, pixels_max: int) -> None:
         ) from error
     except _HEADER_ERRORS as error:
         raise Failure(FailureCode.UNREADABLE_MEDIA, f"broken header: {error}") from error
-    if width * height > pixels_max:
-        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {pixels_max} in all")
+    if width * height > limits.pixels_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
+    if max(width, height) > limits.side_px_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
 
 
 def _check_chunks(content: memoryview) -> None:

@@ -15,10 +15,11 @@ FRAMES_HELD_MAX = 8
 
 
 class VideoLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a video may claim. Beyond `pixels_max` it is refused; at the other two it ends with `duration_limit`."""
+    """What a video may claim. Beyond `pixels_max` or `side_px_max` it is refused, at the others it ends: `duration_limit`."""
 
     pixels_max: int = 36_000_000
     """8K (8192 x 4320) and nothing larger: a decoder holds up to 17 frames of that size."""
+    side_px_max: int = 16_384
     duration_max_s: float = 12 * 3600.0
     frames_max: int = 3_000_000
     """12 hours of 60 frames per second, and what a few megabytes of 16 x 16 pixels can pretend to be."""

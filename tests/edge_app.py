@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from contracts.storage import Layout
-from edge import detect, tasks
+from edge import detect, tasks, uploads
 from edge.annotations import Annotations
 from edge.auth import Auth
 from edge.failures import EXCEPTION_HANDLERS
@@ -23,7 +23,7 @@ from edge.tokens import Tokens
 from edge.vault import Sealer, Vault
 from tests.fakes import FakeFeed, FakeOutbox, FakePresence
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """How long a test waits for what must come."""
 
 
@@ -50,15 +50,17 @@ class Edge:
         self.parts = IntakeParts(root, limits=limits, neighbours=neighbours, owners=owners)
         self.layout = self.parts.tasks.layout
         self.app = Litestar(
-            route_handlers=[*detect.routes, *tasks.routes],
+            route_handlers=[*detect.routes, *uploads.routes, *tasks.routes],
             dependencies=self.parts.dependencies | {"caller": Provide((auth or Auth(None)).caller_of)},
             exception_handlers=EXCEPTION_HANDLERS,
             openapi_config=None,
             debug=False,
         )
 
-    def request(self, method: str, path: str, *, headers: dict[str, str] | None = None) -> "Call":
-        return Call(self.app, method, path, headers or {})
+    def request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, address: str = "127.0.0.1"
+    ) -> "Call":
+        return Call(self.app, method, path, headers or {}, address=address)
 
     async def send(
         self, method: str, path: str, *parts: bytes, headers: dict[str, str] | None = None, is_whole: bool = True
@@ -77,7 +79,9 @@ class Edge:
 class Call:
     """One request on its way: `send` chunks, `end` or `disconnect`, and ask for the `answer`."""
 
-    def __init__(self, app: Litestar, method: str, path: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, app: Litestar, method: str, path: str, headers: dict[str, str], *, address: str = "127.0.0.1"
+    ) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._outgoing: list[dict[str, Any]] = []
         scope: dict[str, Any] = {
@@ -91,7 +95,7 @@ class Call:
             "query_string": path.partition("?")[2].encode(),
             "root_path": "",
             "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
+            "client": (address, 1),
             "server": ("127.0.0.1", 80),
             "extensions": {},
         }

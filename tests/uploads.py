@@ -30,7 +30,7 @@ class VirtualTime:
 class Upload:
     """A body and its extent in a folder, written chunk by chunk as the edge does it.
 
-    chunks: lengths of the pieces, repeated as long as there is content.  tail_bytes: sent before everything else.
+    resume_s: how long its writer may take to come back. chunks: lengths of the pieces, repeated as long as there is content.  tail_bytes: sent before everything else.
     """
 
     def __init__(
@@ -41,11 +41,12 @@ class Upload:
         chunks: Iterable[int] = (1000,),
         tail_bytes: int = 0,
         is_total_known: bool = True,
+        resume_s: int = 0,
     ) -> None:
         self.medium = MediumFile(path=folder / "body", extent=folder / "extent")
         self._content = content
         self._pieces = self._cut(tuple(chunks), tail_bytes)
-        self._extent = Extent(total_bytes=len(content) if is_total_known else None)
+        self._extent = Extent(total_bytes=len(content) if is_total_known else None, resume_s=resume_s)
         self._tail_start = len(content) - tail_bytes
         self.medium.path.write_bytes(b"")
         self._write_extent()

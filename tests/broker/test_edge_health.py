@@ -141,3 +141,9 @@ async def test_an_unknown_path_is_a_problem(tmp_path: Path) -> None:
     async with serving(NOWHERE.format(free_port()), tmp_path) as edge:
         answer = await get(edge, "/nothing")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_an_edge_whose_disk_is_full_is_not_ready_and_says_so(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    async with serving(rabbit.url, tmp_path, free_bytes_min=2**62) as edge, listening(edge):
+        ready = await get(edge, "/health/ready")
+    assert (ready.status_code, ready.json()["code"]) == (503, "storage_full")

@@ -208,6 +208,20 @@ async def test_one_listener_too_many_is_refused(rabbit: PrivateRabbit, tmp_path:
                         break
 
 
+async def test_one_listener_too_many_of_one_client_is_refused(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    async with (
+        serving(rabbit.url, tmp_path, listeners_per_client_max=1) as edge,
+        httpx.AsyncClient() as client,
+        listening(edge),
+    ):
+        refused = await client.get(f"{edge.url}/detect/stream")
+    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (
+        429,
+        "too_many_requests",
+        "5",
+    )
+
+
 async def test_a_filter_that_is_no_task_id_is_refused(rabbit: PrivateRabbit, tmp_path: Path) -> None:
     async with serving(rabbit.url, tmp_path) as edge, httpx.AsyncClient(timeout=WAIT_S) as client:
         for query in ("taskId=../../etc", "mediaId=" + "a" * 200):

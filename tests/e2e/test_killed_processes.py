@@ -1,5 +1,6 @@
 """Processes of a running system are killed, and it goes on."""
 
+import contextlib
 import os
 import signal
 import time
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from contracts.events import DetectionEvent
 from detections import Client
 from detections.answers import ServiceError
 from detections.local import LocalStack
+from detections.uploading import Progress
 from tests.e2e.conftest import is_ready
 from tests.e2e.up import NO_BOX_TIME, clip
 from tests.processes import processes_of, wait_until
@@ -59,6 +62,33 @@ def test_a_killed_process_is_started_again_and_the_system_goes_on(
         started = client.submit(clip(tmp_path), config=NO_BOX_TIME)
         told = [event.sequence for event in client.events(started.task_id) if event.sequence]
     assert told == list(range(1, 52)), "fifty reports and the end"
+
+
+def test_an_upload_outlives_the_edge_that_took_it(victim: LocalStack, tmp_path: Path) -> None:
+    path = clip(tmp_path, frames=200)
+    size_bytes = path.stat().st_size
+    (killed,) = victim.pids("edge")
+
+    def kill_in_the_middle(progress: Progress) -> None:
+        if progress.sent_bytes > size_bytes // 2 and victim.pids("edge") == [killed]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(killed, signal.SIGKILL)
+
+    with Client(victim.url) as client:
+        wait_until(lambda: is_ready(client))
+        cut = client.submit(path, config=NO_BOX_TIME, on_progress=kill_in_the_middle, bytes_per_s_max=size_bytes / 2)
+        assert victim.pids("edge") != [killed]
+        undisturbed = client.submit(path, config=NO_BOX_TIME)
+        of_both = [list(client.events(started.task_id)) for started in (cut, undisturbed)]
+
+    assert cut.media_id == undisturbed.media_id
+    assert seen(of_both[0]) == seen(of_both[1])
+    assert of_both[0][-1].counts == of_both[1][-1].counts
+
+
+def seen(events: list[DetectionEvent]) -> list[tuple[object, ...]]:
+    """What the reports say, without whose they are."""
+    return [(event.sequence, event.frame_index, event.annotations) for event in events if event.annotations]
 
 
 def test_the_logs_of_every_process_lie_in_the_storage(victim: LocalStack) -> None:

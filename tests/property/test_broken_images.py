@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.failures import Failure
-from engine.images import read_picture
+from engine.images import PictureLimits, read_picture
 from tests.media import write_image
 
 
@@ -21,7 +21,7 @@ def test_a_picture_with_flipped_bytes_is_read_or_refused(tmp_path: Path, suffix:
         content[at] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        rgb = read_picture(path, pixels_max=1_000_000).rgb
+        rgb = read_picture(path, limits=PictureLimits(pixels_max=1_000_000)).rgb
     except Failure:
         return
     assert rgb.ndim == 3

@@ -7,6 +7,7 @@ from consumers.attempt import Desk
 from consumers.detect import Delivery, Detecting
 from consumers.engine_room import EngineRoom
 from consumers.leases import Leases
+from consumers.media_limits import MediaLimits
 from consumers.roots import Roots
 from consumers.shot_room import LoadedShots, ShotRoom
 from contracts import wire
@@ -32,6 +33,7 @@ class Consumer:
         broker: FakeBroker | None = None,
         storage: Path | None = None,
         cuts: CutFinder | None = None,
+        limits: MediaLimits | None = None,
     ) -> None:
         self.folder = folder
         self.layout = Layout(storage or folder / "storage")
@@ -44,7 +46,7 @@ class Consumer:
         self.shot_failure: Failure | None = None
         self.hung_up = 0
         leases = Leases(self.layout, owner=name)
-        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4)
+        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4, limits=limits or MediaLimits())
         media_roots = Roots({"storage": self.layout.root, "images": folder})
         self.detecting = Detecting(desk, room=self.room, shot_room=self.shot_room, roots=media_roots, pictures_max=2)
 

@@ -10,6 +10,7 @@ import pytest
 from consumers import lane, roots
 from consumers.detect import NotPutAside
 from consumers.leases import Leases
+from consumers.media_limits import MediaLimits
 from consumers.outgoing import Undelivered
 from contracts import topology, wire
 from contracts.commands import DetectImage, DetectVideo
@@ -20,6 +21,8 @@ from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.results import latest_epoch, reports
 from contracts.storage import Lease, TaskRecord, create_record, read_record, upload_medium
+from engine.decode import VideoLimits
+from engine.images import PictureLimits
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model, until
 from tests.media import STATIC, write_audio_only, write_image, write_video
 from tests.unit.consumer_alone import Consumer
@@ -153,6 +156,17 @@ async def test_the_end_of_an_upload_says_which_content_it_was(consumer: Consumer
 
     assert {report.media_id for report in consumer.broker.reports} == {command.task_id}
     assert only_end(consumer.broker).media_id == "hash"
+
+
+async def test_what_is_larger_than_this_consumer_takes_ends_with_that(tmp_path: Path) -> None:
+    small = MediaLimits(picture=PictureLimits(side_px_max=8), video=VideoLimits(frames_max=2))
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), limits=small)
+    for command in (picture(consumer, is_quiet=True), picture(consumer, is_quiet=False), finished_video(consumer)):
+        await consumer.take(command)
+    consumer.close()
+
+    ends = [failure_code(event) for event in consumer.broker.events if isinstance(event, TaskEnded)]
+    assert ends == [FailureCode.TOO_MANY_PIXELS, FailureCode.TOO_MANY_PIXELS, FailureCode.DURATION_LIMIT]
 
 
 async def test_an_aborted_upload_keeps_what_was_reported(consumer: Consumer) -> None:

@@ -5,9 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from consumers.media_limits import MediaLimits, limits_of
 from consumers.settings import ConsumerSettings, from_environment
 from contracts.settings import ConfigurationError
+from engine.decode import VideoLimits
 from engine.gathering import BATCH_MAX, BATCH_WAIT_S
+from engine.images import PictureLimits
 
 
 def test_shared_names_have_no_prefix_and_own_names_have_one() -> None:
@@ -59,3 +62,21 @@ def _description(described: object) -> str | None:
 def test_models_lie_in_the_storage_unless_said_otherwise(tmp_path: Path) -> None:
     assert ConsumerSettings(storage_dir=str(tmp_path)).models == tmp_path / "models"
     assert ConsumerSettings(storage_dir=str(tmp_path), models_dir="/m").models == Path("/m")
+
+
+def test_the_limits_of_media_are_settings_and_the_engines_by_default() -> None:
+    assert limits_of(from_environment({})) == MediaLimits()
+    set_lower = from_environment(
+        {
+            "CONSUMER_IMAGE_PIXELS_MAX": "1",
+            "CONSUMER_IMAGE_SIDE_PX_MAX": "2",
+            "CONSUMER_VIDEO_PIXELS_MAX": "3",
+            "CONSUMER_VIDEO_SIDE_PX_MAX": "4",
+            "CONSUMER_VIDEO_DURATION_MAX_S": "5",
+            "CONSUMER_VIDEO_FRAMES_MAX": "6",
+        }
+    )
+    assert limits_of(set_lower) == MediaLimits(
+        picture=PictureLimits(pixels_max=1, side_px_max=2),
+        video=VideoLimits(pixels_max=3, side_px_max=4, duration_max_s=5, frames_max=6),
+    )

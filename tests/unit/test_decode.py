@@ -164,6 +164,9 @@ def test_a_picture_larger_than_allowed_is_refused_before_it_is_decoded(tmp_path:
         _frames(clip, VideoLimits(pixels_max=640 * 480 - 1))
     assert failure.value.code is FailureCode.TOO_MANY_PIXELS
     assert len(_frames(clip, VideoLimits(pixels_max=640 * 480))) == 1
+    with pytest.raises(Failure, match="639 a side"):
+        _frames(clip, VideoLimits(side_px_max=639))
+    assert len(_frames(clip, VideoLimits(side_px_max=640))) == 1
 
 
 def test_a_later_picture_larger_than_allowed_is_damage(tmp_path: Path) -> None:

@@ -142,6 +142,26 @@ async def test_a_disk_that_fills_up_in_the_middle_is_said_and_ends_the_task(
         assert await failure_of(edge, task_id) == "storage_full"
 
 
+async def test_a_client_with_as_many_uploads_as_it_may_have_waits_and_others_do_not(tmp_path: Path) -> None:
+    async with running_edge(tmp_path, uploads_per_client_max=1) as edge:
+        first = edge.request("POST", "/detect/video", headers=NAME)
+        first.send(b"some")
+        await until(lambda: edge.outbox.commands)
+        refused = await edge.send("POST", "/detect/video", b"more", headers=NAME)
+        other = edge.request("POST", "/detect/video", headers=NAME, address="127.0.0.2")
+        other.send(b"more")
+        other.end()
+        first.end()
+
+        assert (refused.status, refused.json()["code"], refused.headers["retry-after"]) == (
+            429,
+            "too_many_requests",
+            "5",
+        )
+        assert [(await call.answer()).status for call in (first, other)] == [202, 202]
+        assert (await edge.send("POST", "/detect/video", b"again", headers=NAME)).status == 202
+
+
 async def test_an_upload_that_would_not_fit_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.intake.ATTEND_S", 3600.0)  # the look at the disk during the upload comes too late
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize

@@ -122,6 +122,22 @@ def test_a_writer_that_is_silent_for_ten_seconds_has_abandoned_the_upload(tmp_pa
     assert WRITER_SILENT_MAX_S < time.now_s - started_s < WRITER_SILENT_MAX_S + 0.2
 
 
+def test_a_resumable_upload_is_waited_for_as_long_as_it_may_be_resumed(tmp_path: Path, time: VirtualTime) -> None:
+    upload = Upload(tmp_path, CONTENT, resume_s=60)
+    upload.send_until(5000)
+    with GrowingFile(upload.medium, passing=time.passing()) as source:
+        started_s = time.now_s
+        time.on_sleep = lambda: upload.step() if time.now_s - started_s > WRITER_SILENT_MAX_S + 50 else None
+        assert source.read_at(5000, 10) == CONTENT[5000:5010]
+        time.on_sleep = lambda: None
+        started_s = time.now_s
+        assert source.read_at(len(CONTENT) - 1, 1) == b""
+        with pytest.raises(Failure) as failure:
+            source.raise_if_over()
+    assert failure.value.code is FailureCode.UPLOAD_ABANDONED
+    assert WRITER_SILENT_MAX_S + 60 < time.now_s - started_s < WRITER_SILENT_MAX_S + 61
+
+
 def test_a_writer_that_beats_without_sending_is_waited_for(tmp_path: Path, time: VirtualTime) -> None:
     upload = Upload(tmp_path, CONTENT)
     started_s = time.now_s

@@ -14,7 +14,7 @@ from PIL import Image
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from engine.drawing import draw_boxes, write_picture
-from engine.images import PIXELS_MAX, StillPicture, read_picture
+from engine.images import PIXELS_MAX, PictureLimits, StillPicture, read_picture
 from engine.picture import Crop
 from tests.media import BLUE, GREEN, RED, Square, draw, write_image
 
@@ -145,9 +145,12 @@ def test_a_picture_that_claims_too_many_pixels_is_refused_by_its_header(
 
 def test_the_limit_is_inclusive(tmp_path: Path) -> None:
     path = write_image(tmp_path / "picture.png")
-    assert read_picture(path, pixels_max=160 * 128).width == 160
+    assert read_picture(path, limits=PictureLimits(pixels_max=160 * 128)).width == 160
     with pytest.raises(Failure, match="160 x 128"):
-        read_picture(path, pixels_max=160 * 128 - 1)
+        read_picture(path, limits=PictureLimits(pixels_max=160 * 128 - 1))
+    assert read_picture(path, limits=PictureLimits(side_px_max=160)).width == 160
+    with pytest.raises(Failure, match="159 a side"):
+        read_picture(path, limits=PictureLimits(side_px_max=159))
 
 
 def test_opencv_itself_refuses_more_than_the_limit(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ extents = st.builds(
     total_bytes=st.none() | st.integers(0, 2**62),
     state=st.sampled_from(ExtentState),
     heartbeat_s=st.floats(0, 1e12),
+    resume_s=st.just(120),
 )
 
 
@@ -51,6 +52,13 @@ def test_a_torn_extent_is_noticed(before: Extent, after: Extent, cut: int) -> No
     torn = pack_extent(after)[:cut] + pack_extent(before)[cut:]
 
     assert unpack_extent(torn) in {None, before, after}
+
+
+def test_an_extent_of_an_older_writer_is_read_as_one_that_is_not_resumed() -> None:
+    extent = Extent(head_bytes=5, total_bytes=10, heartbeat_s=1.5, resume_s=120)
+    older = pack_extent(extent)[:44] + bytes(4)  # it left the last bytes empty, under the same checksum
+
+    assert unpack_extent(older) == Extent(head_bytes=5, total_bytes=10, heartbeat_s=1.5)
 
 
 def test_a_missing_extent_is_an_error(tmp_path: Path) -> None:

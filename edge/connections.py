@@ -1,0 +1,136 @@
+"""HTTP connections as uvicorn has them, with what it lacks: a deadline and a bound for headers, and interim responses.
+
+Without it a client that sends a header line now and then holds its connection for ever (slowloris). Bodies have their own
+deadline where they are read (`upload.bounded`): what counts there is the silence, not the whole.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from contracts.failures import FailureCode
+from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
+
+_PHRASES = {104: "Upload Resumption Supported"}
+"""What the standard library does not know yet."""
+
+Send = Callable[[Any], Awaitable[None]]
+
+
+class HeaderLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the headers of one request may cost."""
+
+    timeout_s: float
+    """From the first byte of a request, or the beginning of its connection, to the end of its headers."""
+    bytes_max: int
+
+
+class _Connection(HttpToolsProtocol):
+    """One connection; `guarded` gives it its limits."""
+
+    header_limits: HeaderLimits
+    _deadline: asyncio.TimerHandle | None = None
+    _is_in_headers = False
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deadline is None and not self._is_answering():
+            self._expect_headers()
+        super().data_received(data)
+        if self._is_in_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > self.header_limits.bytes_max:
+                self._refuse(FailureCode.HEADERS_TOO_LARGE, self._too_large())
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_headers, self._header_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._headers_came()
+        if self.parser and self.parser.get_http_version() != "1.0":
+            self.scope.setdefault("state", {})["interim"] = self._interim
+        if sum(len(name) + len(value) for name, value in self.headers) <= self.header_limits.bytes_max:
+            super().on_headers_complete()
+            return
+        app, self.app = self.app, self._answer_too_large
+        super().on_headers_complete()
+        self.app = app
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(FailureCode.MALFORMED_REQUEST, msg)
+
+    def _is_answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete
+
+    def _expect_headers(self) -> None:
+        self._deadline = self.loop.call_later(self.header_limits.timeout_s, self._run_late)
+
+    def _headers_came(self) -> None:
+        self._is_in_headers = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _run_late(self) -> None:
+        """Cut a client that has not sent its headers in time; one that has sent nothing is told nothing."""
+        if self._is_answering():
+            self._expect_headers()  # pipelined behind a request that is still answered
+        elif self._is_in_headers:
+            detail = f"the headers did not end within {self.header_limits.timeout_s:g} s"
+            self._refuse(FailureCode.HEADERS_STALLED, detail)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _refuse(self, code: FailureCode, detail: str) -> None:
+        if self.transport.is_closing():
+            return
+        body = msgspec.json.encode(_problem(code, detail))
+        self.transport.write(_head(STATUS[code], dict(_headers(body))) + body)
+        self.transport.close()
+
+    def _interim(self, status: int, headers: Mapping[str, str]) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_head(status, headers))
+
+    def _too_large(self) -> str:
+        return f"the headers have more than {self.header_limits.bytes_max} bytes"
+
+    async def _answer_too_large(self, _scope: object, _receive: object, send: Send) -> None:
+        code = FailureCode.HEADERS_TOO_LARGE
+        body = msgspec.json.encode(_problem(code, self._too_large()))
+        headers = [(name.encode(), value.encode()) for name, value in _headers(body).items()]
+        await send({"type": "http.response.start", "status": int(STATUS[code]), "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def guarded(limits: HeaderLimits) -> type[HttpToolsProtocol]:
+    """The protocol of an edge, for uvicorn's `http`."""
+    return type("Connection", (_Connection,), {"header_limits": limits})
+
+
+def _problem(code: FailureCode, detail: str) -> Problem:
+    return Problem(type=problem_type(code), title=title(code), status=STATUS[code], code=code, detail=detail)
+
+
+def _headers(body: bytes) -> dict[str, str]:
+    return {"content-type": PROBLEM_JSON, "content-length": str(len(body)), "connection": "close"}
+
+
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    """A status line and headers."""
+    phrase = _PHRASES.get(status) or HTTPStatus(status).phrase
+    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
