@@ -3,8 +3,8 @@
 import msgspec
 
 from consumers.settings import ConsumerSettings
-from engine.decode import VideoLimits
 from engine.images import PictureLimits
+from engine.video import VideoLimits
 
 
 class MediaLimits(msgspec.Struct, frozen=True, kw_only=True):

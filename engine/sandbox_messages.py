@@ -15,10 +15,10 @@ from msgspec import Meta
 from contracts.failures import FailureRecord
 from contracts.storage import Extent
 from engine.confinement import ProcessLimits
-from engine.decode import VideoLimits
 from engine.handed_frame import Handed
 from engine.orientation import Size, Turn
 from engine.sampling import is_sampled
+from engine.video import VideoLimits
 
 MESSAGE_BYTES_MAX = 4096
 """No more than a pipe takes at once, so a message is never half there when its sender dies."""
