@@ -11,7 +11,7 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.storage import Extent, ExtentState
 from engine.confinement import confine
 from engine.decode import open_video
-from engine.frame_arena import Places
+from engine.frame_arena import ARENA_BYTES, Places
 from engine.growing_file import StoppedError, is_behind_end, readable_bytes
 from engine.handed_frame import Handed, Offer
 from engine.orientation import Size
@@ -165,6 +165,8 @@ class _Table:
             places_max = SIZES_MAX if self._show_as is None else self._show_as.places_max
             if self._places.taken < places_max and (place := self._places.take(count)) is not None:
                 return place
+            if self._places.taken == 0:
+                raise Failure(FailureCode.TOO_MANY_PIXELS, f"a frame of {count} bytes, in memory for {ARENA_BYTES}")
             self.say(*waiting)
             waiting = (Full(),)
             self.hear(timeout_s=FULL_S)

@@ -324,16 +324,17 @@ def test_a_decoder_that_hangs_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_video_that_needs_more_memory_than_a_decoder_has_fails(sandbox: Sandbox, tmp_path: Path) -> None:
-    small = write_video(tmp_path / "small", frames=3, container=Container.MPG)
+    small = write_video(tmp_path / "small", frames=60, container=Container.MPG)  # more than may be held
     large = write_video(tmp_path / "large", frames=3, size=(3840, 2160), squares=(), container=Container.MPG)
     with opened(sandbox.open_video, small) as video:
-        next(iter(video.frames()))
+        first = next(iter(video.frames()))
         status = Path(f"/proc/{pid_of(video)}/status").read_text()
+    assert first.index == 0
     (peak,) = [line for line in status.splitlines() if line.startswith("VmPeak")]
 
     with closing(Sandbox(memory_bytes=(int(peak.split()[1]) << 10) + (8 << 20))) as tight:
         with opened(tight.open_video, small) as video:
-            assert count_of(video) == 3
+            assert count_of(video) == 60
         failure = failure_of(tight.open_video, large)
 
     assert failure.code is FailureCode.DECODER_CRASHED
