@@ -69,7 +69,9 @@ $(TRITON)/.built: requirements-triton-test.lock | $(VENV)/.venv
 	  --require-hashes --requirement requirements-triton-test.lock; then touch $@; \
 	else echo "setup: no Triton server can be had here: its tests are skipped" >&2; fi
 
-# a file of tests stays in one process; the long ones come first
+# a file of tests stays in one process; the long ones come first. Bytecode is kept even where the environment forbids it:
+# else every process that a test starts compiles its libraries again, 3 s of CPU each
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev $(TRITON)/.built rabbitmq chromium
 	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 

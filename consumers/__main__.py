@@ -5,6 +5,7 @@ import sys
 
 from consumers.app import run
 from consumers.settings import from_environment
+from contracts import crashpoints
 from contracts.settings import ConfigurationError
 
 
@@ -14,6 +15,7 @@ def main() -> None:
         settings = from_environment(os.environ)
     except ConfigurationError as error:
         sys.exit(f"consumers: {error}")
+    crashpoints.arm(os.environ)
     run(settings)
 
 

@@ -2,24 +2,24 @@
 
 import asyncio
 import contextlib
-import logging
 import os
+import random
 import secrets
 import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import aiormq.exceptions
 import structlog
 import uvloop
 from aio_pika.abc import AbstractChannel
-from faststream import AckPolicy
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from consumers.attempt import Desk
+from consumers.connections import RECONNECT_INTERVAL_S, to_consume, to_publish
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.leases import Leases
@@ -33,6 +33,7 @@ from consumers.settings import ConsumerSettings
 from consumers.shot_room import shot_room_of
 from contracts import topology, wire
 from contracts.commands import CancelTask
+from contracts.crashpoints import crashpoint
 from contracts.events import ConsumerSeen, EngineSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
@@ -40,11 +41,11 @@ from contracts.storage import Layout
 if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
 
-AMQP_HEARTBEAT_S = 10
-RECONNECT_INTERVAL_S = 1.0
 DECLARE_TRIES_MAX = 30
 """Tries, one each `RECONNECT_INTERVAL_S`, while a starting broker does not know its own queues."""
 PRESENCE_PERIOD_S = 1.0
+GIVE_BACK_PAUSE_S = (0.2, 2.0)
+"""Between these, by chance: what failed together is not tried again together."""
 LAST_WORD_S = 2.0
 """For the heartbeat that says that this consumer leaves."""
 IMAGES_PER_WORKER = 2
@@ -217,12 +218,26 @@ class ConsumerApp:
             await self._detecting.take(
                 Delivery(body=message.body, is_redelivered=bool(raw.redelivered), hang_up=hang_up)
             )
+            crashpoint("consumer.command.done")
         except NotPutAside as error:
             logger.warning("left to the broker", error=str(error))
             raise RejectMessage from error
         except Undelivered as error:
             logger.warning("given back", error=str(error))
+            await self._hold_back()
             raise NackMessage(requeue=True) from error
+
+    async def _hold_back(self) -> None:
+        """Wait until an answer could leave: the broker counts deliveries, and gives a task up after `DELIVERY_LIMIT`."""
+        recovering = asyncio.create_task(self._sender.recovered())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((recovering, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(random.uniform(*GIVE_BACK_PAUSE_S))  # noqa: S311 - spreads load, keeps no secret
+        finally:
+            recovering.cancel()
+            stopping.cancel()
+            await asyncio.gather(recovering, stopping, return_exceptions=True)
 
     async def _on_control(self, message: RabbitMessage) -> None:
         try:
@@ -237,35 +252,10 @@ class ConsumerApp:
                 self._follower.hear(command.active)
 
 
-async def _as_it_came(message: RabbitMessage) -> RabbitMessage:
-    """The library's decoders would fail before our handlers are asked."""
-    return message
-
-
 def build(settings: ConsumerSettings) -> ConsumerApp:
     """Wire a consumer; nothing connects before it runs."""
-    name = f"consumer@{socket.gethostname()}"
-    incoming = RabbitBroker(
-        _url(settings.amqp_url, name=name),
-        fail_fast=False,
-        reconnect_interval=RECONNECT_INTERVAL_S,
-        graceful_timeout=settings.stop_s,
-        ack_policy=AckPolicy.REJECT_ON_ERROR,
-        decoder=_as_it_came,
-        apply_types=False,
-        logger=logging.getLogger("consumers.broker"),
-        log_level=logging.DEBUG,
-    )
-    outgoing = RabbitBroker(
-        _url(settings.amqp_url, name=f"{name}:publish"),
-        fail_fast=False,
-        reconnect_interval=RECONNECT_INTERVAL_S,
-        default_channel=Channel(on_return_raises=True),
-        apply_types=False,
-        logger=logging.getLogger("consumers.broker"),
-        log_level=logging.DEBUG,
-    )
-    return ConsumerApp(settings, incoming=incoming, outgoing=outgoing)
+    incoming = to_consume(settings.amqp_url, stop_s=settings.stop_s)
+    return ConsumerApp(settings, incoming=incoming, outgoing=to_publish(settings.amqp_url))
 
 
 def run(settings: ConsumerSettings) -> None:
@@ -281,12 +271,6 @@ def run(settings: ConsumerSettings) -> None:
         except aiormq.exceptions.AMQPError as error:
             logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
             sys.exit(1)
-
-
-def _url(url: str, *, name: str) -> str:
-    parts = urlsplit(url)
-    query = {"heartbeat": str(AMQP_HEARTBEAT_S), **dict(parse_qsl(parts.query)), "name": name}
-    return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def _without_password(url: str) -> str:

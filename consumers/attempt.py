@@ -20,6 +20,7 @@ from consumers.narrator import narrator_of
 from consumers.offload import Offload
 from consumers.outgoing import Sender, Undelivered, command_message, event_message
 from contracts.commands import AnyCommand
+from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import Checkpoint
@@ -86,6 +87,7 @@ class Attempt:
                 async with Lane(self._desk.sender) as lane:
                     finished = await self._tell_what_is_seen(open_medium, lane)
                     await lane.flush()  # before the end exists: nobody publishes reports of an ended task again
+                    crashpoint("consumer.reports.confirmed")
                 return await self._conclude(finished, hang_up)
         except Superseded as taken:
             logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch, by=str(taken))
@@ -140,7 +142,9 @@ class Attempt:
                     case Finished():
                         finished = item
                     case event:
+                        crashpoint("consumer.report.begun")
                         await lane.send(event_message(event))
+                        crashpoint("consumer.report.sent")
         return finished
 
     async def _conclude(
@@ -166,6 +170,7 @@ class Attempt:
         await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held)
         continued = msgspec.structs.replace(self._command, continuation=self._command.continuation + 1)
         await self._desk.sender.send(command_message(continued))
+        crashpoint("consumer.command.handed-on")
         logger.info("handed on", task_id=self._command.task_id, continuation=continued.continuation)
 
     async def _end(self, finished: Finished) -> FailureRecord | None:
@@ -182,6 +187,7 @@ class Attempt:
         )
         if await asyncio.to_thread(self._create_end, event):
             await self._desk.sender.send(event_message(event))
+            crashpoint("consumer.end.confirmed")
             logger.info("ended", task_id=event.task_id, failure=finished.failure and finished.failure.code.value)
         return finished.failure
 

@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 
 from consumers.narrator import Narrator
+from contracts.crashpoints import crashpoint
 from contracts.detections import Counts
 from contracts.events import AnyEvent, FrameDetected
 from contracts.results import (
@@ -59,6 +60,7 @@ def stand_on(layout: Layout, task_id: str, *, epoch: int) -> Standing:
     if taken is not None:
         with layout.results(task_id, epoch=epoch).open("ab", buffering=0) as file:
             file.write(_encoder.encode(taken) + b"\n")
+            crashpoint("consumer.stand.written")
     return Standing(
         checkpoint=last_checkpoint(layout, task_id),
         unconfirmed=last_reports(layout, task_id, at_most=UNCONFIRMED_MAX),
@@ -110,8 +112,11 @@ class Journal:
         In this order: a taker creates its file before it reads ours, so whatever we go on to publish, it has read. Raises
         `Superseded`, `OSError`.
         """
+        crashpoint("consumer.journal.begun")
         self._write(b"".join(_encoder.encode(record) + b"\n" for record in records))
+        crashpoint("consumer.journal.written")
         self.check_it_is_ours()
+        crashpoint("consumer.journal.checked")
         for record in records:
             if isinstance(record, Checkpoint):
                 self.checkpoint = record
@@ -127,6 +132,7 @@ class Journal:
         if time.monotonic() - self._synced_s > SYNC_PERIOD_S:
             os.fsync(self._file)
             self._synced_s = time.monotonic()
+            crashpoint("consumer.journal.synced")
 
     def __enter__(self) -> Self:
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
@@ -138,6 +144,7 @@ class Journal:
     ) -> None:
         try:
             os.fsync(self._file)
+            crashpoint("consumer.journal.synced")
         finally:
             os.close(self._file)
 

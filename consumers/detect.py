@@ -21,6 +21,7 @@ from consumers.roots import Roots
 from consumers.shot_room import ShotRoom
 from contracts import wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId
+from contracts.crashpoints import crashpoint
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
@@ -100,6 +101,7 @@ class Detecting:
 
         Raises `Undelivered` (`NotPutAside` for the reason) when the broker could not be told.
         """
+        crashpoint("consumer.command.taken")
         try:
             failure = await self._do(delivery)
         except Failure as not_understood:
@@ -151,7 +153,9 @@ class Detecting:
             self._answering.discard(running)
         report = event_message(narrator.picture(detections))
         end = event_message(narrator.end(sequence=2, counts=PICTURE_COUNTS))
+        crashpoint("consumer.answer.begun")
         await asyncio.gather(send(report), send(end))  # in this order: one channel, and tasks start in turn
+        crashpoint("consumer.answer.sent")
         return None
 
     async def _work_on(self, command: AnyCommand, delivery: Delivery) -> FailureRecord | None:
@@ -178,6 +182,7 @@ class Detecting:
         """Whoever wrote the end may have died before publishing it; it has the same id."""
         if is_handed_on:
             await self._desk.sender.send(event_message(event))
+            crashpoint("consumer.end.told-again")
 
     async def _hold(
         self, command: AnyCommand, held: Held, running: Running, delivery: Delivery
@@ -207,11 +212,13 @@ class Detecting:
             await self._desk.sender.send(dead_letter(body, failure))
         except Undelivered as error:
             raise NotPutAside(failure.code) from error
+        crashpoint("consumer.letter.sent")
         try:
             readable = msgspec.json.decode(body, type=Readable)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         await self._desk.sender.send(event_message(readable.end(failure)))
+        crashpoint("consumer.letter.told")
 
     def _detect(self, command: DetectImage, workers: Workers, stop: threading.Event) -> list[Detection]:
         if stop.is_set():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.storage import Layout
 
@@ -26,19 +27,23 @@ class Ending:
         file = os.open(self._reserved, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             os.pwrite(file, content, 0)
+            crashpoint("consumer.end.written")
             os.fsync(file)
+            crashpoint("consumer.end.synced")
         finally:
             os.close(file)
         try:
             os.link(self._reserved, self._end)
         except FileExistsError:
             return False
+        crashpoint("consumer.end.created")
         return True
 
     def give_back(self) -> None:
         """Free what was reserved; an end that was created stays."""
         with contextlib.suppress(OSError):
             self._reserved.unlink(missing_ok=True)
+            crashpoint("consumer.end.given-back")
 
 
 def reserve_end(layout: Layout, task_id: str, *, epoch: int) -> None:

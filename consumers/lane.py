@@ -8,6 +8,7 @@ from typing import Self
 import msgspec
 
 from consumers.outgoing import Outgoing, Sender, Undelivered
+from contracts.crashpoints import crashpoint
 
 IN_FLIGHT_MAX = 16
 """Messages of one task that wait for their confirm; the next one waits for the oldest."""
@@ -67,6 +68,7 @@ class Lane:
             await self._send_again()
         else:
             self._sent.popleft()
+            crashpoint("consumer.report.confirmed")
 
     async def _send_again(self) -> None:
         """Send what is not confirmed, one after the other, from the oldest on."""

@@ -10,6 +10,7 @@ import msgspec
 from consumers.checkpoints import Standing, has_checkpoint, stand_on
 from consumers.ending import reserve_end
 from contracts.commands import AnyCommand
+from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.results import latest_epoch
 from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, replace_record
@@ -69,11 +70,16 @@ class Leases:
         barren_attempts = self._barren_attempts(lease, task_id, epoch)
         if not _create(self._layout.results(task_id, epoch=epoch + 1)):
             return Busy()
+        crashpoint("consumer.claim.created")
         standing = stand_on(self._layout, task_id, epoch=epoch + 1)
+        crashpoint("consumer.claim.stands")
         held = Held(epoch=epoch + 1, standing=standing, barren_attempts=barren_attempts)
         reserve_end(self._layout, task_id, epoch=held.epoch)
+        crashpoint("consumer.claim.reserved")
         self._write(task_id, held, is_released=False)
+        crashpoint("consumer.claim.leased")
         self._note_the_start(command)
+        crashpoint("consumer.claim.noted")
         return self._end(task_id) or held  # asked again: it may have ended while we claimed it
 
     def renew(self, task_id: str, held: Held) -> bool:
@@ -81,12 +87,14 @@ class Leases:
         if latest_epoch(self._layout, task_id) != held.epoch:
             return False
         self._write(task_id, held, is_released=False)
+        crashpoint("consumer.lease.renewed")
         return True
 
     def release(self, task_id: str, held: Held) -> None:
         """Hand the task on: whoever comes next need not wait, and the attempt does not count against the task."""
         if latest_epoch(self._layout, task_id) == held.epoch:
             self._write(task_id, held, is_released=True)
+            crashpoint("consumer.lease.released")
 
     def is_cancelled(self, task_id: str) -> bool:
         """Whether somebody asked for the end of the task."""

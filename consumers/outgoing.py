@@ -17,6 +17,9 @@ PUBLISH_TIMEOUT_S = 10.0
 """Until a publish counts as failed. Whether the broker has it is then unknown: its readers know messages by their id."""
 
 
+RECOVERY_POLL_S = 0.1
+
+
 class Undelivered(Exception):
     """The broker did not confirm a message in time; it may have it or not."""
 
@@ -97,6 +100,15 @@ class RabbitSender:
         """
         for exchange in self._exchanges.values():
             await self._broker.declare_exchange(exchange)
+
+    async def recovered(self) -> None:
+        """Return when the connection stands and the broker takes messages on it: it may be in alarm."""
+        connection = await self._broker.connect()
+        while True:
+            await connection.ready()
+            if connection.transport is not None:
+                return await connection.transport.ready()
+            await asyncio.sleep(RECOVERY_POLL_S)
 
     async def send(self, message: Outgoing) -> None:
         """Return when the broker has confirmed the message. Raises `Undelivered`."""

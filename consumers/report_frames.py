@@ -7,6 +7,7 @@ import structlog
 
 from consumers.checkpoints import Watched
 from contracts.commands import AnyCommand
+from contracts.crashpoints import crashpoint
 from contracts.storage import Layout
 from engine.account import FrameReport
 from engine.images import jpeg
@@ -42,5 +43,6 @@ class ReportFrames:
             temporary = path.with_suffix(".part")
             temporary.write_bytes(jpeg(seen.picture, side_px_max=SIDE_PX_MAX))
             temporary.replace(path)
+            crashpoint("consumer.frame.kept")
         except OSError as error:
             logger.warning("frame not kept", task_id=self._task_id, sequence=seen.sequence, error=str(error))

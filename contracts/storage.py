@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from contracts.commands import AnyCommand
+from contracts.crashpoints import crashpoint
 from contracts.media import Medium, MediumKind
 
 _Record = TypeVar("_Record")
@@ -284,6 +285,7 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o666) -> bool:
 def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a file over the one before; a reader sees the old or the new one, whole."""
     _written_beside(path, content, mode).replace(path)
+    crashpoint("file.replaced")
 
 
 def _written_beside(path: Path, content: bytes, mode: int) -> Path:
@@ -294,4 +296,5 @@ def _written_beside(path: Path, content: bytes, mode: int) -> Path:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    crashpoint("file.synced")
     return temporary

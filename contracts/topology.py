@@ -42,14 +42,13 @@ FAILURE_DETAIL_HEADER = "x-failure-detail"
 
 
 _QUORUM: Mapping[str, str | int] = {"x-queue-type": "quorum"}
-_COMMAND = {**_QUORUM, "x-dead-letter-exchange": DEAD, "x-delivery-limit": DELIVERY_LIMIT}
-_LATER = {
+_MORTAL: Mapping[str, str | int] = {
     **_QUORUM,
-    "x-dead-letter-exchange": "",
-    "x-dead-letter-routing-key": OUTBOX,
     "x-dead-letter-strategy": "at-least-once",  # the default loses what dies while the target is away
     "x-overflow": "reject-publish",  # without which the broker falls back to that default
 }
+_COMMAND = {**_MORTAL, "x-dead-letter-exchange": DEAD, "x-delivery-limit": DELIVERY_LIMIT}
+_LATER = {**_MORTAL, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": OUTBOX}
 _LOG: Mapping[str, str | int] = {
     "x-queue-type": "stream",
     "x-max-age": "7D",

@@ -10,6 +10,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from contracts import crashpoints
 from contracts.settings import ConfigurationError
 from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
@@ -36,6 +37,7 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
+    crashpoints.arm(os.environ)
     log_to_stdout(settings)
     server = _Server(_server_config(settings))
     for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before

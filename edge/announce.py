@@ -16,7 +16,7 @@ RETRY_S = 1.0
 """Between two tries to publish a command."""
 SCAN_S = 30.0
 """Between two looks for commands that another edge, now dead, did not publish."""
-ORPHANED_AFTER = timedelta(seconds=30)
+ORPHANED_AFTER = timedelta(seconds=10)
 """Age at which an unpublished task is taken for orphaned; publishing it twice does no harm, consumers drop the second."""
 LEASE_WAIT_S = 2.0
 """How long a consumer that has just been told of a task may take to claim it."""
@@ -63,6 +63,14 @@ class Announcer:
                 return
             await asyncio.sleep(RETRY_S)
 
+    async def waited_for(self, announcement: "asyncio.Task[None]") -> None:
+        """Return when an announcement is done. Raises `TimeoutError` while the broker is in alarm."""
+        while not announcement.done():
+            await asyncio.wait((announcement,), timeout=RETRY_S / 2)
+            if self._outbox.is_blocked and not announcement.done():
+                raise TimeoutError
+        await announcement
+
     async def announce_once(self, command: AnyCommand) -> None:
         """As `announce` for a client that waits: a task that cannot start now ends.
 
@@ -98,9 +106,10 @@ class Announcer:
     async def run(self) -> None:
         """Publish what could not be published: ours at once, that of dead edges when it is old enough."""
         ticks_per_scan = round(SCAN_S / RETRY_S)
+        second_look = round(ORPHANED_AFTER.total_seconds() / RETRY_S) + 1  # what the edge before us left a moment ago
         tick = 0
         while True:
-            if tick % ticks_per_scan == 0:
+            if tick % ticks_per_scan == 0 or tick == second_look:
                 self._pending.update(await asyncio.to_thread(self.orphans))
             for task_id in sorted(self._pending):
                 if await self._is_told(task_id):
@@ -127,12 +136,12 @@ class Announcer:
         """End a task that no consumer has claimed and tell the listeners; False if one has, who then ends it."""
         if await asyncio.to_thread(self.tasks.is_held, task_id):
             return False
+        await asyncio.to_thread(
+            self.tasks.mark_unpublished, task_id
+        )  # before there is an end: we may die right after it
         event = await asyncio.to_thread(self.tasks.end, task_id, failure)
-        if event is None:
-            return True
-        if not await self._try_to_publish(event):
-            await asyncio.to_thread(self.tasks.mark_unpublished, task_id)
-            self._pending.add(task_id)  # told later: the end is published in place of the command
+        if event is None or not await self._try_to_publish(event):
+            self._pending.add(task_id)  # told later, or once more: the end is published in place of the command
         return True
 
     async def end_soon(self, task_id: str, failure: FailureRecord) -> None:

@@ -8,6 +8,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from contracts import topology
 from contracts.commands import AnyCommand, DetectImage, TaskId
+from contracts.crashpoints import crashpoint
 from contracts.detections import Counts
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
@@ -61,6 +62,7 @@ class DeadLetters:
                 notice = read_notice(message)
                 if notice is not None:
                     await self._end_at_last(notice, is_redelivered=bool(message.redelivered))
+                crashpoint("edge.notice.done")
                 await message.ack()
 
     async def end(self, notice: Notice, *, is_redelivered: bool) -> None:
@@ -69,6 +71,7 @@ class DeadLetters:
         Raises `OSError`, `Failure` broker_unavailable.
         """
         event = await asyncio.to_thread(self._write_end, notice, is_redelivered=is_redelivered)
+        crashpoint("edge.notice.ended")
         if event is not None:
             _log.warning("dead letter ends its task", task_id=notice.task_id, code=notice.failure.code)
             await self._outbox.publish_end(event)

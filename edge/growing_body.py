@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from contracts.crashpoints import crashpoint
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Extent, ExtentState, Seal, pack_extent, read_extent
 from edge.clock import Clock, system_clock
@@ -89,8 +90,11 @@ class GrowingBody:
                 parts = (b"".join(parts),)
             if missing := self._missing_tail():
                 parts = (self._write_tail(parts[0], missing),)
+            crashpoint("edge.body.begun")
             self._write_head(parts)
+            crashpoint("edge.body.written")
             self._write_extent()
+            crashpoint("edge.body.told")
 
     def beat(self) -> None:
         """Tell the reader that the writer lives, also while nothing arrives."""

@@ -169,6 +169,7 @@ async def _check_broker(settings: EdgeSettings, outbox: Outbox) -> None:
         raise Failure(FailureCode.BROKER_UNAVAILABLE, "not connected to the broker")
     try:
         async with asyncio.timeout(settings.probe_timeout_s):
+            await outbox.probe()  # first: a broker in alarm does not answer the question after
             if not await outbox.has_exchange(topology.DEAD):
                 raise Failure(FailureCode.BROKER_UNAVAILABLE, f"the broker has no exchange {topology.DEAD}")
     except TimeoutError:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 import msgspec
 
 from contracts.commands import AnyCommand
+from contracts.crashpoints import crashpoint
 from contracts.events import AnyEvent, TaskEnded
 from contracts.failures import Failure, FailureCode
 from contracts.storage import ExtentState, Seal
@@ -151,6 +152,7 @@ class VideoIntake:
         if seal is None:
             await asyncio.to_thread(body.release)
             return Appended(task_id=upload.task_id, offset_bytes=body.received_bytes)
+        crashpoint("edge.upload.answered")
         return Started(media_id=seal.media_id, task_id=upload.task_id)
 
     async def _receive(self, upload: Upload, body: GrowingBody, chunks: AsyncIterator[bytes]) -> Seal | None:
@@ -194,7 +196,7 @@ class VideoIntake:
             return
         try:
             async with asyncio.timeout(self._limits.confirm_wait_s):
-                await announcement
+                await self._announcer.waited_for(announcement)
         except TimeoutError as error:
             if not upload.is_rest:
                 return
@@ -239,6 +241,7 @@ class VideoIntake:
     def _close(self, task_id: str, body: GrowingBody, failure: Failure) -> bool:
         was_announced = self._announcer.tasks.mark_aborted(task_id, failure)
         body.end(ExtentState.ABORTED)
+        crashpoint("edge.abort.told")
         if not was_announced:
             self._uploads.discard(task_id)
         return was_announced

@@ -1,7 +1,7 @@
 """Commands leave: persistent, routed, confirmed, and within a deadline of our own.
 
 The deadline is ours because the library's does not fire while the broker is in alarm (`publish` then hangs). A publish that
-ran out of time may still arrive later: consumers are idempotent.
+ran out of time may still arrive later: consumers are idempotent. A broker that says it is in alarm is not waited for as long.
 """
 
 import asyncio
@@ -14,12 +14,22 @@ from aio_pika.exceptions import PublishError
 
 from contracts import topology
 from contracts.commands import AnyCommand, CancelTask
+from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded, event_id
 from contracts.failures import Failure, FailureCode
 from contracts.posts import DeadPost, WakeUp
 from contracts.wire import CONTENT_TYPE, encode
-from edge.broker import BROKER_ERRORS, close_quietly, until_closed
+from edge.broker import BROKER_ERRORS, close_quietly, is_flowing, until_closed
 from edge.settings import EdgeSettings
+
+BLOCKED_POLL_S = 0.1
+"""How often the connection is asked whether the broker has stopped taking messages; the library has no call for it."""
+BLOCKED_WAIT_S = 1.0
+"""How long a message waits for the end of an alarm; then whoever sends it is told."""
+_NOT_CONNECTED = "not connected to the broker"
+_BLOCKED = "the broker is in alarm and takes no messages"
+_NOWHERE = "detections.nowhere"
+"""A routing key without a queue: what is sent there is confirmed, and gone."""
 
 _log = structlog.get_logger()
 
@@ -32,6 +42,10 @@ class Outbox:
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._connected = asyncio.Event()
+        self._deadlines: set[asyncio.Timeout] = set()
+        """Of everybody who waits for a confirm."""
+        self.is_blocked = False
+        """Whether the broker has said that it takes no messages."""
 
     @property
     def is_connected(self) -> bool:
@@ -43,21 +57,28 @@ class Outbox:
         await topology.declare(channel)
         self._connection, self._channel = connection, channel
         self._connected.set()
+        watching = asyncio.create_task(self._watch(connection))
         try:
             await until_closed(channel)
         finally:
+            watching.cancel()
             self._connected.clear()
             self._connection = self._channel = None
+            self.is_blocked = False
 
     async def publish(self, command: AnyCommand) -> None:
         """Return when the command lies in its queue. Raises `Failure` broker_unavailable."""
         message = _message(encode(command), kind=type(command).__name__, task_id=command.task_id, id=command.task_id)
+        crashpoint("edge.command.begun")
         await self._send(topology.COMMANDS, message, key=topology.command_key(command))
+        crashpoint("edge.command.confirmed")
 
     async def publish_end(self, event: TaskEnded) -> None:
         """Return when the log has the end of a task that this edge ended. Raises `Failure` broker_unavailable."""
         message = _message(encode(event), kind="TaskEnded", task_id=event.task_id, id=event_id(event))
+        crashpoint("edge.end.begun")
         await self._send(topology.EVENTS, message, key=topology.event_key(event))
+        crashpoint("edge.end.confirmed")
 
     async def cancel(self, task_id: str) -> None:
         """Tell every consumer to stop the task; nobody listening is no failure. Raises `Failure` broker_unavailable."""
@@ -87,6 +108,10 @@ class Outbox:
         message = Message(name.encode(), type=topology.LOG_MARKER_TYPE, delivery_mode=DeliveryMode.PERSISTENT)
         await self._send("", message, key=topology.EVENTS_LOG)
 
+    async def probe(self) -> None:
+        """Return when the broker has confirmed a message that goes nowhere. Raises `Failure` broker_unavailable."""
+        await self._send("", Message(b""), key=_NOWHERE, is_mandatory=False)
+
     async def has_exchange(self, name: str) -> bool:
         """Whether the broker answers and has this exchange; asked on a channel of its own, which a refusal closes."""
         connection = self._connection
@@ -100,10 +125,27 @@ class Outbox:
             return False
         return True
 
+    async def _watch(self, connection: AbstractConnection) -> None:
+        """Tell those who wait when the broker is in alarm, for as long as the connection stands."""
+        while True:
+            was_blocked, self.is_blocked = self.is_blocked, not await is_flowing(connection)
+            if self.is_blocked:
+                latest_s = asyncio.get_running_loop().time() + BLOCKED_WAIT_S
+                for deadline in self._deadlines:
+                    if not deadline.expired():
+                        deadline.reschedule(min(deadline.when() or latest_s, latest_s))
+                self._deadlines.clear()
+            if self.is_blocked != was_blocked:
+                _log.warning("publishing", is_blocked=self.is_blocked)
+            await asyncio.sleep(BLOCKED_POLL_S)
+
     async def _send(self, exchange: str, message: Message, *, key: str, is_mandatory: bool = True) -> None:
-        last = "not connected to the broker"
+        last = _NOT_CONNECTED
+        timeout_s = self._settings.publish_timeout_s
+        deadline = asyncio.timeout(min(timeout_s, BLOCKED_WAIT_S) if self.is_blocked else timeout_s)
         try:
-            async with asyncio.timeout(self._settings.publish_timeout_s):
+            async with deadline:
+                self._deadlines.add(deadline)
                 while True:
                     await self._connected.wait()
                     last = "the broker does not confirm"
@@ -113,14 +155,18 @@ class Outbox:
                     last = refusal
                     await asyncio.sleep(self._settings.publish_retry_s)
         except TimeoutError:
-            detail = f"{last} (tried for {self._settings.publish_timeout_s:g} s)"
+            if self.is_blocked:
+                raise Failure(FailureCode.BROKER_UNAVAILABLE, _BLOCKED) from None
+            detail = f"{last} (tried for {timeout_s:g} s)"
             raise Failure(FailureCode.BROKER_UNAVAILABLE, detail) from None
+        finally:
+            self._deadlines.discard(deadline)
 
     async def _refusal(self, exchange: str, message: Message, *, key: str, is_mandatory: bool) -> str | None:
         """Try once; None when it was confirmed, else why not."""
         channel = self._channel
         if channel is None:
-            return "not connected to the broker"
+            return _NOT_CONNECTED
         try:
             target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
             await target.publish(message, key, mandatory=is_mandatory)

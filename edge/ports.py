@@ -13,6 +13,9 @@ from contracts.events import AnyEvent, TaskEnded
 class CommandsOut(Protocol):
     """The outbox."""
 
+    is_blocked: bool
+    """The broker is in alarm: it takes nothing now, and that may last."""
+
     async def publish(self, command: AnyCommand) -> None:
         """Return when the broker has it for good. Raises `Failure(broker_unavailable)` within a bounded time."""
         ...

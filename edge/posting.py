@@ -16,6 +16,7 @@ import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from contracts import topology
+from contracts.crashpoints import crashpoint
 from contracts.failures import Failure, FailureCode
 from contracts.posts import DeadPost, WakeUp
 from contracts.storage import Layout
@@ -97,6 +98,7 @@ class Poster:
         while True:
             try:
                 await self._handle(message, is_again=is_again)
+                crashpoint("edge.wake.done")
                 return await message.ack()
             except BROKER_ERRORS:  # it will be delivered again
                 return None
@@ -131,6 +133,7 @@ class Poster:
             return
         line = self._line(subject.media_id)
         await asyncio.to_thread(line.enlist, subject.place)
+        crashpoint("edge.post.enlisted")
         delay = await asyncio.to_thread(line.delay)
         if delay is not None and not is_again and not self._is_time(delay, wake):
             return
@@ -152,6 +155,7 @@ class Poster:
         """False if another edge tells of the medium: it looks once more when it is done, so nothing is missed."""
         while (turn := await asyncio.to_thread(line.claim)) is not None:
             self._woken_again.discard(line.media_id)
+            crashpoint("edge.post.claimed")
             try:
                 async with self._kept_alive(line, turn):
                     is_put_off = await self._tell_all(line, turn)
@@ -195,7 +199,9 @@ class Poster:
 
     async def _tell(self, subject: Subject, due: Due, line: Line) -> Subject | None:
         """Make one post; None if it has to wait."""
+        crashpoint("edge.post.begun")
         failure = await self._sender.make(subject.task_id, due.post)
+        crashpoint("edge.post.made")
         if failure is None:
             return await asyncio.to_thread(self._confirm, subject, due, line)
         now, delay = self._parts.clock(), await asyncio.to_thread(line.delay)
@@ -210,7 +216,9 @@ class Poster:
 
     def _confirm(self, subject: Subject, due: Due, line: Line) -> Subject:
         line.go_on()
-        return self._parts.posts.move(subject, due)
+        moved = self._parts.posts.move(subject, due)
+        crashpoint("edge.post.moved")
+        return moved
 
     async def _put_off(self, subject: Subject, line: Line, failure: Failure, delay: Delay) -> None:
         """Try again later; the wake-up for it waits in the broker."""

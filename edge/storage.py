@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import msgspec
 
+from contracts.crashpoints import crashpoint
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind
 from contracts.storage import (
@@ -67,6 +68,7 @@ class UploadStore:
                 folder.mkdir()  # exclusive among all edges
             except FileExistsError as error:
                 raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists") from error
+            crashpoint("edge.upload.folder-made")
             if self.layout.task(task_id).exists():
                 folder.rmdir()
                 raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists")
@@ -84,13 +86,18 @@ class UploadStore:
         owner: whose it is; what nobody owns is kept for a while.
         The seal's media id is where the medium lies. Raises `Failure` as `GrowingBody.finish`.
         """
+        crashpoint("edge.seal.begun")
         finished = body.finish()
+        crashpoint("edge.seal.synced")
         with storage_failures():
             seal = msgspec.structs.replace(
                 finished, media_id=self._keep(task_id, self._record(finished, name, kind, owner))
             )
+            crashpoint("edge.seal.kept")
             create_record(self.layout.seal(task_id), seal)
+        crashpoint("edge.seal.recorded")
         body.end(ExtentState.SEALED)
+        crashpoint("edge.seal.told")
         return seal
 
     def discard(self, task_id: str) -> None:
@@ -135,7 +142,9 @@ class UploadStore:
         aside = self.layout.media / f".{record.media_id}.{secrets.token_hex(6)}"
         aside.mkdir(parents=True)
         os.link(self.layout.body(task_id), aside / "source")
+        crashpoint("edge.medium.linked")
         create_record(aside / "media.json", record)
+        crashpoint("edge.medium.recorded")
         try:
             aside.rename(self.layout.medium(record.media_id))
         except OSError as error:
@@ -143,6 +152,7 @@ class UploadStore:
             if error.errno in _TAKEN:
                 return False
             raise
+        crashpoint("edge.medium.moved-in")
         return True
 
 

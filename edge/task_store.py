@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from contracts.commands import AnyCommand, TaskKind, kind_of
+from contracts.crashpoints import crashpoint
 from contracts.detections import Counts
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
@@ -79,18 +80,22 @@ class TaskStore:
         """
         with storage_failures():
             self.layout.task(command.task_id).mkdir(parents=True, exist_ok=True)
+            crashpoint("edge.task.folder-made")
             self.mark_unpublished(command.task_id)
+            crashpoint("edge.task.marked")
             record = TaskRecord(
                 task_id=command.task_id, command=command, created_at=command.created_at or self._clock()
             )
             if not create_record(self.layout.task_record(command.task_id), record):
                 raise Failure(FailureCode.TASK_ID_IN_USE, f"task {command.task_id} exists")
+            crashpoint("edge.task.recorded")
 
     def mark_unpublished(self, task_id: str) -> None:
         self.layout.unpublished(task_id).touch()
 
     def mark_published(self, task_id: str) -> None:
         self.layout.unpublished(task_id).unlink(missing_ok=True)
+        crashpoint("edge.task.published")
 
     def is_unpublished(self, task_id: str) -> bool:
         return self.layout.unpublished(task_id).exists()
@@ -100,10 +105,12 @@ class TaskStore:
         if not self.exists(task_id):
             return False
         create_record(self.layout.abort(task_id), failure.record())
+        crashpoint("edge.abort.recorded")
         return True
 
     def mark_cancelled(self, task_id: str) -> None:
         self.layout.cancel(task_id).touch()
+        crashpoint("edge.cancel.marked")
 
     def unpublished(self, *, before: datetime) -> list[str]:
         """Tasks whose command may never have left, older than `before`."""
@@ -149,7 +156,9 @@ class TaskStore:
             counts=checkpoint.counts if checkpoint else Counts(),
             failure=failure,
         )
-        return event if create_record(self.layout.end(task_id), event) else None
+        is_created = create_record(self.layout.end(task_id), event)
+        crashpoint("edge.end.created")
+        return event if is_created else None
 
     def reports(self, task_id: str) -> Iterator[FrameDetected]:
         """What the task has reported so far, in order, one at a time from the disk."""

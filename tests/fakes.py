@@ -10,10 +10,11 @@ from contracts.failures import Failure, FailureCode
 
 
 class FakeOutbox:
-    """Keeps what was published; while `is_away` it refuses as the real one does."""
+    """Keeps what was published; while `is_away` or `is_blocked` it refuses as the real one does."""
 
     def __init__(self) -> None:
         self.is_away = False
+        self.is_blocked = False
         self.commands: list[AnyCommand] = []
         self.cancelled: list[str] = []
         self.ends: list[TaskEnded] = []
@@ -38,7 +39,7 @@ class FakeOutbox:
         self.ends.append(event)
 
     def _refuse_while_away(self) -> None:
-        if self.is_away:
+        if self.is_away or self.is_blocked:
             raise Failure(FailureCode.BROKER_UNAVAILABLE, "not connected")
 
 

@@ -262,12 +262,12 @@ def test_nothing_is_lost_while_the_service_is_away_and_an_edge_is_killed_twice(
 def test_every_post_of_a_long_task_has_a_valid_token_and_refreshes_take_turns(
     service: Service, double: AnnotationsProcess, http: httpx.Client
 ) -> None:
-    """Tokens of 3 s, posts for 4 s or longer, three media of one user at once."""
+    """Tokens of 6 s, posts for 8 s or longer, three media of one user at once."""
     media = [double.add_medium(f"tokens-{n}", clip(service, f"t{n}.mp4", frames=25, dx=n / 5)) for n in range(3)]
     before = double.seen()
-    double.fault(mode="slow", slow_s=0.15, only="/annotations", token_life_s=3, refresh_s=0.2)
-    headers = double.headers()
-    tasks = [ended(http, start(http, media_id, headers, **ALL_FRAMES)["taskId"]) for media_id in media]
+    double.fault(mode="slow", slow_s=0.3, only="/annotations", token_life_s=6, refresh_s=0.2)
+    started = [start(http, media_id, double.headers(), **ALL_FRAMES) for media_id in media]
+    tasks = [ended(http, one["taskId"]) for one in started]
     for media_id, task in zip(media, tasks, strict=True):
         double.wait_for_end(media_id)
         assert_told_once_in_order(double, task, is_upload=False)

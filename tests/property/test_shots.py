@@ -47,7 +47,7 @@ def found_in(boundaries: list[float], transitions: list[float] | None = None, *,
     return found + finder.end()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(count=st.integers(1, 320))
 def test_windows_of_a_stream_are_those_of_the_whole_video(count: int) -> None:
     numbers = np.arange(count, dtype=np.uint32)
@@ -64,7 +64,6 @@ def test_windows_of_a_stream_are_those_of_the_whole_video(count: int) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@settings(deadline=None)
 @given(boundaries=st.lists(odds, min_size=1, max_size=80), threshold=st.sampled_from([0.1, 0.5, 0.95]))
 def test_shots_of_a_stream_are_those_of_the_whole_video(boundaries: list[float], threshold: float) -> None:
     found = found_in(boundaries, rule=ShotRule(threshold=threshold))
@@ -78,7 +77,6 @@ def _end_s(shot: FoundShot, *, count: int) -> float:
     return pytest.approx((shot.end_frame + 1) / FPS if count > 1 else 0.0)
 
 
-@settings(deadline=None)
 @given(
     frames=st.lists(st.tuples(odds, odds), min_size=1, max_size=80),
     frames_min=st.integers(1, 30),

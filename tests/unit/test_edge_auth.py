@@ -19,7 +19,11 @@ from tests.edge_app import Answer, Call, Edge, files_below, running_edge
 from tests.forms import CONTENT_TYPE, MP4, form, picture
 from tests.signing import SHARED_KEY, assembled, bearer, claims
 
-OPEN = {"/health", "/health/live", "/health/ready", "/schema", "/schema/openapi.json", "/schema/{path:str}"}
+OPEN = {
+    *("/health", "/health/live", "/health/ready"),
+    *("/schema", "/schema/openapi.json", "/schema/{path:str}"),
+    *("/", "/ui/{name:str}"),
+}
 TASK = "b73c28a7-f1d3-4887-80ff-4723caf3b306"
 
 
@@ -48,7 +52,7 @@ def task_of(edge: Edge, owner: str | None) -> str:
     return task_id
 
 
-async def test_every_route_but_health_and_the_schema_is_closed(tmp_path: Path) -> None:
+async def test_every_route_but_health_the_schema_and_the_page_is_closed(tmp_path: Path) -> None:
     app = closed_app(tmp_path)
     handlers = [(route.path, handler) for route in app.routes for handler in getattr(route, "route_handlers", [])]
     asked_for: list[str] = []
@@ -68,8 +72,8 @@ async def test_every_route_but_health_and_the_schema_is_closed(tmp_path: Path) -
     assert files_below(tmp_path) == []
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/live", "/schema/openapi.json"])
-async def test_health_and_the_schema_stay_open(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/schema/openapi.json", "/", "/ui/main.js"])
+async def test_health_the_schema_and_the_page_stay_open(tmp_path: Path, path: str) -> None:
     assert (await asked(closed_app(tmp_path), "GET", path)).status == 200
 
 

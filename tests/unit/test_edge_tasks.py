@@ -212,6 +212,25 @@ async def test_a_cancelled_task_whose_end_could_not_be_told_is_told_later(tmp_pa
         assert edge.outbox.commands == []
 
 
+class Died(Exception):
+    """What the edge would have done."""
+
+
+async def test_an_edge_that_dies_before_it_tells_of_an_end_leaves_that_to_another(tmp_path: Path) -> None:
+    async def die(event: TaskEnded) -> None:
+        raise Died
+
+    async with running_edge(tmp_path) as edge:
+        task_id = queued_task(edge)
+        edge.outbox.publish_end = die  # type: ignore[method-assign]
+        with pytest.raises(Died):
+            await edge.parts.announcer.end_unless_held(
+                task_id, FailureRecord(code=FailureCode.CANCELLED, detail="as asked")
+            )
+        assert edge.layout.end(task_id).exists()
+        assert TaskStore(edge.layout).unpublished(before=datetime.now(UTC)) == [task_id]
+
+
 async def test_a_task_of_an_edge_that_died_is_published_by_another(tmp_path: Path) -> None:
     async with running_edge(tmp_path) as edge:
         task_id = str(uuid4())

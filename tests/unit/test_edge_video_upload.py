@@ -127,6 +127,18 @@ async def test_a_broker_that_is_away_costs_an_answer_but_not_the_upload(tmp_path
         assert not edge.layout.unpublished(task_id).exists()
 
 
+async def test_a_broker_in_alarm_is_not_waited_for(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    async with running_edge(tmp_path, confirm_wait_s=600.0) as edge:
+        edge.outbox.is_blocked = True
+        answer = await edge.send("POST", "/detect/video", BODY, headers=_headers(X_Task_Id=task_id))
+        assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "broker_unavailable", "5")
+
+        edge.outbox.is_blocked = False
+        await until(lambda: edge.outbox.commands)  # by itself, once the alarm is over
+        assert not edge.layout.abort(task_id).exists()
+
+
 @pytest.mark.parametrize("tail_bytes", [1, 100, 9_999])
 async def test_a_tail_that_is_sent_first_lies_at_the_end_of_the_same_file(tmp_path: Path, tail_bytes: int) -> None:
     body = BODY[:10_000]

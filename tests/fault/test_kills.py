@@ -1,0 +1,231 @@
+"""Broker, edge and consumers are killed at random while work is queued: nothing is lost, double, out of order or stuck.
+
+A small slice in every run; with `make soak` as many as `FAULT_COMMANDS` and `FAULT_KILLS` say. `FAULT_SEED` repeats a run.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel
+
+from contracts.commands import DetectVideo
+from contracts.media import Medium, MediumKind
+from contracts.results import reports
+from contracts.storage import Layout
+from tests.broker.consumer_stage import scripted_model
+from tests.fault.checker import Accepted, check
+from tests.fault.fleet import WAIT_S, Actor, BrokerHandle, Fleet, fleet, private_broker
+from tests.fault.flow import (
+    EVERY_FRAME,
+    channel_on,
+    clip_of,
+    new_task,
+    seen_on,
+    send_command,
+    send_video,
+    until_empty,
+)
+from tests.fault.timeline import Timeline, timeline
+from tests.processes import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.broker]
+
+FRAMES = 10
+CONSUMERS = 2
+UPLOAD_EVERY = 5
+"""One command in so many is an upload, the others are published as other services do it."""
+QUEUED_MAX = 150
+"""Commands that are unfinished at a time: enough for work to be queued at each kill."""
+SLICE = (60, 4)
+SOAK = (500, 15)
+
+
+class Work:
+    """Sends commands until all of them are promised."""
+
+    def __init__(self, system: Fleet, amqp_url: str, *, clip: bytes, told: Timeline) -> None:
+        self.accepted: list[Accepted] = []
+        self.refused: list[str] = []
+        """Uploads that got no 202; those that became tasks still end."""
+        self._fleet = system
+        self._amqp_url = amqp_url
+        self._clip = clip
+        self._told = told
+        self._layout = Layout(system.storage)
+        self._unfinished: dict[str, None] = {}
+
+    @property
+    def ended(self) -> int:
+        """Promised tasks that have an end; each is looked for until it has one."""
+        for task in tuple(self._unfinished):
+            if self._layout.end(task).exists():
+                self._unfinished.pop(task, None)
+        return len(self.accepted) - len(self._unfinished)
+
+    @property
+    def unfinished(self) -> int:
+        return len(self._unfinished)
+
+    def send(self, commands: int) -> None:
+        """Return when so many are promised."""
+        asyncio.run(self._send(commands))
+
+    async def _send(self, commands: int) -> None:
+        uploads = commands // UPLOAD_EVERY
+        await asyncio.gather(self._publish(commands - uploads), asyncio.to_thread(self._upload, uploads))
+
+    async def _publish(self, count: int) -> None:
+        """What was not confirmed is sent again, as another task."""
+        left = count
+        while left:
+            with contextlib.suppress(OSError, RuntimeError, aio_pika.exceptions.AMQPError, asyncio.CancelledError):
+                async with channel_on(self._amqp_url) as channel:
+                    while left:
+                        left -= await self._publish_one(channel)
+
+    async def _publish_one(self, channel: AbstractChannel) -> bool:
+        if self.unfinished >= QUEUED_MAX:
+            await asyncio.sleep(0.05)
+            return False
+        medium = Medium(root="videos", path="clip.mp4", kind=MediumKind.VIDEO, media_id="clip")
+        command = DetectVideo(task_id=new_task(), medium=medium, options=EVERY_FRAME)
+        async with asyncio.timeout(10):
+            await send_command(channel, command)
+        self._promise(command.task_id)
+        return True
+
+    def _upload(self, count: int) -> None:
+        left = count
+        while left:
+            task = new_task()
+            if send_video(self._fleet.url, task, self._clip) == 202:
+                self._promise(task)
+                left -= 1
+            else:
+                self.refused.append(task)
+                time.sleep(0.5)
+
+    def _promise(self, task: str) -> None:
+        self._unfinished[task] = None
+        self.accepted.append(Accepted(task_id=task, reports=FRAMES))
+
+
+class Killer:
+    """Kills whom chance names, and brings them back."""
+
+    def __init__(self, system: Fleet, broker: BrokerHandle, consumers: list[Actor], told: Timeline) -> None:
+        self._broker = broker
+        self._actors = {"edge": system.edge, **{actor.name: actor for actor in consumers}}
+        self._told = told
+        self.deaths: list[str] = []
+        """Processes that ended by themselves."""
+        self._turn: list[str] = []
+
+    def kill_one(self, *, unfinished: int) -> None:
+        if not self._turn:  # everybody once, then everybody again
+            self._turn = self._told.chance.sample(["broker", *self._actors], k=1 + len(self._actors))
+        name = self._turn.pop()
+        self._told.note(f"kill {name}, {unfinished} unfinished")
+        if name == "broker":
+            self._broker.kill()
+            self._broker.start()
+        else:
+            self._actors[name].kill()
+            time.sleep(self._told.chance.uniform(0, 0.5))
+            self._actors[name].start()
+        self._told.note(f"{name} is back")
+
+    def revive(self) -> None:
+        """Start again who died without having been killed, and remember it."""
+        for actor in self._actors.values():
+            if not actor.is_running:
+                self.deaths.append(f"{actor.name} ended with {actor.wait_until_dead()}: {actor.output[-2000:]}")
+                self._told.note(self.deaths[-1])
+                actor.start()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerHandle]:
+    with private_broker(tmp_path / "rabbit") as handle:
+        yield handle
+
+
+def run(folder: Path, broker: BrokerHandle, *, commands: int, kills: int, told: Timeline) -> None:
+    clip = clip_of(folder, frames=FRAMES)
+    (folder / "clip.mp4").write_bytes(clip)
+    model = scripted_model(folder, delay_s=0.02)
+    with fleet(folder / "storage", amqp_url=broker.url, model=model, VIDEOS_DIR=str(folder)) as system:
+        consumers = [system.consumer() for _ in range(CONSUMERS)]
+        for actor in (system.edge, *consumers):
+            actor.start()
+        system.wait_until_ready()
+        broker.settle()
+        work, killer = Work(system, broker.url, clip=clip, told=told), Killer(system, broker, consumers, told)
+        kill_while_it_works(work, killer, commands=commands, kills=kills, told=told)
+        judge(system, broker, work)
+        assert killer.deaths == []
+
+
+def kill_while_it_works(work: Work, killer: Killer, *, commands: int, kills: int, told: Timeline) -> None:
+    """A kill whenever the next share of the commands has ended: each finds the others waiting."""
+    sending = threading.Thread(target=work.send, args=(commands,), daemon=True)
+    sending.start()
+    for kill in range(kills):
+        due = commands * kill // (kills + 1)
+        patience_s = time.monotonic() + WAIT_S * 3
+        while work.ended < due or work.unfinished == 0:
+            killer.revive()
+            assert time.monotonic() < patience_s, f"{work.ended} of {due} have ended"
+            time.sleep(0.05)
+        killer.kill_one(unfinished=work.unfinished)
+    sending.join(WAIT_S * 3)
+    assert not sending.is_alive()
+    told.note(f"all {commands} are promised, {len(work.refused)} uploads were not")
+    patience_s = time.monotonic() + WAIT_S * 3
+    while work.unfinished:
+        assert time.monotonic() < patience_s, f"{work.ended} of {commands} have ended"
+        killer.revive()
+        assert work.ended >= 0
+        time.sleep(0.1)
+    told.note("all have ended")
+
+
+def judge(system: Fleet, broker: BrokerHandle, work: Work) -> None:
+    layout = Layout(system.storage)
+    tried = [task for task in work.refused if layout.task_record(task).exists()]
+    wait_until(lambda: all(layout.end(task).exists() for task in tried), timeout_s=WAIT_S)
+    accepted = [*work.accepted, *(Accepted(task_id=task) for task in tried)]
+    wait_until(lambda: not check(asyncio.run(seen_on(broker.url, accepted))).stuck, timeout_s=WAIT_S)
+    seen = asyncio.run(seen_on(broker.url, accepted))
+    verdict = check(seen)
+    assert verdict.is_clean, verdict
+    assert list(seen.dead_letters) == []
+    for promise in work.accepted:
+        assert len(list(reports(layout, promise.task_id))) == FRAMES
+    asyncio.run(until_empty(broker.url))
+
+
+@pytest.mark.timeout(600)
+def test_a_few_kills_cost_nothing_that_was_promised(broker: BrokerHandle, tmp_path: Path) -> None:
+    commands, kills = SLICE
+    with timeline("kills") as told:
+        run(tmp_path, broker, commands=commands, kills=kills, told=told)
+        print(told)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+def test_many_kills_cost_nothing_that_was_promised(broker: BrokerHandle, tmp_path: Path) -> None:
+    commands, kills = (
+        int(os.environ.get(name, size)) for name, size in zip(("FAULT_COMMANDS", "FAULT_KILLS"), SOAK, strict=True)
+    )
+    with timeline("kills") as told:
+        run(tmp_path, broker, commands=commands, kills=kills, told=told)
+        print(told)
