@@ -16,6 +16,8 @@ const SENDING_MAX = 2;
 /** A run of which nothing was heard for so long is asked for, ms. */
 const SILENCE_MS = 10_000;
 const OPEN_MS = 2_000;
+/** A run that is younger may not have begun: another page of this browser is about to send its file. */
+const BEGINS_MS = 60_000;
 const OVER = new Set(["Succeeded", "Failed", "Cancelled", "Lost"]);
 
 /** One file and its task. */
@@ -165,7 +167,7 @@ export class Runs {
   _couldNotRead(run, error) {
     if (!(error instanceof Problem)) throw error;
     run.heardAt = Date.now(); // asked again after the next silence
-    if (error.status === 404 && run.upload === "sent") this._end(run, "Lost", error);
+    if (error.status === 404 && run.upload === "sent" && Date.now() - run.addedAt > BEGINS_MS) this._end(run, "Lost", error);
     else if (error.status !== 404) run.problem = error;
   }
 

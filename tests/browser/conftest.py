@@ -2,13 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from detections.local import LocalStack
-from detections.model_files import find_model
 from edge.page import FOLDER
 from tests.browser.pages import MODULES_URL, PageUnderTest
 from tests.e2e.conftest import write_scripted_model
@@ -16,9 +14,12 @@ from tests.e2e.conftest import write_scripted_model
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system: Playwright's own builds come from a place of their own."""
+    """Headless Chromium of the system: Playwright's own builds come from a place of their own.
+
+    Of one module: while Playwright runs, its event loop does, and asynchronous tests of other modules could not run.
+    """
     executable = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if executable is None:
         pytest.skip("browser: there is no Chromium here (compose/install-chromium.sh)")
@@ -83,8 +84,3 @@ def modules(browser: Browser) -> Iterator[Page]:
     page.goto(MODULES_URL)
     yield page
     context.close()
-
-
-@pytest.fixture(scope="session")
-def shipped_model() -> Path:
-    return Path(str(find_model("aerial-vehicle")))
