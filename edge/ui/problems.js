@@ -28,6 +28,8 @@ const WORDS = {
   no_frames: ["There is not a single picture in this video", "Choose another file, or copy this one again."],
   too_many_pixels: ["The picture has too many pixels", "Shrink it or cut it into parts."],
   medium_missing: ["The file is gone from the service", "Send it again."],
+  decoder_crashed: ["The video broke the decoder", "Convert it to MP4 and try again. What was found until then is kept."],
+  decoder_hung: ["The decoder got stuck in the video", "Convert it to MP4 and try again. What was found until then is kept."],
   upload_aborted: ["The upload was cut off", "Try again. What was found until then is kept."],
   upload_abandoned: ["The upload was cut off", "Try again. What was found until then is kept."],
   upload_stalled: ["The upload stood still for too long", "Check your connection and try again."],

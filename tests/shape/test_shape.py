@@ -139,3 +139,8 @@ def test_nothing_of_one_machine_is_in_the_repository() -> None:
     )
 
     assert [line for line in found.stdout.splitlines() if not line.startswith("tests/shape/")] == []
+
+
+def test_no_two_test_modules_have_the_same_name() -> None:
+    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == [], "pytest takes one for the other"
