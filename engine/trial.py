@@ -52,6 +52,7 @@ class Trials:
         self._passed: set[str] = set()
         self._failed: dict[str, tuple[float, FailureRecord]] = {}
         self._one_at_a_time = threading.Lock()
+        self._starting_or_closing = threading.Lock()
         self._child: Child | None = None
         self._is_closed = False
 
@@ -76,17 +77,18 @@ class Trials:
 
     def close(self) -> None:
         """End a trial that runs; it fails."""
-        self._is_closed = True
-        child = self._child
-        if child is not None:
-            child.kill()
+        with self._starting_or_closing:  # a child that is being started is seen
+            self._is_closed = True
+            if self._child is not None:
+                self._child.kill()
 
     def _try(self, path: Path) -> None:
-        if self._is_closed:
-            raise Failure(FailureCode.ENGINE_UNAVAILABLE, "closed")
-        self._child = Child(path, self._limits)
+        with self._starting_or_closing:
+            if self._is_closed:
+                raise Failure(FailureCode.ENGINE_UNAVAILABLE, "closed")
+            child = self._child = Child(path, self._limits)
         try:
-            self._child.wait()
+            child.wait()
         finally:
             self._child = None
 
