@@ -17,12 +17,13 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from benchmarks.clips import CONTAINERS, Clip, make_clip, opened_video
+from benchmarks.clips import CONTAINERS, Clip, make_clip
 from benchmarks.probes import percentile, print_head, summary_ms
 from contracts.options import DetectionOptions
 from detections.boxes import tail_bytes
 from detections.local import LocalStack
 from detections.model_files import DEFAULT_MODEL, find_model
+from detections.video_file import opened_video
 
 RATE_BYTES_S = 2_000_000
 CHUNK_BYTES = 16 * 1024

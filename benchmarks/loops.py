@@ -37,8 +37,8 @@ def _slice(looks: Iterator[None], seconds: float) -> dict[str, float]:
 
 def serial(model: Path, video: Path) -> Iterator[None]:
     """Everything that must happen to a frame, one thing after the other: decode, preprocess, infer, postprocess."""
-    from benchmarks.clips import opened_video
     from contracts.options import read_options
+    from detections.video_file import opened_video
     from engine.loading import load_detector
 
     detector = load_detector(model)
@@ -54,7 +54,7 @@ def engine(model: Path, video: Path) -> Iterator[None]:
     """Bare inference, on the tensor of the video's first frame."""
     import numpy as np
 
-    from benchmarks.clips import opened_video
+    from detections.video_file import opened_video
     from engine.models import open_model
     from engine.picture import Crop
     from engine.preprocess import Preprocessor, View, place

@@ -19,11 +19,12 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from benchmarks.clips import make_clip, opened_video, write_photo
+from benchmarks.clips import make_clip, write_photo
 from benchmarks.probes import cpu_seconds, print_head, summary_ms
 from contracts.options import DetectionOptions
 from detections.local import LocalStack
 from detections.model_files import DEFAULT_MODEL, find_model
+from detections.video_file import opened_video
 from engine.account import FrameReport
 from engine.batching import Workers
 from engine.detector import Detector

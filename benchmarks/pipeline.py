@@ -21,11 +21,12 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.clips import make_clip, opened_video, shortened
+from benchmarks.clips import make_clip, shortened
 from benchmarks.loops import EVERY_FRAME
 from benchmarks.probes import REPOSITORY, cpu_seconds, print_head, tree_cpu_seconds
 from benchmarks.turns import Beside, Loop, Slice, median, spread, take_turns
 from detections.local import LocalStack
+from detections.video_file import opened_video
 
 CORES = os.cpu_count() or 1
 END_TIMEOUT_S = 600.0

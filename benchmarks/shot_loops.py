@@ -153,7 +153,7 @@ def _scenedetect(name: str, **options: Any) -> Pass:
 
 
 def _frames(video: Path) -> Iterator[Any]:
-    from benchmarks.clips import opened_video
+    from detections.video_file import opened_video
 
     with opened_video(video) as opened:
         yield from opened.frames()

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from consumers.model_store import Found
+from consumers.one_for_all import OneForAll
 from contracts.events import ActiveModel, ModelOutcome
 from contracts.failures import Failure, FailureCode
 from engine.batching import Workers
@@ -82,7 +83,7 @@ class EngineRoom:
         self._behind = behind
         self._running_behind: asyncio.Task[None] | None = None
         self._board = StatusBoard(tell=self._tell)
-        self._loading: asyncio.Task[Workers] | None = None
+        self._loading = OneForAll(self._load_what_is_active)
         self._one_at_a_time = asyncio.Lock()
         self._serving: Loaded | None = None
         self._asked: ModelSource | None = None
@@ -106,10 +107,7 @@ class EngineRoom:
         """
         if self.ready is not None:
             return self.ready
-        if self._loading is None:
-            self._loading = asyncio.create_task(self._load_what_is_active())
-            self._loading.add_done_callback(self._forget)
-        return await asyncio.shield(self._loading)  # one who no longer waits must not take it from the others
+        return await self._loading.outcome()
 
     async def change(self, active: ActiveModel | None) -> bool:
         """Serve this model from now on; one that fails leaves what serves, and `outcome` says why.
@@ -171,11 +169,6 @@ class EngineRoom:
         if self.ready is not None:
             self.ready.close()
             self.ready = self.model = None
-
-    def _forget(self, loading: "asyncio.Task[Workers]") -> None:
-        self._loading = None
-        if not loading.cancelled():
-            loading.exception()  # looked at, also if nobody waits any more
 
     async def _load_what_is_active(self) -> Workers:
         async with self._one_at_a_time:

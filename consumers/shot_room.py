@@ -12,6 +12,7 @@ import structlog
 
 from consumers.engine_room import every_fault_named
 from consumers.model_store import SHIPPED_MODEL
+from consumers.one_for_all import OneForAll
 from consumers.settings import ConsumerSettings
 from contracts.failures import Failure, FailureCode
 from engine.shot_model import open_shot_model, shot_model_file
@@ -39,7 +40,7 @@ class ShotRoom:
         self._announce = announce
         self._board = StatusBoard(tell=self._tell)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loading: asyncio.Task[ShotWorkers] | None = None
+        self._loading = OneForAll(self._load_now)
         self._users: Counter[ShotWorkers] = Counter()
         self._counting = threading.Lock()
         self.model: LoadedShots | None = None
@@ -57,10 +58,7 @@ class ShotRoom:
         """
         if self.model is not None:
             return self.model.workers
-        if self._loading is None:
-            self._loading = asyncio.create_task(self._load_now())
-            self._loading.add_done_callback(self._forget)
-        return await asyncio.shield(self._loading)  # one who no longer waits must not take it from the others
+        return await self._loading.outcome()
 
     @contextlib.contextmanager
     def used(self, workers: ShotWorkers) -> Generator[None]:
@@ -100,11 +98,6 @@ class ShotRoom:
         self.model = loaded
         self._board.step(Step.LOADED)
         return loaded.workers
-
-    def _forget(self, loading: "asyncio.Task[ShotWorkers]") -> None:
-        self._loading = None
-        if not loading.cancelled():
-            loading.exception()  # looked at, also if nobody waits any more
 
     def _lose(self, workers: ShotWorkers, reason: str) -> None:
         with self._counting:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detections.looks import Looks
-from engine.decode import open_video
+from detections.video_file import opened_video
 from engine.drawing import draw_boxes
 from engine.encode import Preset, VideoWriter
-from engine.growing_file import GrowingFile, MediumFile
-from engine.video import VideoLimits
 
 OnPercent = Callable[[int], None]
 
@@ -26,10 +24,10 @@ def annotate(
 ) -> None:
     """Write `source` again as an MP4 with the boxes drawn; what was written before `stop` was set can be played.
 
-    Raises `Failure` as `engine.decode.open_video`, `OSError` if `target` cannot be written.
+    Raises `Failure` as `opened_video`, `OSError` if `target` cannot be written.
     """
     size_bytes = source.stat().st_size
-    with GrowingFile(MediumFile(path=source)) as file, open_video(file, limits=VideoLimits()) as video:
+    with opened_video(source) as video:
         frames = video.frames()
         first = next(frames, None)
         if first is None:

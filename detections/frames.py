@@ -1,16 +1,12 @@
 """Single frames of a finished video: where in the file the first one ends, and one of them as a picture."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from detections.boxes import tail_bytes
-from engine.decode import Video, open_video
+from detections.video_file import opened_video
 from engine.drawing import draw_boxes, write_picture
-from engine.growing_file import GrowingFile, MediumFile
-from engine.video import VideoLimits
 
 
 def first_frame_bytes(path: Path) -> int:
@@ -20,7 +16,7 @@ def first_frame_bytes(path: Path) -> int:
     """
     with path.open("rb") as file:
         tail = tail_bytes(file) or 0
-    with _opened(path) as video:
+    with opened_video(path) as video:
         frames = video.frames()
         next(frames, None)
         second = next(frames, None)  # its packet begins where those of the first end
@@ -29,17 +25,10 @@ def first_frame_bytes(path: Path) -> int:
 
 def save_frame(source: Path, target: Path, *, frame_index: int, detections: list[Detection]) -> None:
     """Write one frame with its boxes drawn. Raises `Failure(no_frames)` if there is no such frame."""
-    with _opened(source) as video:
+    with opened_video(source) as video:
         for frame in video.frames():
             if frame.index == frame_index:
                 picture = frame.scaled(width=frame.width, height=frame.height)
                 write_picture(target, draw_boxes(picture, detections))
                 return
     raise Failure(FailureCode.NO_FRAMES, f"{source} has no frame {frame_index}")
-
-
-@contextmanager
-def _opened(path: Path) -> Generator[Video]:
-    limits = VideoLimits()
-    with GrowingFile(MediumFile(path=path)) as file, open_video(file, limits=limits) as video:
-        yield video

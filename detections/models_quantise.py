@@ -54,15 +54,13 @@ def pictures_of(source: Path) -> "list[Picture]":
 
 
 def _frames(source: Path, *, at_most: int) -> "Iterator[Picture]":
-    from engine.decode import open_video
-    from engine.growing_file import GrowingFile, MediumFile
-    from engine.video import VideoLimits
+    from detections.video_file import opened_video
 
     if not source.is_file():
         raise Failure(FailureCode.MEDIUM_MISSING, f"there is no file {source}")
 
     def every(step: int) -> "Iterator[Picture]":
-        with GrowingFile(MediumFile(path=source)) as file, open_video(file, limits=VideoLimits()) as video:
+        with opened_video(source) as video:
             yield from (frame for frame in video.frames() if frame.index % step == 0)
 
     count = sum(1 for _ in every(1))

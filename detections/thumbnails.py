@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from contracts.shots import Shot
-from engine.decode import open_video
+from detections.video_file import opened_video
 from engine.drawing import write_picture
-from engine.growing_file import GrowingFile, MediumFile
-from engine.video import VideoLimits
 
 OnPercent = Callable[[int], None]
 
@@ -19,7 +17,7 @@ def write_thumbnails(
     """Write `<source>-Scene-001.jpg` and so on, in one more pass through the video; how many there are.
 
     The middle of a shot is known only when the shot is, so the frames are decoded again.
-    Raises `Failure` as `engine.decode.open_video`, `OSError` if a picture cannot be written.
+    Raises `Failure` as `opened_video`, `OSError` if a picture cannot be written.
     """
     names = {
         (shot.start_frame + shot.end_frame) // 2: f"{source.stem}-Scene-{number:03d}.jpg"
@@ -27,7 +25,7 @@ def write_thumbnails(
     }
     written, last, size_bytes = 0, max(names, default=-1), source.stat().st_size
     folder.mkdir(exist_ok=True)
-    with GrowingFile(MediumFile(path=source)) as file, open_video(file, limits=VideoLimits()) as video:
+    with opened_video(source) as video:
         for frame in video.frames():
             if stop.is_set() or frame.index > last:
                 break

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
@@ -58,10 +60,7 @@ class Announcer:
 
     async def assure(self, task_id: str) -> None:
         """As `announce` for a task that is written down already, perhaps by an edge that died since."""
-        while True:
-            if await self._is_told(task_id):
-                return
-            await asyncio.sleep(RETRY_S)
+        await _again_until(partial(self._is_told, task_id))
 
     async def waited_for(self, announcement: "asyncio.Task[None]") -> None:
         """Return when an announcement is done. Raises `TimeoutError` while the broker is in alarm."""
@@ -136,9 +135,7 @@ class Announcer:
         """End a task that no consumer has claimed and tell the listeners; False if one has, who then ends it."""
         if await asyncio.to_thread(self.tasks.is_held, task_id):
             return False
-        await asyncio.to_thread(
-            self.tasks.mark_unpublished, task_id
-        )  # before there is an end: we may die right after it
+        await asyncio.to_thread(self.tasks.mark_unpublished, task_id)  # first: we may die as soon as there is an end
         event = await asyncio.to_thread(self.tasks.end, task_id, failure)
         if event is None or not await self._try_to_publish(event):
             self._pending.add(task_id)  # told later, or once more: the end is published in place of the command
@@ -155,10 +152,7 @@ class Announcer:
 
     async def _publish(self, command: AnyCommand) -> None:
         try:
-            while True:
-                if await self._try_to_publish(command):
-                    return
-                await asyncio.sleep(RETRY_S)
+            await _again_until(partial(self._try_to_publish, command))
         except BaseException:
             self._pending.add(command.task_id)
             raise
@@ -177,3 +171,10 @@ class Announcer:
         if not isinstance(message, TaskEnded) and message.is_posted:
             await self.wake(message.task_id)
         return True
+
+
+async def _again_until(attempt: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        if await attempt():
+            return
+        await asyncio.sleep(RETRY_S)

@@ -54,11 +54,16 @@ def video_name(header: str | None) -> str:
     return name
 
 
+def is_task_id(text: str) -> bool:
+    """False for what could name anything but the folder of a task."""
+    return _TASK_ID.fullmatch(text) is not None
+
+
 def task_id(header: str | None) -> str:
     """The client's task id, or a new one. Raises `Failure(malformed_request)`."""
     if header is None:
         return str(uuid4())
-    if not _TASK_ID.fullmatch(header):
+    if not is_task_id(header):
         raise Failure(FailureCode.MALFORMED_REQUEST, "X-Task-Id is not a UUID in lower case")
     return header
 

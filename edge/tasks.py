@@ -1,7 +1,6 @@
 """Where a task stands, what it reported, an end to it, and a new start: from the storage, so by any edge at any time."""
 
 import asyncio
-import re
 from typing import Any
 
 from litestar import Request, Response, delete, get, post
@@ -9,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from contracts.commands import TASK_ID_PATTERN, FindShots
+from contracts.commands import FindShots
 from contracts.events import DetectionEvent, as_seen_by_clients
 from contracts.failures import Failure, FailureCode
 from contracts.formats import CONTENT_TYPES, ResultFormat, render
@@ -17,12 +16,12 @@ from contracts.storage import TaskRecord
 from edge.announce import Announcer
 from edge.auth import Caller
 from edge.describing import answer, problems
+from edge.headers import is_task_id
 from edge.outcomes import Started
 from edge.rendering import pieces
 from edge.retries import Retries
 from edge.task_store import TaskView, no_task
 
-_TASK_ID = re.compile(TASK_ID_PATTERN)
 _FORMATS = {content_type.partition(";")[0]: name for name, content_type in CONTENT_TYPES.items()}
 
 _Request = Request[Any, Any, Any]
@@ -130,7 +129,7 @@ async def retry_task(
 
 async def _theirs(task_id: str, announcer: Announcer, caller: Caller) -> TaskRecord:
     """The task. Raises `Failure(task_not_found)`, also for somebody else's task, in the same words: ids cannot be probed."""
-    if not _TASK_ID.fullmatch(task_id):  # what is no task id names no folder
+    if not is_task_id(task_id):  # what is no task id names no folder
         raise Failure(FailureCode.TASK_NOT_FOUND, "there is no such task: the id is not a UUID in lower case")
     record = await asyncio.to_thread(announcer.tasks.record, task_id)
     if not caller.may_see(record.command.owner):

@@ -1,23 +1,21 @@
 """Uploads that have begun: where one stands, and the rest of it (draft-ietf-httpbis-resumable-upload)."""
 
-import re
 from typing import Any
 
 from litestar import Request, Response, head, patch
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from contracts.commands import TASK_ID_PATTERN
 from contracts.failures import FailureCode
 from edge import resumption
 from edge.auth import Caller
 from edge.describing import problems
+from edge.headers import is_task_id
 from edge.intake import VideoIntake
 from edge.outcomes import Started
 from edge.resumable import no_upload
 from edge.upload import UploadLimits, body_chunks
 
-_TASK_ID = re.compile(TASK_ID_PATTERN)
 _Request = Request[Any, Any, Any]
 
 _REFUSALS = (
@@ -84,7 +82,7 @@ async def append_upload(
 
 def _checked(task_id: str) -> str:
     """Raises `Failure(upload_not_found)` for what is no task id: it would name a folder."""
-    if not _TASK_ID.fullmatch(task_id):
+    if not is_task_id(task_id):
         raise no_upload("by that name")
     return task_id
 

@@ -188,7 +188,7 @@ def _opened(source: Source, kind: Family | None) -> InputContainer:
         raise Failure(FailureCode.UNREADABLE_MEDIA, f"cannot be opened as {kind}: {error}") from error
 
 
-def _reader(source: Source, kind: Family | None) -> Progressive | Seekable:
+def _reader(source: Source, kind: Family | None) -> Progressive:
     """The shape of access that gives the first frame early.
 
     A finished file may be sought in, which lets a badly interleaved one be read in order; a fragmented MP4 never, since

@@ -58,18 +58,8 @@ class Progressive:
         return content
 
 
-class Seekable:
+class Seekable(Progressive):
     """A file whose index comes last: FFmpeg goes to its end and back, each read waits for its own bytes."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._offset = 0
-
-    def read(self, count: int) -> bytes:
-        """Up to `count` bytes, waiting for the first of them; none at the end."""
-        content = self._source.read_at(self._offset, count)
-        self._offset += len(content)
-        return content
 
     def tell(self) -> int:
         return self._offset

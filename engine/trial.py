@@ -20,8 +20,7 @@ from pathlib import Path
 import msgspec
 
 from contracts.failures import Failure, FailureCode, FailureRecord
-from engine.checksums import sha256_of
-from engine.external_data import external_files
+from engine.external_data import digest_of_model
 from engine.opening import is_script
 from engine.side_files import side_file_of
 
@@ -173,12 +172,8 @@ def _digest(path: Path) -> str:
 
     Raises `Failure`: `model_missing`, also for weights, `forbidden_path`.
     """
-    weights = external_files(path)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        for file in weights:
-            digest.update(bytes.fromhex(sha256_of(file)))
+        digest = hashlib.sha256(digest_of_model(path).encode())
         with contextlib.suppress(FileNotFoundError):
             digest.update(side_file_of(path).read_bytes())
     except OSError as error:
