@@ -92,6 +92,6 @@ bench: $(VENV)/.dev rabbitmq
 LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: $(VENV)/.venv
 	@$(PIP) install uv
-	@$(LOCK) pyproject.toml --extra cpu --extra dev --extra openvino --extra triton --output-file requirements-dev.lock >/dev/null
+	@$(LOCK) pyproject.toml --extra cpu --extra dev --extra openvino --extra tracing --extra triton --output-file requirements-dev.lock >/dev/null
 	@$(LOCK) pyproject.toml --extra cpu --constraint requirements-dev.lock --output-file requirements.lock >/dev/null
 	@$(LOCK) --group triton-server --no-deps --output-file requirements-triton-test.lock >/dev/null

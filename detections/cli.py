@@ -7,9 +7,8 @@ from typer.core import TyperGroup
 from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
 from detections import dead_letters, models_check, run, stack_commands
+from detections.exits import EXIT_FAILED, EXIT_MISUSED
 
-EXIT_FAILED = 1
-EXIT_MISUSED = 2
 _MISUSES = frozenset((FailureCode.MALFORMED_OPTIONS, FailureCode.OPTIONS_OUT_OF_RANGE))
 
 HELP = """Finds objects in images and video, while the file is still being uploaded.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detections.choosing import LISTEN_S, WAIT_S, Answer
+from detections.exits import EXIT_FAILED
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
     from contracts.events import ActiveModel
 
-EXIT_FAILED = 1
 OR_ELSE = "a name in the models folder, or triton+grpc://host:port/model"
 
 

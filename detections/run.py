@@ -16,6 +16,7 @@ from contracts.formats import ResultFormat, render
 from contracts.media import MediumKind
 from contracts.options import read_options
 from contracts.settings import Provider
+from detections.exits import EXIT_INTERRUPTED
 from detections.looks import Looks
 from detections.model_files import DEFAULT_MODEL, find_model, find_shot_model
 from detections.progress import Progress
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from engine.models import OpenModel
     from engine.shot_model import ShotModel
 
-EXIT_INTERRUPTED = 130
 ModelName = Annotated[
     str | None,
     typer.Option(

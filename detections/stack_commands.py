@@ -22,15 +22,13 @@ from contracts.options import read_options
 from contracts.shots import Shot
 from detections.answers import DEFAULT_URL, ClientError
 from detections.broker_setup import AMQP_URL_DEFAULT
+from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISUSED
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
     from detections.local import LocalStack
     from detections.submitting import Submission
 
-EXIT_FAILED = 1
-EXIT_MISUSED = 2
-EXIT_INTERRUPTED = 130
 _LOOK_EVERY_S = 0.2
 
 Url = Annotated[str, typer.Option(help="Where the edge is.", envvar="DETECTIONS_URL")]

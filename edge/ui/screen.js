@@ -12,6 +12,8 @@ import { Overlay } from "./overlay.js";
 const FRAME = { width: 16, height: 9 };
 /** While following, least time between two jumps of the video, ms. */
 const FOLLOW_MS = 200;
+/** A jump of ours ends this near to where it was meant to, s. */
+const OWN_SEEK_S = 0.05;
 
 export class Screen {
   /**
@@ -76,8 +78,10 @@ export class Screen {
   /** Reports have come. */
   reported() {
     const newest = this._run?.looks.list.at(-1);
-    if (this.isFollowing && newest && newest.time !== null && performance.now() - this._followedAt > FOLLOW_MS) {
+    const isOver = Boolean(this._run?.isOver);
+    if (this.isFollowing && newest && newest.time !== null && (isOver || performance.now() - this._followedAt > FOLLOW_MS)) {
       this._followedAt = performance.now();
+      this.isFollowing = !isOver;
       this._goTo(newest.time);
     } else if (!this._isPlaying) this.draw(); // else the next frame of the video does
   }
@@ -125,6 +129,9 @@ export class Screen {
       if (this.time) video.currentTime = this.time;
     });
     video.addEventListener("play", () => (this.isFollowing = false));
+    video.addEventListener("seeking", () => {
+      if (Math.abs(video.currentTime - this.time) > OWN_SEEK_S) this.isFollowing = false; // the person did, by the controls
+    });
     const show = (/** @type {number} */ time) => {
       if (this._medium !== video || video.seeking) return;
       this.time = time;
