@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -34,7 +35,7 @@ from consumers.shot_room import shot_room_of
 from contracts import topology, wire
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
-from contracts.events import ConsumerSeen, EngineSeen, ModelChanged
+from contracts.events import COLOURS_MAX, ConsumerSeen, EngineSeen, ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
 from engine.sandbox import sandbox_of
@@ -164,6 +165,7 @@ class ConsumerApp:
             error_message=state.reason,
             model_outcome=self.room.outcome,
             shots=self._shot_engine(),
+            class_colours=dict(islice(model.colours.items(), COLOURS_MAX)) if model else {},
             tasks_running=self._detecting.tasks_running,
             is_stopping=self._stopping.is_set(),
         )

@@ -74,6 +74,7 @@ EXAMPLES: dict[Message, wire.AnyMessage] = {
         model="aerial-vehicle",
         model_outcome=events.ModelOutcome(revision="5f0c6a1be2d34c97"),
         shots=events.EngineSeen(status=events.EngineStatus.ENABLED, engine_type="onnx", model="shots-small"),
+        class_colours={0: "#ff0000"},
     ),
     events.ModelChanged: events.ModelChanged(active=_ACTIVE),
     posts.WakeUp: posts.WakeUp(task_id=TASK_ID),

@@ -124,6 +124,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     engine_type: str | None = None
     error_message: str | None = None
     consumers: list[ConsumerReport] = []
+    class_colours: dict[int, str] = {}
+    """Of the best consumer's model, by class number: `#rrggbb` where its class list states one."""
 
 
 class Up(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +145,7 @@ def health(presence: NamedDependency[Presence]) -> Health:
         engine_type=best.engine_type,
         error_message=best.error_message,
         consumers=presence.reports(),
+        class_colours=best.class_colours,
     )
 
 
