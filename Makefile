@@ -88,10 +88,13 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev rabbitmq
 	$(BIN)/python -m benchmarks
 
-# the first two hold every version and its hashes, the same in both; a changed pyproject.toml changes only what it has to
+# all of them hold every version and its hashes, the same in all; a changed pyproject.toml changes only what it has to
 LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: $(VENV)/.venv
 	@$(PIP) install uv
 	@$(LOCK) pyproject.toml --extra cpu --extra dev --extra openvino --extra tracing --extra triton --output-file requirements-dev.lock >/dev/null
 	@$(LOCK) pyproject.toml --extra cpu --constraint requirements-dev.lock --output-file requirements.lock >/dev/null
+	@for image in edge consumer-cpu consumer-gpu; do \
+	  $(LOCK) --group $$image-image --constraint requirements-dev.lock --output-file compose/requirements-$$image.lock >/dev/null; done
+	@$(LOCK) --group image-build --output-file compose/requirements-build.lock >/dev/null
 	@$(LOCK) --group triton-server --no-deps --output-file requirements-triton-test.lock >/dev/null

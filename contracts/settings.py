@@ -1,6 +1,7 @@
 """How a process is configured: a struct of settings, read from the environment."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
@@ -13,6 +14,9 @@ TensorRtLibrary = Literal["tensorrt", "tensorrt_rtx"]
 DecodeIn = Literal["sandbox", "thread"]
 """Where videos are decoded. `sandbox`: in a process for each, which can do nothing else. `thread`: in the process itself."""
 
+FROM_FILE = "_FILE"
+"""`<VARIABLE>_FILE` names a file that holds the value: a secret that is mounted, and is in nobody's environment."""
+
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 
@@ -23,16 +27,13 @@ class ConfigurationError(Exception):
 def read_settings(
     settings: type[_Settings], environ: Mapping[str, str], *, prefix: str, shared: frozenset[str]
 ) -> _Settings:
-    """The settings, each from `<PREFIX><FIELD>` or, for the names in `shared`, from `<FIELD>` alone.
+    """The settings, each from `<PREFIX><FIELD>` or, for the names in `shared`, from `<FIELD>` alone; or from a file.
 
     Raises `ConfigurationError` naming the variable and its allowed range.
     """
     fields = {field.name: field for field in msgspec.structs.fields(settings)}
-    stated = {
-        name: environ[variable]
-        for name in fields
-        if (variable := variable_name(name, prefix=prefix, shared=shared)) in environ
-    }
+    values = {name: _value(environ, variable_name(name, prefix=prefix, shared=shared)) for name in fields}
+    stated = {name: value for name, value in values.items() if value is not None}
     for name, text in stated.items():
         try:
             msgspec.convert(text, fields[name].type, strict=False)
@@ -46,3 +47,16 @@ def read_settings(
 def variable_name(field: str, *, prefix: str, shared: frozenset[str]) -> str:
     """The environment variable of a setting."""
     return field.upper() if field in shared else prefix + field.upper()
+
+
+def _value(environ: Mapping[str, str], variable: str) -> str | None:
+    """What a variable says, or the file that `<variable>_FILE` names, without its last line's end; None: neither is there."""
+    file = environ.get(variable + FROM_FILE)
+    if file is None:
+        return environ.get(variable)
+    if variable in environ:
+        raise ConfigurationError(f"{variable} and {variable}{FROM_FILE}: one of them")
+    try:
+        return Path(file).read_text().removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{variable}{FROM_FILE}={file!r}: {error}") from error

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import chart_documents
 import configuration_documents
 import message_documents
 import msgspec
@@ -28,6 +29,7 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     DOCS / "asyncapi.json": message_documents.asyncapi,
     DOCS / "openapi.json": openapi,
     DOCS / "configuration.md": configuration_documents.configuration,
+    chart_documents.SCHEMA: chart_documents.values_schema,
     configuration_documents.README: configuration_documents.readme,
 }
 
