@@ -90,7 +90,8 @@ class RabbitSender:
     def __init__(self, broker: RabbitBroker) -> None:
         self._broker = broker
         self._exchanges = {
-            exchange.name: RabbitExchange(exchange.name, declare=False) for exchange in topology.topology().exchanges
+            exchange.name: RabbitExchange(exchange.name, declare=False, robust=False)
+            for exchange in topology.topology().exchanges
         }
 
     async def prepare(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -210,8 +211,11 @@ def setup(
 
 def _ready(stack: "LocalStack") -> str:
     """Where everything is that it started."""
+    user = urlsplit(stack.amqp_url)
     managed = (
-        f", RabbitMQ {stack.management_url} (guest, guest), AMQP_URL={stack.amqp_url}" if stack.management_url else ""
+        f", RabbitMQ {stack.management_url} ({user.username}, {user.password}), AMQP_URL={stack.amqp_url}"
+        if stack.management_url
+        else ""
     )
     doubled = f", Annotations double {stack.annotations_url}" if stack.annotations_url else ""
     return f"ready: {stack.url}{managed}{doubled}"

@@ -1,4 +1,4 @@
-"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration.
+"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration, the broker's definitions.
 
 `python docs/generate.py` writes them, `--check` only says whether they are up to date (exit code 1 if not).
 """
@@ -11,6 +11,7 @@ import configuration_documents
 import message_documents
 import msgspec
 
+from detections.broker_definitions import definitions, document
 from edge.app import build
 from edge.settings import EdgeSettings
 
@@ -28,6 +29,7 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     DOCS / "asyncapi.json": message_documents.asyncapi,
     DOCS / "openapi.json": openapi,
     DOCS / "configuration.md": configuration_documents.configuration,
+    DOCS.parent / "compose" / "definitions.json": lambda: document(definitions()),
     configuration_documents.README: configuration_documents.readme,
 }
 
