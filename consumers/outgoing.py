@@ -1,6 +1,7 @@
 """What a consumer says, as messages for the broker, and the connection that sends them."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Protocol
 
 import aiormq.exceptions
@@ -135,4 +136,5 @@ class RabbitSender:
             content_type=wire.CONTENT_TYPE,
             message_id=message.id,
             message_type=message.type,
+            timestamp=datetime.now(UTC),
         )
