@@ -9,18 +9,16 @@ import signal
 import socket
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import aiormq.exceptions
 import structlog
 import uvloop
-from aio_pika.abc import AbstractChannel
 from faststream.exceptions import NackMessage, RejectMessage
-from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from consumers.attempt import Desk
-from consumers.connections import RECONNECT_INTERVAL_S, to_consume, to_publish
+from consumers.connections import INCOMPLETE, RECONNECT_INTERVAL_S, complete_topology, to_consume, to_publish
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.leases import Leases
@@ -40,10 +38,7 @@ from contracts.failures import Failure
 from contracts.storage import Layout
 from engine.sandbox import sandbox_of
 
-if TYPE_CHECKING:
-    from faststream.rabbit.schemas.queue import QuorumQueueArgs
-
-DECLARE_TRIES_MAX = 30
+COMPLETE_TRIES_MAX = 30
 """Tries, one each `RECONNECT_INTERVAL_S`, while a starting broker does not know its own queues."""
 PRESENCE_PERIOD_S = 1.0
 GIVE_BACK_PAUSE_S = (0.2, 2.0)
@@ -66,7 +61,7 @@ class ConsumerApp:
         self._incoming = incoming
         self._outgoing = outgoing
         self._sender = RabbitSender(outgoing)
-        self._declaring: AbstractChannel | None = None
+        self._reconnected = asyncio.Event()
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         models = store_of(settings)
@@ -107,8 +102,9 @@ class ConsumerApp:
 
     async def _serve(self) -> None:
         logger.info("starting", id=self.id, broker=_without_password(self._settings.amqp_url))
-        await self._outgoing.connect()
-        await self._declare()
+        connection = await self._outgoing.connect()
+        connection.reconnect_callbacks.add(lambda *_: self._reconnected.set())
+        await self._complete()
         await self._outgoing.start()
         await self._sender.prepare()
         await self._follower.begin()
@@ -119,6 +115,7 @@ class ConsumerApp:
         async with asyncio.TaskGroup() as serving:
             serving.create_task(self._be_seen())
             serving.create_task(self._follower.run())
+            serving.create_task(self._keep_complete())
             if self._settings.warm_up:
                 serving.create_task(self._warm_up())
 
@@ -128,22 +125,28 @@ class ConsumerApp:
         except Failure as failure:
             logger.warning("not warm", code=failure.code.value, detail=failure.detail)
 
-    async def _declare(self) -> None:
-        """Create what is missing, also after a reconnect: the channel is kept, and a robust one declares again.
+    async def _complete(self) -> None:
+        """Create what is missing on the broker, if it lets us.
 
         A broker that starts on old data speaks before its streams are there, and then says that they do not exist.
         """
-        for _ in range(DECLARE_TRIES_MAX):
+        for _ in range(COMPLETE_TRIES_MAX):
             try:
-                return await self._declare_once()
-            except aiormq.exceptions.ChannelNotFoundEntity as error:
+                return await complete_topology(self._settings.amqp_url)
+            except INCOMPLETE as error:
                 logger.info("the broker is not whole yet", error=str(error))
                 await asyncio.sleep(RECONNECT_INTERVAL_S)
-        return await self._declare_once()
+        return await complete_topology(self._settings.amqp_url)
 
-    async def _declare_once(self) -> None:
-        self._declaring = await (await self._outgoing.connect()).channel()
-        await topology.declare(self._declaring)
+    async def _keep_complete(self) -> None:
+        """The same after each reconnect: a broker may come back without what it had."""
+        while True:
+            await self._reconnected.wait()
+            self._reconnected.clear()
+            try:
+                await self._complete()
+            except (aiormq.exceptions.AMQPError, OSError) as error:
+                logger.warning("the broker is not whole", error=str(error))
 
     async def _be_seen(self) -> None:
         """Say once a second, and at every change of the engine, that this consumer lives."""
@@ -201,20 +204,18 @@ class ConsumerApp:
         logger.info("stopped")
 
     def _subscribe(self) -> None:
-        declared = {queue.name: queue.arguments for queue in topology.topology().queues}
         prefetch = {
             topology.IMAGE_COMMANDS: IMAGES_PER_WORKER * self._settings.workers,
             topology.VIDEO_COMMANDS: self._settings.videos_max,
             topology.SHOTS_COMMANDS: self._settings.shots_max,
         }
         for name, count in prefetch.items():
-            queue = RabbitQueue(
-                name, queue_type=QueueType.QUORUM, durable=True, arguments=cast("QuorumQueueArgs", dict(declared[name]))
-            )
+            queue = RabbitQueue(name, declare=False)
             subscribe = self._incoming.subscriber(queue, channel=Channel(prefetch_count=count), no_reply=True)
             subscribe(self._on_command)
-        control = RabbitQueue(f"{topology.CONTROL}.{self.id}", durable=False, exclusive=True, auto_delete=True)
-        exchange = RabbitExchange(topology.CONTROL, type=ExchangeType.FANOUT, durable=True)
+        name = topology.own_queue(topology.CONTROL, self.id)
+        control = RabbitQueue(name, durable=False, exclusive=True, auto_delete=True)
+        exchange = RabbitExchange(topology.CONTROL, type=ExchangeType.FANOUT, durable=True, declare=False)
         self._incoming.subscriber(control, exchange, no_reply=True)(self._on_control)
 
     async def _on_command(self, message: RabbitMessage) -> None:

@@ -1,6 +1,7 @@
 """What a consumer says, as messages for the broker, and the connection that sends them."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Protocol
 
 import aiormq.exceptions
@@ -90,7 +91,8 @@ class RabbitSender:
     def __init__(self, broker: RabbitBroker) -> None:
         self._broker = broker
         self._exchanges = {
-            exchange.name: RabbitExchange(exchange.name, declare=False) for exchange in topology.topology().exchanges
+            exchange.name: RabbitExchange(exchange.name, declare=False, robust=False)
+            for exchange in topology.topology().exchanges
         }
 
     async def prepare(self) -> None:
@@ -134,4 +136,5 @@ class RabbitSender:
             content_type=wire.CONTENT_TYPE,
             message_id=message.id,
             message_type=message.type,
+            timestamp=datetime.now(UTC),
         )

@@ -1,4 +1,4 @@
-"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration.
+"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration, the broker's definitions.
 
 `python docs/generate.py` writes them, `--check` only says whether they are up to date (exit code 1 if not).
 """
@@ -12,6 +12,7 @@ import configuration_documents
 import message_documents
 import msgspec
 
+from detections.broker_definitions import definitions, document
 from edge.app import build
 from edge.settings import EdgeSettings
 
@@ -30,6 +31,7 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     DOCS / "openapi.json": openapi,
     DOCS / "configuration.md": configuration_documents.configuration,
     chart_documents.SCHEMA: chart_documents.values_schema,
+    DOCS.parent / "compose" / "definitions.json": lambda: document(definitions()),
     configuration_documents.README: configuration_documents.readme,
 }
 

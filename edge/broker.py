@@ -6,13 +6,14 @@ on a connection that has ever published.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable
 
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
 from contracts import topology
 from contracts.failures import Failure
@@ -50,11 +51,18 @@ async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> No
         await asyncio.sleep(settings.broker_reconnect_s)
 
 
-async def declare_topology(connection: AbstractConnection) -> None:
-    """Create what is missing on the broker. Raises what the broker raises if something exists with other arguments."""
-    channel = await connection.channel()
-    await topology.declare(channel)
-    await close_quietly(channel)
+async def complete_topology(connection: AbstractConnection) -> None:
+    """Create what is missing on the broker. Raises what the broker raises if this user may not."""
+
+    async def open_channel() -> AbstractChannel:
+        return await connection.channel()
+
+    await topology.complete(open_channel, absent=ChannelNotFoundEntity)
+
+
+def process_name() -> str:
+    """Who we are on the broker, as an operator reads it: `edge <host>:<pid>`."""
+    return f"edge {socket.gethostname()}:{os.getpid()}"
 
 
 async def until_closed(channel: AbstractChannel) -> None:
@@ -107,7 +115,7 @@ async def _work_connected(settings: EdgeSettings, purpose: str, work: Work) -> N
         connection = await aio_pika.connect(
             settings.amqp_url,
             heartbeat=settings.broker_heartbeat_s,
-            client_properties={"connection_name": f"edge@{socket.gethostname()}:{purpose}"},
+            client_properties={"connection_name": f"{process_name()} {purpose}"},
         )
     try:
         await work(connection)

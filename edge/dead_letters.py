@@ -15,7 +15,7 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import last_checkpoint, latest_epoch
 from contracts.storage import Layout, Seal, create_record, read_record
 from contracts.wire import decode_command
-from edge.broker import declare_topology
+from edge.broker import complete_topology
 from edge.deliveries import consuming
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
@@ -56,7 +56,7 @@ class DeadLetters:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Take notices until the connection is gone; one is acknowledged when its task has an end that was published."""
-        await declare_topology(connection)
+        await complete_topology(connection)
         async with consuming(connection, topology.DEAD_LETTER_NOTICES, prefetch=_PREFETCH) as messages:
             async for message in messages:
                 notice = read_notice(message)

@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractConnection
 from contracts.events import AnyEvent
 from contracts.failures import Failure, FailureCode
 from edge import log
-from edge.broker import declare_topology
+from edge.broker import complete_topology
 from edge.quota import Quota
 from edge.ring import Ring, encode_event
 from edge.settings import EdgeSettings
@@ -118,7 +118,7 @@ class Feed:
     async def serve(self, connection: AbstractConnection) -> None:
         """Read the log on this connection until it is gone. Raises `BrokerLostError`, `Failure` broker_unavailable."""
         async with asyncio.timeout(self._settings.log_head_timeout_s):
-            await declare_topology(connection)
+            await complete_topology(connection)
             head = await log.find_head(connection, self._mark, prefetch=self._settings.log_prefetch)
         start = self._start(head)
         _log.info("reading the log", head=head, start=start)

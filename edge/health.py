@@ -18,6 +18,7 @@ from contracts import topology
 from contracts.events import ConsumerSeen, EngineSeen, EngineStatus
 from contracts.failures import Failure, FailureCode
 from contracts.wire import decode_presence
+from edge.broker import process_name
 from edge.deliveries import consuming
 from edge.disk import check_free
 from edge.failures import RequestFailed
@@ -56,9 +57,9 @@ class Presence:
     async def serve(self, connection: AbstractConnection) -> None:
         """Listen to heartbeats until the connection is gone."""
         channel = await connection.channel()
-        exchange = await channel.declare_exchange(topology.PRESENCE, "fanout", durable=True)
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-        await queue.bind(exchange)
+        name = topology.own_queue(topology.PRESENCE, f"{process_name()} {secrets.token_hex(3)}")
+        queue = await channel.declare_queue(name, exclusive=True, auto_delete=True)
+        await queue.bind(topology.PRESENCE)
         async with consuming(connection, queue.name, prefetch=_PREFETCH, no_ack=True) as messages:
             async for message in messages:
                 try:

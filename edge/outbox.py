@@ -19,7 +19,7 @@ from contracts.events import TaskEnded, event_id
 from contracts.failures import Failure, FailureCode
 from contracts.posts import DeadPost, WakeUp
 from contracts.wire import CONTENT_TYPE, encode
-from edge.broker import BROKER_ERRORS, close_quietly, is_flowing, until_closed
+from edge.broker import BROKER_ERRORS, close_quietly, complete_topology, is_flowing, until_closed
 from edge.settings import EdgeSettings
 
 BLOCKED_POLL_S = 0.1
@@ -52,9 +52,9 @@ class Outbox:
         return self._channel is not None
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Declare the topology and publish on this connection until it is gone."""
+        """Complete the topology and publish on this connection until it is gone."""
+        await complete_topology(connection)
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        await topology.declare(channel)
         self._connection, self._channel = connection, channel
         self._connected.set()
         watching = asyncio.create_task(self._watch(connection))
@@ -172,7 +172,9 @@ class Outbox:
             await target.publish(message, key, mandatory=is_mandatory)
         except PublishError:
             self._connected.clear()
-            await close_quietly(channel)  # somebody deleted a queue: `serve` declares it again on the next connection
+            await close_quietly(
+                channel
+            )  # somebody deleted a queue: `serve` creates it again on the next connection, if it may
             return f"no queue takes {key!r} of exchange {exchange!r}"
         except asyncio.CancelledError:
             task = asyncio.current_task()

@@ -21,7 +21,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.posts import DeadPost, WakeUp
 from contracts.storage import Layout
 from contracts.wire import decode_outgoing
-from edge.broker import BROKER_ERRORS, declare_topology
+from edge.broker import BROKER_ERRORS, complete_topology
 from edge.clock import Clock, system_clock
 from edge.deliveries import consuming
 from edge.post_sending import PostSender
@@ -69,7 +69,7 @@ class Poster:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Take wake-ups until the connection is gone; what is being told goes on without it."""
-        await declare_topology(connection)
+        await complete_topology(connection)
         prefetch = self._settings.posts_in_flight_max
         async with consuming(connection, topology.OUTBOX, prefetch=prefetch) as messages:
             async for message in messages:

@@ -177,10 +177,9 @@ def make_traffic(system: System, clip: Path, picture: Path) -> None:
 async def plant_in_broker(amqp_url: str, text: str) -> None:
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
-        for name, key in ((topology.DEAD, ""), (topology.EVENTS, "frame.free")):
-            exchange = await channel.get_exchange(name)
-            body = f"<{text}>".encode()
-            await exchange.publish(aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT), key)
+        for queue in (topology.DEAD_LETTERS, topology.EVENTS_LOG):
+            message = aio_pika.Message(f"<{text}>".encode(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await channel.default_exchange.publish(message, queue)
 
 
 def test_no_token_is_in_anything_that_was_written(system: System, clip: Path, picture: Path) -> None:
