@@ -55,7 +55,13 @@ def virtual_host(rabbit: PrivateRabbit) -> Iterator[str]:
 
 
 def send_video(
-    url: str, task_id: str, content: bytes, *, halfway: Callable[[], None] | None = None, **headers: str
+    url: str,
+    task_id: str,
+    content: bytes,
+    *,
+    halfway: Callable[[], None] | None = None,
+    path: str = "/detect/video",
+    **headers: str,
 ) -> int | None:
     """The status of an upload, None if the connection was lost. halfway: what happens between its two halves."""
 
@@ -68,7 +74,7 @@ def send_video(
     said = {"X-Filename": "clip.mp4", "X-Task-Id": task_id, "Content-Length": str(len(content)), **CONFIG, **headers}
     try:
         with httpx.Client(timeout=ANSWER_TIMEOUT_S, trust_env=False) as http:
-            return http.post(f"{url}/detect/video", content=halves(), headers=said).status_code
+            return http.post(f"{url}{path}", content=halves(), headers=said).status_code
     except httpx.TransportError:
         return None
 
