@@ -1,4 +1,5 @@
-"""Broker, edge and consumers are killed at random while work is queued: nothing is lost, double, out of order or stuck.
+"""Broker, edge and consumers are killed at random while work is queued: nothing is lost, double, out of order or stuck, and
+whoever listens hears all of it.
 
 A small slice in every run; with `make soak` as many as `FAULT_COMMANDS` and `FAULT_KILLS` say. `FAULT_SEED` repeats a run.
 """
@@ -20,7 +21,7 @@ from contracts.media import Medium, MediumKind
 from contracts.results import reports
 from contracts.storage import Layout
 from tests.broker.consumer_stage import scripted_model
-from tests.fault.checker import Accepted, check
+from tests.fault.checker import Accepted, Seen, check
 from tests.fault.fleet import WAIT_S, Actor, BrokerHandle, Fleet, fleet, private_broker
 from tests.fault.flow import (
     EVERY_FRAME,
@@ -32,6 +33,7 @@ from tests.fault.flow import (
     send_video,
     until_empty,
 )
+from tests.fault.listeners import audience, to_be_heard
 from tests.fault.timeline import Timeline, timeline
 from tests.processes import wait_until
 
@@ -43,6 +45,9 @@ UPLOAD_EVERY = 5
 """One command in so many is an upload, the others are published as other services do it."""
 QUEUED_MAX = 150
 """Commands that are unfinished at a time: enough for work to be queued at each kill."""
+LISTENERS = 20
+STALLED = 2
+"""Listeners beside them that do not read."""
 SLICE = (60, 4)
 SOAK = (500, 15)
 
@@ -168,8 +173,10 @@ def run(folder: Path, broker: BrokerHandle, *, commands: int, kills: int, told: 
         system.wait_until_ready()
         broker.settle()
         work, killer = Work(system, broker.url, clip=clip, told=told), Killer(system, broker, consumers, told)
-        kill_while_it_works(work, killer, commands=commands, kills=kills, told=told)
-        judge(system, broker, work)
+        with audience(system.url, live=LISTENERS, stalled=STALLED) as listening:
+            kill_while_it_works(work, killer, commands=commands, kills=kills, told=told)
+            seen = judge(system, broker, work)
+            listening.until_all_heard(to_be_heard(seen.events))
         assert killer.deaths == []
 
 
@@ -197,7 +204,8 @@ def kill_while_it_works(work: Work, killer: Killer, *, commands: int, kills: int
     told.note("all have ended")
 
 
-def judge(system: Fleet, broker: BrokerHandle, work: Work) -> None:
+def judge(system: Fleet, broker: BrokerHandle, work: Work) -> Seen:
+    """What was seen, once nothing is wrong with it."""
     layout = Layout(system.storage)
     tried = [task for task in work.refused if layout.task_record(task).exists()]
     wait_until(lambda: all(layout.end(task).exists() for task in tried), timeout_s=WAIT_S)
@@ -210,6 +218,7 @@ def judge(system: Fleet, broker: BrokerHandle, work: Work) -> None:
     for promise in work.accepted:
         assert len(list(reports(layout, promise.task_id))) == FRAMES
     asyncio.run(until_empty(broker.url))
+    return seen
 
 
 @pytest.mark.timeout(600)
