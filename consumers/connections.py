@@ -7,6 +7,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 
+from consumers.nodes import AnyNodeBroker
+from contracts.broker_nodes import nodes
+
 AMQP_HEARTBEAT_S = 10
 CONNECT_TIMEOUT_S = 5.0
 """For a broker that takes a connection and says nothing; then another one is opened."""
@@ -18,7 +21,7 @@ def to_consume(url: str, *, stop_s: float) -> RabbitBroker:
 
     stop_s: how long handlers may take when it stops.
     """
-    return RabbitBroker(
+    return AnyNodeBroker(
         _named(url, ""),
         fail_fast=False,
         timeout=CONNECT_TIMEOUT_S,
@@ -34,7 +37,7 @@ def to_consume(url: str, *, stop_s: float) -> RabbitBroker:
 
 def to_publish(url: str) -> RabbitBroker:
     """A broker that confirms what it took, and raises when no queue takes a message."""
-    return RabbitBroker(
+    return AnyNodeBroker(
         _named(url, ":publish"),
         fail_fast=False,
         timeout=CONNECT_TIMEOUT_S,
@@ -51,7 +54,12 @@ async def _as_it_came(message: RabbitMessage) -> RabbitMessage:
     return message
 
 
-def _named(url: str, purpose: str) -> str:
+def _named(url: str, purpose: str) -> list[str]:
+    """The URL of each node."""
+    return [_named_node(node, purpose) for node in nodes(url)]
+
+
+def _named_node(url: str, purpose: str) -> str:
     """The URL with our heartbeat, unless it says another one, and a name that a person can read."""
     parts = urlsplit(url)
     name = f"consumer@{socket.gethostname()}{purpose}"

@@ -11,6 +11,7 @@ import msgspec
 from contracts import topology, wire
 from contracts.events import ActiveModel, ConsumerSeen, ModelChanged
 from contracts.failures import Failure, FailureCode
+from detections.broker_connection import connect
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -82,7 +83,7 @@ async def announced(
     from aio_pika.exceptions import AMQPError
 
     try:
-        connection = await aio_pika.connect(amqp_url, timeout=CONNECT_TIMEOUT_S)
+        connection = await connect(amqp_url, timeout_s=CONNECT_TIMEOUT_S)
     except (AMQPError, OSError, TimeoutError) as error:
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"no broker: {error or type(error).__name__}") from error
     async with connection:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import random
 import secrets
 import time
 import uuid
@@ -14,6 +16,7 @@ import msgspec
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from contracts import topology
+from contracts.broker_nodes import nodes
 from contracts.commands import AnyCommand
 from contracts.events import AnyEvent, TaskEnded
 from contracts.options import DetectionOptions
@@ -29,6 +32,7 @@ from tests.virtual_hosts import new_virtual_host
 EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
 CONFIG = {"X-Config": '{"frame_period_recognition": 1, "frame_recognition_seconds": 0}'}
 ANSWER_TIMEOUT_S = 120.0
+CONNECT_TIMEOUT_S = 15.0
 
 
 def new_task() -> str:
@@ -89,11 +93,12 @@ def wait_for_end(layout: Layout, task_id: str, *, timeout_s: float = WAIT_S) -> 
 
 @contextlib.asynccontextmanager
 async def channel_on(amqp_url: str) -> AsyncGenerator[AbstractChannel]:
-    """A channel, once the broker is there."""
+    """A channel, once the broker is there, or a node of it."""
+    named = nodes(amqp_url)
     async with asyncio.timeout(WAIT_S):
-        while True:
+        for node in itertools.cycle(random.sample(named, k=len(named))):
             with contextlib.suppress(OSError, aio_pika.exceptions.AMQPError):
-                connection = await aio_pika.connect(amqp_url)
+                connection = await aio_pika.connect(node, timeout=CONNECT_TIMEOUT_S)
                 break
             await asyncio.sleep(0.1)
     async with connection:
