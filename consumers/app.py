@@ -31,6 +31,7 @@ from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from consumers.shot_room import shot_room_of
 from contracts import topology, wire
+from contracts.broker_nodes import nodes
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
 from contracts.events import COLOURS_MAX, ConsumerSeen, EngineSeen, ModelChanged
@@ -284,5 +285,5 @@ def run(settings: ConsumerSettings) -> None:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
+    parts = [urlsplit(node) for node in nodes(url)]
+    return ",".join(f"{node.scheme}://{node.hostname}:{node.port}{node.path}" for node in parts)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,13 +10,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import aio_pika
 import aiormq.exceptions
-from aio_pika import RobustChannel, RobustConnection
+from aio_pika import RobustChannel
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.robust_queue import RobustQueue
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 
+from consumers.nodes import AnyNodeBroker, AnyNodeConnection
 from contracts import topology
+from contracts.broker_nodes import nodes
 
 AMQP_HEARTBEAT_S = 10
 CONNECT_TIMEOUT_S = 5.0
@@ -45,14 +48,8 @@ class _TaggingChannel(RobustChannel):
     QUEUE_CLASS = _TaggedQueue
 
 
-class _TaggingConnection(RobustConnection):
+class _TaggingConnection(AnyNodeConnection):
     CHANNEL_CLASS = _TaggingChannel
-
-
-class _TaggingBroker(RabbitBroker):
-    def __init__(self, url: str, **settings: Any) -> None:
-        super().__init__(url, **settings)
-        self._connection_kwargs["connection_class"] = _TaggingConnection  # the library has no parameter for it
 
 
 def to_consume(url: str, *, stop_s: float) -> RabbitBroker:
@@ -60,8 +57,9 @@ def to_consume(url: str, *, stop_s: float) -> RabbitBroker:
 
     stop_s: how long handlers may take when it stops.
     """
-    return _TaggingBroker(
+    return AnyNodeBroker(
         _named(url, "consume"),
+        connection_class=_TaggingConnection,
         fail_fast=False,
         timeout=CONNECT_TIMEOUT_S,
         reconnect_interval=RECONNECT_INTERVAL_S,
@@ -76,7 +74,7 @@ def to_consume(url: str, *, stop_s: float) -> RabbitBroker:
 
 def to_publish(url: str) -> RabbitBroker:
     """A broker that confirms what it took, and raises when no queue takes a message."""
-    return RabbitBroker(
+    return AnyNodeBroker(
         _named(url, "publish"),
         fail_fast=False,
         timeout=CONNECT_TIMEOUT_S,
@@ -90,8 +88,12 @@ def to_publish(url: str) -> RabbitBroker:
 
 
 async def complete_topology(url: str) -> None:
-    """Create what is missing on the broker, over a connection of its own. Raises what the broker raises if we may not."""
-    async with await aio_pika.connect(_named(url, "setup"), timeout=CONNECT_TIMEOUT_S) as connection:
+    """Create what is missing on the broker, over a connection of its own to any node.
+
+    Raises what the broker raises if we may not, `OSError` if that node does not answer.
+    """
+    node = random.choice(_named(url, "setup"))  # noqa: S311 - spreads load, keeps no secret
+    async with await aio_pika.connect(node, timeout=CONNECT_TIMEOUT_S) as connection:
 
         async def open_channel() -> AbstractChannel:
             return await connection.channel()
@@ -109,7 +111,12 @@ async def _as_it_came(message: RabbitMessage) -> RabbitMessage:
     return message
 
 
-def _named(url: str, purpose: str) -> str:
+def _named(url: str, purpose: str) -> list[str]:
+    """The URL of each node."""
+    return [_named_node(node, purpose) for node in nodes(url)]
+
+
+def _named_node(url: str, purpose: str) -> str:
     """The URL with our heartbeat, unless it says another one, and a name that a person can read."""
     parts = urlsplit(url)
     query = {"heartbeat": str(AMQP_HEARTBEAT_S), **dict(parse_qsl(parts.query)), "name": f"{process_name()} {purpose}"}

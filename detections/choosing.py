@@ -12,6 +12,7 @@ import msgspec
 from contracts import topology, wire
 from contracts.events import ActiveModel, ConsumerSeen, ModelChanged
 from contracts.failures import Failure, FailureCode
+from detections.broker_connection import connect
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -83,8 +84,7 @@ async def announced(
     from aio_pika.exceptions import AMQPError
 
     try:
-        named = {"connection_name": "detections models use"}
-        connection = await aio_pika.connect(amqp_url, timeout=CONNECT_TIMEOUT_S, client_properties=named)
+        connection = await connect(amqp_url, name="detections models use", timeout_s=CONNECT_TIMEOUT_S)
     except (AMQPError, OSError, TimeoutError) as error:
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"no broker: {error or type(error).__name__}") from error
     async with connection:

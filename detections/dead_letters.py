@@ -23,6 +23,7 @@ from contracts.commands import AnyCommand
 from contracts.failures import Failure, FailureCode
 from contracts.posts import DeadPost
 from contracts.wire import CONTENT_TYPE, decode_command, decode_outgoing, encode
+from detections.broker_connection import connect
 from detections.broker_setup import AMQP_URL_DEFAULT, without_password
 
 if TYPE_CHECKING:
@@ -212,10 +213,7 @@ def _shortened(content: Any) -> Any:
 
 @asynccontextmanager
 async def _channel(amqp_url: str) -> AsyncGenerator["AbstractChannel"]:
-    import aio_pika
-
-    named = {"connection_name": "detections dead-letters"}
-    connection = await aio_pika.connect(amqp_url, timeout=TIMEOUT_S, client_properties=named)
+    connection = await connect(amqp_url, name="detections dead-letters", timeout_s=TIMEOUT_S)
     async with connection:
         yield await connection.channel(publisher_confirms=True, on_return_raises=True)
 

@@ -6,16 +6,20 @@ on a connection that has ever published.
 """
 
 import asyncio
+import itertools
 import os
+import random
 import socket
 from collections.abc import Awaitable, Callable
 
 import aio_pika
+import msgspec
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
 from contracts import topology
+from contracts.broker_nodes import nodes
 from contracts.failures import Failure
 from edge.settings import EdgeSettings
 
@@ -34,8 +38,10 @@ class BrokerLostError(ConnectionError):
 
 
 async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> None:
-    """Run `work` on a connection for ever; when it returns or fails, on a new one."""
+    """Run `work` on a connection for ever; when it returns or fails, on a new one, of a cluster to another node."""
     told = ""
+    named = nodes(settings.amqp_url)
+    turns = itertools.cycle(random.sample(named, k=len(named)))  # edges begin at different ones
 
     async def connected(connection: AbstractConnection) -> None:
         nonlocal told
@@ -44,7 +50,8 @@ async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> No
         await work(connection)
 
     while True:
-        reason = await _connect_once(settings, purpose, connected)
+        node = msgspec.structs.replace(settings, amqp_url=next(turns))
+        reason = await _connect_once(node, purpose, connected)
         if reason != told:  # a broker that stays away is worth one line
             _log.warning("no connection to the broker", purpose=purpose, reason=reason)
         told = reason

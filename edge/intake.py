@@ -151,6 +151,7 @@ class VideoIntake:
             raise
         if seal is None:
             await asyncio.to_thread(body.release)
+            crashpoint("edge.part.kept")
             return Appended(task_id=upload.task_id, offset_bytes=body.received_bytes)
         crashpoint("edge.upload.answered")
         return Started(media_id=seal.media_id, task_id=upload.task_id)
@@ -185,6 +186,7 @@ class VideoIntake:
         await inflow.first_stored.wait()
         if upload.is_begun and await asyncio.to_thread(self._announcer.tasks.exists, upload.task_id):
             await self._announcer.assure(upload.task_id)
+            crashpoint("edge.task.assured")
             return
         await self._owners.adopt(upload.task_id, upload.caller)
         await self._announcer.announce(upload.command)
@@ -229,6 +231,7 @@ class VideoIntake:
         failure = _reason(error)
         if upload.plan.resume_s and failure.code in _MAY_COME_BACK:
             await asyncio.shield(asyncio.to_thread(body.release))
+            crashpoint("edge.upload.left")
             return
         await self.abort(upload.task_id, body, failure)
 

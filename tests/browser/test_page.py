@@ -168,7 +168,9 @@ def test_what_is_shown_follows_the_sliders_and_the_timeline(page: PageUnderTest,
     page.wait_for_state("Done")
     page.wait_for_boxes(2)
 
-    swatches = "[...document.querySelectorAll('#names .swatch')].map((each) => getComputedStyle(each).backgroundColor).join()"
+    swatches = (
+        "[...document.querySelectorAll('#names .swatch')].map((each) => getComputedStyle(each).backgroundColor).join()"
+    )
     page.until(f"{swatches} === 'rgb(255, 0, 68),rgb(60, 220, 60)'")  # the first as the model's class list states it
 
     page.page.fill("#threshold", "0.7")
