@@ -16,6 +16,32 @@ from contracts.options import DetectionOptions
 from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
 from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
 
+_OF_CALLERS = (
+    FailureCode.MALFORMED_REQUEST,
+    FailureCode.UNAUTHENTICATED,
+    FailureCode.FORBIDDEN,
+    FailureCode.IDENTITY_UNAVAILABLE,
+)
+"""What may be wrong with whoever asks, on every route that wants to know who it is."""
+FAILED_MEANWHILE = {
+    HTTPStatus.UNPROCESSABLE_ENTITY: (
+        FailureCode.UNSUPPORTED_MEDIA,
+        FailureCode.UNREADABLE_MEDIA,
+        FailureCode.NO_VIDEO_STREAM,
+        FailureCode.NO_FRAMES,
+        FailureCode.TOO_MANY_PIXELS,
+        FailureCode.DECODER_CRASHED,
+        FailureCode.DECODER_HUNG,
+        FailureCode.DURATION_LIMIT,
+        FailureCode.INFERENCE_FAILED,
+        FailureCode.ENGINE_UNAVAILABLE,
+        FailureCode.MODEL_MISSING,
+        FailureCode.CANCELLED,
+        FailureCode.POISON,
+        FailureCode.INTERNAL,
+    )
+}
+"""What a task may end of while its upload still arrives."""
 _TEXT = Schema(type=OpenAPIType.STRING)
 _BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _OCTETS = {"application/octet-stream": OpenAPIMediaType(schema=_BYTES)}
@@ -50,11 +76,14 @@ _CONFIG = Schema(
 
 
 def problems(
-    *codes: FailureCode, also: dict[HTTPStatus, tuple[FailureCode, ...]] | None = None
+    *codes: FailureCode, also: dict[HTTPStatus, tuple[FailureCode, ...]] | None = None, is_for_all: bool = False
 ) -> dict[int, ResponseSpec]:
-    """The failures of a route, by status; `also` for those whose status is the route's own."""
+    """The failures of a route, by status; `also` for those whose status is the route's own.
+
+    is_for_all: nobody is asked who they are, so what may be wrong with that is left out.
+    """
     by_status: dict[int, list[FailureCode]] = {}
-    for code in codes:
+    for code in dict.fromkeys(codes if is_for_all else (*_OF_CALLERS, *codes)):
         by_status.setdefault(STATUS[code], []).append(code)
     for status, more in (also or {}).items():
         by_status.setdefault(status, []).extend(more)

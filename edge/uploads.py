@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from contracts.failures import FailureCode
 from edge import resumption
 from edge.auth import Caller
-from edge.describing import problems
+from edge.describing import FAILED_MEANWHILE, problems
 from edge.headers import is_task_id
 from edge.intake import VideoIntake
 from edge.outcomes import Started
@@ -19,8 +19,6 @@ from edge.upload import UploadLimits, body_chunks
 _Request = Request[Any, Any, Any]
 
 _REFUSALS = (
-    FailureCode.UNAUTHENTICATED,
-    FailureCode.FORBIDDEN,
     FailureCode.UPLOAD_NOT_FOUND,
     FailureCode.UPLOAD_GONE,
     FailureCode.UPLOAD_BUSY,
@@ -60,11 +58,11 @@ async def get_upload(
         FailureCode.UPLOAD_LENGTH_INCONSISTENT,
         FailureCode.UPLOAD_STALLED,
         FailureCode.UNSUPPORTED_CONTENT_TYPE,
-        FailureCode.MALFORMED_REQUEST,
         FailureCode.TOO_LARGE,
         FailureCode.TOO_MANY_REQUESTS,
         FailureCode.STORAGE_FULL,
         FailureCode.BROKER_UNAVAILABLE,
+        also=FAILED_MEANWHILE,
     ),
 )
 async def append_upload(

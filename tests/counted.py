@@ -1,9 +1,14 @@
-"""`python -m tests.counted FILE edge|consumers`: that process, which writes to FILE every few seconds what it holds."""
+"""`python -m tests.counted FILE edge|consumers`: that process, which writes to FILE every few seconds what it holds.
+
+At SIGUSR2 it says in FILE.where what it is doing.
+"""
 
 import asyncio
+import faulthandler
 import gc
 import os
 import runpy
+import signal
 import sys
 import threading
 import time
@@ -25,16 +30,14 @@ class Held(msgspec.Struct, frozen=True):
 
     at_s: float
     tasks: int
-    """Of asyncio, that are not done."""
-    objects: int
-    """That the garbage collector follows."""
+    """Of asyncio."""
+    blocks: int
+    """Of memory, that Python's objects have."""
 
 
 def held() -> Held:
-    gc.collect()
-    objects = gc.get_objects()
-    tasks = sum(isinstance(each, asyncio.Task) and not each.done() for each in objects)
-    return Held(at_s=time.time(), tasks=tasks, objects=len(objects))
+    """Nothing is touched for it: whoever lists all objects keeps them from going."""
+    return Held(at_s=time.time(), tasks=len(asyncio.tasks._all_tasks), blocks=sys.getallocatedblocks())
 
 
 def count(file: Path) -> None:
@@ -62,6 +65,15 @@ def trace(file: Path) -> None:
         before, types_before = now, types_now
 
 
+def say_where(file: Path) -> None:
+    """Write down where every task and thread is."""
+    with file.open("w") as out:
+        for task in list(asyncio.tasks._all_tasks):
+            print(f"--- {task}", file=out)
+            task.print_stack(file=out)
+        faulthandler.dump_traceback(out, all_threads=True)
+
+
 def types() -> Counter[str]:
     return Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
 
@@ -70,6 +82,7 @@ def main() -> None:
     file, module = sys.argv[1:]
     sys.argv = [module]
     threading.Thread(target=count, args=(Path(file),), daemon=True, name="counted").start()
+    signal.signal(signal.SIGUSR2, lambda *_: say_where(Path(f"{file}.where")))
     if os.environ.get(TRACED):
         tracemalloc.start(8)
         threading.Thread(target=trace, args=(Path(f"{file}.traced"),), daemon=True, name="traced").start()

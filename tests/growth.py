@@ -20,7 +20,7 @@ class Sample(msgspec.Struct, frozen=True):
     descriptors: int
     threads: int
     tasks: int
-    objects: int
+    blocks: int
 
 
 def sample(pid: int, counted: Path, at_s: float) -> Sample:
@@ -33,7 +33,7 @@ def sample(pid: int, counted: Path, at_s: float) -> Sample:
         descriptors=sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
         threads=int(status["Threads"]),
         tasks=held.tasks,
-        objects=held.objects,
+        blocks=held.blocks,
     )
 
 
