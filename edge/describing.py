@@ -15,6 +15,7 @@ from contracts.failures import FailureCode
 from contracts.options import DetectionOptions
 from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
 from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
+from edge.resumption import PARTIAL_UPLOAD
 
 _OF_CALLERS = (
     FailureCode.MALFORMED_REQUEST,
@@ -43,6 +44,7 @@ FAILED_MEANWHILE = {
 }
 """What a task may end of while its upload still arrives."""
 _TEXT = Schema(type=OpenAPIType.STRING)
+_FLAG = Schema(type=OpenAPIType.STRING, enum=["?0", "?1"])
 _BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _OCTETS = {"application/octet-stream": OpenAPIMediaType(schema=_BYTES)}
 _STREAM = "the file's bytes; with X-Tail-Bytes the last N of them first, then the rest"
@@ -100,6 +102,11 @@ def answer(
     )
 
 
+def part_taken(status: HTTPStatus) -> dict[int, ResponseSpec]:
+    """The answer to a part of an upload that is not its last one."""
+    return {status: ResponseSpec(None, description="these bytes are stored; more must follow")}
+
+
 @dataclass
 class StreamedVideo(Operation):
     """A raw body with the headers of `POST /detect/video`."""
@@ -118,6 +125,22 @@ class StreamedVideo(Operation):
                 "a UUID of the client's choice, to listen before it sends; sent again it is refused",
             ),
             _header("X-Tail-Bytes", tail, "the body begins with the file's last N bytes; needs Content-Length"),
+            _header("Upload-Complete", _FLAG, "makes the upload resumable; `?0`: more will follow (`PATCH /uploads`)"),
+        ]
+
+
+@dataclass
+class AppendedBytes(Operation):
+    """The body and the headers of `PATCH /uploads/{task_id}`, beside what its signature tells."""
+
+    def __post_init__(self) -> None:
+        content = {PARTIAL_UPLOAD: OpenAPIMediaType(schema=_BYTES)}
+        self.request_body = RequestBody(required=True, description="the next bytes", content=content)
+        offset = Schema(type=OpenAPIType.INTEGER, minimum=0)
+        self.parameters = [
+            *(self.parameters or []),
+            _header("Upload-Offset", offset, "where these bytes begin: where the upload stands", is_required=True),
+            _header("Upload-Complete", _FLAG, "`?1`: these are the last ones", is_required=True),
         ]
 
 

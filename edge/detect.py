@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from contracts.storage import upload_medium
 from edge import headers
 from edge.announce import Announcer
 from edge.auth import Caller
-from edge.describing import FAILED_MEANWHILE, DetectForm, StreamedOrForm, StreamedVideo, answer, problems
+from edge.describing import FAILED_MEANWHILE, DetectForm, StreamedOrForm, StreamedVideo, answer, part_taken, problems
 from edge.failures import RequestFailed
 from edge.form_intake import FormUpload
 from edge.forms import Forms
@@ -59,10 +60,7 @@ _STREAMED_REFUSALS = (
     summary="Detect in a video while it is uploaded",
     status_code=202,
     request_max_body_size=None,
-    responses=problems(
-        *_STREAMED_REFUSALS,
-        also=FAILED_MEANWHILE,
-    ),
+    responses=part_taken(HTTPStatus.CREATED) | problems(*_STREAMED_REFUSALS, also=FAILED_MEANWHILE),
 )
 async def detect_video(
     request: _Request,
@@ -81,7 +79,8 @@ async def detect_video(
     summary="Find the shots of a video while it is uploaded",
     status_code=202,
     request_max_body_size=None,
-    responses=problems(
+    responses=part_taken(HTTPStatus.CREATED)
+    | problems(
         *_STREAMED_REFUSALS,
         FailureCode.IDEMPOTENCY_KEY_IN_USE,
         FailureCode.IDEMPOTENCY_KEY_REUSED,

@@ -1,5 +1,6 @@
 """Uploads that have begun: where one stands, and the rest of it (draft-ietf-httpbis-resumable-upload)."""
 
+from http import HTTPStatus
 from typing import Any
 
 from litestar import Request, Response, head, patch
@@ -9,7 +10,7 @@ from litestar.params import FromPath
 from contracts.failures import FailureCode
 from edge import resumption
 from edge.auth import Caller
-from edge.describing import FAILED_MEANWHILE, problems
+from edge.describing import FAILED_MEANWHILE, AppendedBytes, part_taken, problems
 from edge.headers import is_task_id
 from edge.intake import VideoIntake
 from edge.outcomes import Started
@@ -49,9 +50,11 @@ async def get_upload(
     "/uploads/{task_id:str}",
     operation_id="appendUpload",
     summary="Go on with a resumable upload",
+    operation_class=AppendedBytes,
     status_code=202,
     request_max_body_size=None,
-    responses=problems(
+    responses=part_taken(HTTPStatus.NO_CONTENT)
+    | problems(
         *_REFUSALS,
         FailureCode.UPLOAD_OFFSET_MISMATCH,
         FailureCode.UPLOAD_COMPLETED,
