@@ -20,6 +20,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.wire import decode_presence
 from edge.broker import process_name
 from edge.deliveries import consuming
+from edge.describing import problems
 from edge.disk import check_free
 from edge.failures import RequestFailed
 from edge.outbox import Outbox
@@ -156,7 +157,16 @@ def live() -> Up:
     return Up(status="live")
 
 
-@get("/health/ready", summary="Readiness probe")
+@get(
+    "/health/ready",
+    summary="Readiness probe",
+    responses=problems(
+        FailureCode.BROKER_UNAVAILABLE,
+        FailureCode.ENGINE_UNAVAILABLE,
+        also={HTTPStatus.SERVICE_UNAVAILABLE: (FailureCode.STORAGE_UNAVAILABLE, FailureCode.STORAGE_FULL)},
+        is_for_all=True,
+    ),
+)
 async def ready(
     settings: NamedDependency[EdgeSettings], outbox: NamedDependency[Outbox], presence: NamedDependency[Presence]
 ) -> Up:

@@ -99,19 +99,22 @@ class MediaById:
 _REFUSALS = (
     FailureCode.MALFORMED_OPTIONS,
     FailureCode.OPTIONS_OUT_OF_RANGE,
+    FailureCode.TOO_LARGE,
+    FailureCode.UPLOAD_STALLED,
     FailureCode.UNSUPPORTED_MEDIA,
-    FailureCode.UNAUTHENTICATED,
-    FailureCode.FORBIDDEN,
     FailureCode.MEDIA_NOT_FOUND,
     FailureCode.MEDIUM_MISSING,
     FailureCode.MEDIA_BUSY,
     FailureCode.IDEMPOTENCY_KEY_IN_USE,
     FailureCode.IDEMPOTENCY_KEY_REUSED,
     FailureCode.ANNOTATIONS_UNAVAILABLE,
+    FailureCode.ANNOTATIONS_REFUSED,
     FailureCode.ANNOTATIONS_TIMEOUT,
     FailureCode.BROKER_UNAVAILABLE,
     FailureCode.STORAGE_FULL,
 )
+
+_PROBLEMS = problems(*_REFUSALS, also={HTTPStatus.BAD_GATEWAY: (FailureCode.FORBIDDEN_PATH,)})
 
 
 @post(
@@ -121,7 +124,7 @@ _REFUSALS = (
     summary="Detect in a medium of the Annotations service",
     status_code=202,
     request_max_body_size=CONFIG_BYTES_MAX,
-    responses=problems(*_REFUSALS),
+    responses=_PROBLEMS,
 )
 async def detect_media(
     request: _Request,
@@ -141,7 +144,7 @@ async def detect_media(
     summary="Find the shots of a video of the Annotations service",
     status_code=202,
     request_max_body_size=CONFIG_BYTES_MAX,
-    responses=problems(*_REFUSALS),
+    responses=_PROBLEMS,
 )
 async def find_shots_in_media(
     request: _Request,

@@ -31,7 +31,7 @@ _Request = Request[Any, Any, Any]
     "/tasks/{task_id:str}",
     operation_id="getTask",
     summary="Where a task stands",
-    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TASK_NOT_FOUND),
+    responses=problems(FailureCode.TASK_NOT_FOUND),
 )
 async def get_task(
     task_id: FromPath[str], announcer: NamedDependency[Announcer], caller: NamedDependency[Caller]
@@ -52,7 +52,7 @@ async def get_task(
             media_type=CONTENT_TYPES[ResultFormat.JSONL],
         )
     }
-    | problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TASK_NOT_FOUND),
+    | problems(FailureCode.TASK_NOT_FOUND),
 )
 async def get_results(
     task_id: FromPath[str],
@@ -79,8 +79,6 @@ async def get_results(
     summary="Stop a task",
     status_code=202,
     responses=problems(
-        FailureCode.UNAUTHENTICATED,
-        FailureCode.FORBIDDEN,
         FailureCode.TASK_NOT_FOUND,
         FailureCode.TASK_ENDED,
         FailureCode.BROKER_UNAVAILABLE,
@@ -105,8 +103,6 @@ async def cancel_task(
     summary="Do a failed task again",
     status_code=202,
     responses=problems(
-        FailureCode.UNAUTHENTICATED,
-        FailureCode.FORBIDDEN,
         FailureCode.TASK_NOT_FOUND,
         FailureCode.TASK_NOT_FAILED,
         FailureCode.MEDIUM_MISSING,
