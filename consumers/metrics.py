@@ -4,10 +4,12 @@ Everything is declared here and counted where it happens, in a line. What somebo
 metrics are read (`consumers/metrics_page.py`). Frames are counted by what their task says of itself, about once a second.
 """
 
+from datetime import UTC, datetime
+
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from contracts.commands import TaskKind
+from contracts.commands import AnyCommand, TaskKind, kind_of
 from contracts.detections import Counts
 from contracts.failures import FailureCode, FailureRecord
 from engine.stages import Stage
@@ -86,8 +88,17 @@ def stage_took(stage: Stage, seconds: float) -> None:
     _STAGES[stage].observe(seconds)
 
 
-def task_ended(kind: TaskKind | None, failure: FailureRecord | None) -> None:
-    """Count a task whose end was written here, or told. kind: None where its command could not be read."""
+def command_taken(command: AnyCommand, *, is_redelivered: bool) -> None:
+    """Count a command that was taken, and how long nobody took it; of one that others had before, that is not known."""
+    if is_redelivered:
+        REDELIVERIES.inc()
+    elif command.continuation == 0 and command.created_at is not None:
+        waited_s = (datetime.now(UTC) - command.created_at).total_seconds()
+        QUEUE_WAIT_SECONDS.labels(kind_of(command).value).observe(max(waited_s, 0.0))
+
+
+def task_ended(kind: TaskKind, failure: FailureRecord | None) -> None:
+    """Count a task whose end was written here, or told."""
     match failure:
         case None:
             outcome = "succeeded"
@@ -96,7 +107,7 @@ def task_ended(kind: TaskKind | None, failure: FailureRecord | None) -> None:
         case FailureRecord(code=code):
             outcome = "failed"
             TASK_FAILURES.labels(code.value).inc()
-    TASKS_ENDED.labels(kind.value if kind else "unknown", outcome).inc()
+    TASKS_ENDED.labels(kind.value, outcome).inc()
 
 
 class FrameCounts:
