@@ -74,8 +74,9 @@ class Feed:
         return len(self._places)
 
     def lag_events(self) -> int:
-        """Events that the listener who is furthest behind has not been sent."""
-        return max((self.ring.next - place() for place in tuple(self._places)), default=0)
+        """Events that the listener who is furthest behind has not been sent; some wait beyond the end."""
+        behind = (self.ring.next - place() for place in tuple(self._places))
+        return max(0, max(behind, default=0))
 
     @property
     def is_live(self) -> bool:

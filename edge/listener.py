@@ -54,7 +54,7 @@ class Listener:
         self._send_bytes_max = send_bytes_max
         self._until_s = float("inf") if until_s is None else until_s
         self._clock_s = clock_s
-        self._next = 0
+        self._next = feed.ring.next
         self._asked_for = ""
         self._last_tick = feed.ticks
         self._reader: LogReader | None = None
