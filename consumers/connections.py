@@ -1,5 +1,6 @@
 """The two connections of a consumer: a broker in alarm freezes everything, acks too, on one that has ever published."""
 
+import asyncio
 import logging
 import os
 import random
@@ -50,6 +51,10 @@ class _TaggingChannel(RobustChannel):
 
 class _TaggingConnection(AnyNodeConnection):
     CHANNEL_CLASS = _TaggingChannel
+
+
+CONNECTED_WAIT_S = 0.01
+"""The library answers at once if there is a connection, and waits so long for one if there is none."""
 
 
 def to_consume(url: str, *, stop_s: float) -> RabbitBroker:
@@ -104,6 +109,24 @@ async def complete_topology(url: str) -> None:
 def process_name() -> str:
     """Who we are on the broker, as an operator reads it: `consumer <host>:<pid>`."""
     return f"consumer {socket.gethostname()}:{os.getpid()}"
+
+
+async def is_connected(broker: RabbitBroker) -> bool:
+    """Whether its connection stands, as far as is known here."""
+    return await broker.ping(CONNECTED_WAIT_S)
+
+
+async def is_flowing(broker: RabbitBroker) -> bool:
+    """False while a connected broker takes no messages: it is in alarm, and has said so to one who published."""
+    transport = (await broker.connect()).transport
+    if transport is None:
+        return False
+    try:
+        async with asyncio.timeout(0):  # what is ready does not wait
+            await transport.ready()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _as_it_came(message: RabbitMessage) -> RabbitMessage:

@@ -1,4 +1,4 @@
-"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration, the broker's definitions.
+"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration, metrics, what compose/ needs.
 
 `python docs/generate.py` writes them, `--check` only says whether they are up to date (exit code 1 if not).
 """
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import chart_documents
 import configuration_documents
+import dashboard_documents
 import message_documents
+import metric_documents
 import msgspec
 
 from detections.broker_definitions import definitions, document
@@ -32,6 +34,8 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     DOCS / "configuration.md": configuration_documents.configuration,
     chart_documents.SCHEMA: chart_documents.values_schema,
     DOCS.parent / "compose" / "definitions.json": lambda: document(definitions()),
+    DOCS / "metrics.md": metric_documents.metrics,
+    dashboard_documents.DASHBOARD: dashboard_documents.dashboard,
     configuration_documents.README: configuration_documents.readme,
 }
 

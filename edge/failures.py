@@ -12,6 +12,8 @@ from litestar.exceptions import HTTPException
 from litestar.exceptions.http_exceptions import ValidationException
 
 from contracts.failures import Failure, FailureCode
+from edge.metrics import HTTP_FAILURES
+from edge.request_metrics import count_unmatched
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -167,6 +169,7 @@ def _on_failure(request: _Request, failure: Failure) -> "Response[Problem]":
 
 
 def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Problem]":
+    HTTP_FAILURES.labels(failed.failure.code.value).inc()
     offsets = failed if isinstance(failed, OffsetMismatch) else None
     problem = Problem(
         type=problem_type(failed.failure.code),
@@ -193,6 +196,9 @@ def _on_http_exception(request: _Request, error: HTTPException) -> "Response[Pro
     if status in _OF_THE_FRAMEWORK:
         return _on_failure(request, Failure(_OF_THE_FRAMEWORK[status], _with_places(error)))
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    HTTP_FAILURES.labels(code).inc()
+    if "path_template" not in request.scope:
+        count_unmatched(request.method, status)
     problem = Problem(
         type=f"/problems/{code}",
         title=status.phrase,
