@@ -22,6 +22,7 @@ from consumers.attempt import Desk
 from consumers.connections import RECONNECT_INTERVAL_S, to_consume, to_publish
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
+from consumers.incoming import taken
 from consumers.leases import Leases
 from consumers.log import log_as_json
 from consumers.media_limits import limits_of
@@ -216,6 +217,10 @@ class ConsumerApp:
         self._incoming.subscriber(control, exchange, no_reply=True)(self._on_control)
 
     async def _on_command(self, message: RabbitMessage) -> None:
+        with taken(message):
+            await self._take(message)
+
+    async def _take(self, message: RabbitMessage) -> None:
         raw = message.raw_message
 
         async def hang_up() -> None:

@@ -32,6 +32,7 @@ from edge.ports import Neighbours
 from edge.posting import Poster
 from edge.replay import Replay
 from edge.request_log import request_log
+from edge.request_trace import request_trace
 from edge.settings import EdgeSettings
 from edge.tickets import Tickets
 from edge.tokens import Tokens
@@ -84,7 +85,7 @@ def build(settings: EdgeSettings) -> Litestar:
         dependencies=parts.dependencies,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[partial(_running, parts)],
-        middleware=[request_log],
+        middleware=[request_trace, request_log],
         openapi_config=OpenAPIConfig(
             title="Detections",
             version=VERSION,

@@ -16,6 +16,7 @@ from contracts.events import AnyEvent
 from contracts.failures import Failure, FailureCode
 from edge import log
 from edge.broker import declare_topology
+from edge.first_writes import FirstWrites
 from edge.quota import Quota
 from edge.ring import Ring, encode_event
 from edge.settings import EdgeSettings
@@ -56,6 +57,7 @@ class Feed:
     def __init__(self, settings: EdgeSettings, mark: log.Mark) -> None:
         self.ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
         self.quota = Quota(each_max=settings.listeners_per_client_max, what="listeners of one client")
+        self.first_writes = FirstWrites()
         self.listeners = 0
         self.ticks = 0
         self.is_closing = False
@@ -149,6 +151,7 @@ class Feed:
             for events in self._tasks.get(event.task_id, ()):  # first: somebody waits for this answer
                 events.offer(event)
             self.ring.append(message.offset, encode_event(message.offset, event))
+            self.first_writes.took(message)
         if message.marker in self._markers:
             self._markers[message.marker].set()
         self._wake()
