@@ -21,7 +21,7 @@ from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
 from consumers.shot_room import ShotRoom
 from consumers.stages import Stages
-from contracts import wire
+from contracts import tracing, wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId
 from contracts.crashpoints import crashpoint
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
@@ -29,6 +29,7 @@ from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
+from contracts.tracing import Begun
 from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
@@ -156,7 +157,7 @@ class Detecting:
         running, stages = Running(command.task_id), Stages()
         self._answering.add(running)
         try:
-            workers = self._room.ready or await self._room.workers()
+            workers = await self._workers()
             loop = asyncio.get_running_loop()
             look = self._picture_look(workers, stages, stop=running.stop)
             detections = await loop.run_in_executor(self._pictures, self._see, look, command)
@@ -223,7 +224,13 @@ class Detecting:
                 shots = await self._shot_room.workers()
             case _:
                 shots = None
-        return Engines(objects=self._room.ready or await self._room.workers(), shots=shots)
+        return Engines(objects=await self._workers(), shots=shots)
+
+    async def _workers(self) -> Workers:
+        if self._room.ready is not None:
+            return self._room.ready
+        with tracing.span(Begun(name="load model")):
+            return await self._room.workers()
 
     async def _put_aside(self, body: bytes, failure: FailureRecord) -> None:
         """Keep a message that led to nothing for the operator, and tell whoever waits for it."""

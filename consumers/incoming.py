@@ -14,7 +14,7 @@ from contracts.tracing import ATTEMPT, MEDIA_ID, TASK_ID
 
 @contextmanager
 def taken(message: RabbitMessage) -> Generator[None]:
-    """The trace of a command around what is done with it."""
+    """The trace of a command around what is done with it; what is noted meanwhile ends with it."""
     raw = message.raw_message
     exchange, key = raw.exchange or "", raw.routing_key or ""
     passed = Passed(
@@ -25,9 +25,11 @@ def taken(message: RabbitMessage) -> Generator[None]:
         body_bytes=len(message.body),
         headers=message.headers,
     )
-    structlog.contextvars.clear_contextvars()
-    with processed(passed):
-        yield
+    try:
+        with processed(passed):
+            yield
+    finally:
+        structlog.contextvars.clear_contextvars()
 
 
 def note_task(command: AnyCommand) -> None:

@@ -54,16 +54,17 @@ class Collector:
         return sorted(found, key=lambda span: span.started_ns)
 
     def wait_for(self, name: str, **attributes: Any) -> Received:
-        """The first span of that name with these attributes (dots as underscores)."""
-        wanted = {key.replace("__", "."): value for key, value in attributes.items()}
+        """The first span of that name with these attributes."""
 
         def found() -> list[Received]:
-            return [span for span in self.spans() if span.name == name and wanted.items() <= span.attributes.items()]
+            return [
+                span for span in self.spans() if span.name == name and attributes.items() <= span.attributes.items()
+            ]
 
         wait_until(lambda: bool(found()))
         return found()[0]
 
-    def ways_up(self, span: Received) -> list[str]:
+    def way_up(self, span: Received) -> list[str]:
         """The names from a span up to the first one of its trace that has come."""
         by_id = {other.span_id: other for other in self.spans(span.trace_id)}
         names = [span.name]
