@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import sys
-from itertools import islice
 from urllib.parse import urlsplit
 
 import aiormq.exceptions
@@ -21,12 +20,14 @@ from consumers.attempt import Desk
 from consumers.connections import INCOMPLETE, RECONNECT_INTERVAL_S, complete_topology, to_consume, to_publish
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
+from consumers.heartbeat import Heartbeat
+from consumers.incoming import taken
 from consumers.leases import Leases
 from consumers.log import log_as_json
 from consumers.media_limits import limits_of
 from consumers.metrics_page import Observed
 from consumers.model_store import store_of
-from consumers.outgoing import RabbitSender, Undelivered, presence_message
+from consumers.outgoing import RabbitSender, Undelivered
 from consumers.rooms import room_of
 from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
@@ -35,14 +36,13 @@ from contracts import topology, wire
 from contracts.broker_nodes import nodes
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
-from contracts.events import COLOURS_MAX, ConsumerSeen, EngineSeen, ModelChanged
+from contracts.events import ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
 from engine.sandbox import sandbox_of
 
 COMPLETE_TRIES_MAX = 30
 """Tries, one each `RECONNECT_INTERVAL_S`, while a starting broker does not know its own queues."""
-PRESENCE_PERIOD_S = 1.0
 GIVE_BACK_PAUSE_S = (0.2, 2.0)
 """Between these, by chance: what failed together is not tried again together."""
 LAST_WORD_S = 2.0
@@ -58,8 +58,7 @@ class ConsumerApp:
 
     def __init__(self, settings: ConsumerSettings, *, incoming: RabbitBroker, outgoing: RabbitBroker) -> None:
         self._settings = settings
-        self._host = socket.gethostname()
-        self.id = f"{self._host}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._incoming = incoming
         self._outgoing = outgoing
         self._sender = RabbitSender(outgoing)
@@ -86,6 +85,14 @@ class ConsumerApp:
             roots=roots_of(settings),
             pictures_max=IMAGES_PER_WORKER * settings.workers,
             sandbox=self._sandbox,
+        )
+        self._heartbeat = Heartbeat(
+            self.id,
+            objects=self.room,
+            shots=self._shot_room,
+            sender=self._sender,
+            tasks_running=lambda: self._detecting.tasks_running,
+            is_stopping=self._stopping.is_set,
         )
         self._subscribe()
 
@@ -124,7 +131,7 @@ class ConsumerApp:
         await self._incoming.start()
         logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
         async with asyncio.TaskGroup() as serving:
-            serving.create_task(self._be_seen())
+            serving.create_task(self._heartbeat.run(self._news))
             serving.create_task(self._follower.run())
             serving.create_task(self._keep_complete())
             if self._settings.warm_up:
@@ -159,44 +166,6 @@ class ConsumerApp:
             except (aiormq.exceptions.AMQPError, OSError) as error:
                 logger.warning("the broker is not whole", error=str(error))
 
-    async def _be_seen(self) -> None:
-        """Say once a second, and at every change of the engine, that this consumer lives."""
-        while True:
-            self._news.clear()
-            await self._say_here()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PRESENCE_PERIOD_S):
-                    await self._news.wait()
-
-    async def _say_here(self) -> None:
-        state, model = self.room.state, self.room.model
-        seen = ConsumerSeen(
-            id=self.id,
-            host=self._host,
-            engine_type=model.engine_type if model else None,
-            status=state.status,
-            model=model.name if model else None,
-            error_message=state.reason,
-            model_outcome=self.room.outcome,
-            shots=self._shot_engine(),
-            class_colours=dict(islice(model.colours.items(), COLOURS_MAX)) if model else {},
-            tasks_running=self._detecting.tasks_running,
-            is_stopping=self._stopping.is_set(),
-        )
-        try:
-            await self._sender.send(presence_message(seen))
-        except Undelivered as error:
-            logger.debug("not seen", error=str(error))
-
-    def _shot_engine(self) -> EngineSeen:
-        state, model = self._shot_room.state, self._shot_room.model
-        return EngineSeen(
-            status=state.status,
-            engine_type=model.engine_type if model else None,
-            model=model.name if model else None,
-            error_message=state.reason,
-        )
-
     async def _stop(self, serving: "asyncio.Task[None]") -> None:
         """Hand running tasks on, answer what is nearly answered, and leave."""
         logger.info("stopping", tasks=self._detecting.tasks_running)
@@ -205,7 +174,7 @@ class ConsumerApp:
         await asyncio.gather(serving, self._incoming.stop(), return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD_S):
-                await self._say_here()
+                await self._heartbeat.beat()
         await self._outgoing.stop()
         self._detecting.close()
         if self._sandbox is not None:
@@ -230,6 +199,10 @@ class ConsumerApp:
         self._incoming.subscriber(control, exchange, no_reply=True)(self._on_control)
 
     async def _on_command(self, message: RabbitMessage) -> None:
+        with taken(message):
+            await self._take(message)
+
+    async def _take(self, message: RabbitMessage) -> None:
         raw = message.raw_message
 
         async def hang_up() -> None:

@@ -25,6 +25,7 @@ from edge.guard import Guard, checked_media_id
 from edge.idempotency import IdempotencyKeys, checked_key, fingerprint, once
 from edge.media_roots import MediaRoots
 from edge.outcomes import Started, TaskStarted
+from edge.request_trace import note_task
 from edge.tokens import Tokens
 from edge.upload import small_body
 from edge.user_settings import merged
@@ -68,6 +69,7 @@ class MediaById:
             raise Failure(FailureCode.UNSUPPORTED_MEDIA, "shots are looked for in videos, this is an image")
         read = merged(config, settings)
         command = self._command(kind or TaskKind(medium.kind.value), medium, read, caller)
+        note_task(command.task_id, media_id)
         await asyncio.to_thread(self._guard.enter, media_id, command.task_id, kind=kind_of(command))
         await self._tokens.keep(command.task_id, caller)
         await self._announcer.announce_once(command)

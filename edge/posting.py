@@ -18,8 +18,10 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from contracts import topology
 from contracts.crashpoints import crashpoint
 from contracts.failures import Failure, FailureCode
+from contracts.message_spans import trace_of
 from contracts.posts import DeadPost, WakeUp
 from contracts.storage import Layout
+from contracts.trace_context import continued
 from contracts.wire import decode_outgoing
 from edge.broker import BROKER_ERRORS, complete_topology
 from edge.clock import Clock, system_clock
@@ -101,7 +103,8 @@ class Poster:
         is_again = bool(message.redelivered)
         while True:
             try:
-                await self._handle(message, is_again=is_again)
+                with continued(trace_of(message.headers)):
+                    await self._handle(message, is_again=is_again)
                 crashpoint("edge.wake.done")
                 return await message.ack()
             except BROKER_ERRORS:  # it will be delivered again

@@ -19,6 +19,7 @@ from edge.describing import answer, problems
 from edge.headers import is_task_id
 from edge.outcomes import Started
 from edge.rendering import pieces
+from edge.request_trace import note_task
 from edge.retries import Retries
 from edge.task_store import TaskView, no_task
 
@@ -127,6 +128,7 @@ async def _theirs(task_id: str, announcer: Announcer, caller: Caller) -> TaskRec
     """The task. Raises `Failure(task_not_found)`, also for somebody else's task, in the same words: ids cannot be probed."""
     if not is_task_id(task_id):  # what is no task id names no folder
         raise Failure(FailureCode.TASK_NOT_FOUND, "there is no such task: the id is not a UUID in lower case")
+    note_task(task_id)
     record = await asyncio.to_thread(announcer.tasks.record, task_id)
     if not caller.may_see(record.command.owner):
         raise no_task(task_id)
