@@ -83,8 +83,8 @@ def test_every_command_of_the_runbook_prints_what_is_written(stack: LocalStack, 
         "PYTHONPATH": str(REPOSITORY),
         "LANG": "C.UTF-8",
         "EDGE": stack.url,
-        "METRICS": f"{stack.url}/metrics",
-        "CONSUMER": stack.metrics_urls[0].removesuffix("/metrics"),
+        "METRICS": stack.metrics_urls["edge"],
+        "CONSUMER": stack.metrics_urls["consumer-1"].removesuffix("/metrics"),
         "STORAGE_DIR": str(stack.storage),
         "AMQP_URL": stack.amqp_url,
         "BACKUP": str(tmp_path / "backup"),
@@ -93,6 +93,9 @@ def test_every_command_of_the_runbook_prints_what_is_written(stack: LocalStack, 
     asyncio.run(send_junk(stack))
     with ThreadPoolExecutor(1) as sending:
         clip = write_video(tmp_path / "a.mp4", frames=30, container=Container.MP4_FRAGMENTED).read_bytes()
+        whole = Gated(clip, open_bytes=0)
+        whole.gate.set()
+        assert upload(stack.url, str(uuid.uuid4()), whole) == 202
         body = Gated(clip, open_bytes=len(clip) // 2)
         uploading = sending.submit(upload, stack.url, environ["TASK"], body)
         try:
@@ -102,7 +105,7 @@ def test_every_command_of_the_runbook_prints_what_is_written(stack: LocalStack, 
         finally:
             body.gate.set()
         uploading.result(WAIT_S)
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def tried(one: Said, environ: dict[str, str]) -> str | None:
