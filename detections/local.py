@@ -221,7 +221,7 @@ class LocalStack:
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
         }
-        address = f"127.0.0.1:{self._metrics_ports[name]}"
+        address = f"127.0.0.1:{self._metrics_ports.get(name, 0)}"  # 0 takes a free one
         if module == "edge":
             environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port), "EDGE_METRICS_ADDRESS": address}
         else:
