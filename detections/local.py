@@ -41,8 +41,8 @@ class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     amqp_url: str
-    metrics_urls: tuple[str, ...] = ()
-    """Where each consumer shows its metrics; the edge does at `/metrics` as long as it asks for no tokens."""
+    metrics_urls: dict[str, str] = {}
+    """Where each process shows its metrics: `edge`, `consumer-1`, ..."""
 
 
 def amqp_url_of(storage: Path) -> str | None:
@@ -107,9 +107,9 @@ class LocalStack:
         return self._rabbit.management_url if self._rabbit else None
 
     @property
-    def metrics_urls(self) -> tuple[str, ...]:
-        """Of each consumer's metrics; empty before it is started."""
-        return tuple(f"http://127.0.0.1:{port}/metrics" for port in self._metrics_ports.values())
+    def metrics_urls(self) -> dict[str, str]:
+        """Of the metrics of `edge` and each `consumer-<n>`; empty before they are started."""
+        return {name: f"http://127.0.0.1:{port}/metrics" for name, port in self._metrics_ports.items()}
 
     @property
     def annotations_url(self) -> str | None:
@@ -184,7 +184,7 @@ class LocalStack:
             self._rabbit, self._amqp = private_broker(self.storage / "rabbitmq", logs=self.logs)
         for program in self._rabbit.programs() if self._rabbit else ():
             supervisor.start(program)  # the others wait for it by themselves
-        self._metrics_ports = {f"consumer-{number}": free_port() for number in range(1, self.consumers + 1)}
+        self._metrics_ports = {name: free_port() for name, _ in self._services()}
         running = RunningStack(url=self.url, amqp_url=self.amqp_url, metrics_urls=self.metrics_urls)
         replace_record(self.storage / RUNNING, running)
         (self.storage / RUNNING).chmod(0o600)  # the broker's password is in it
@@ -225,10 +225,11 @@ class LocalStack:
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
         }
-        if module == "consumers":
-            environ["CONSUMER_METRICS_ADDRESS"] = f"127.0.0.1:{self._metrics_ports[name]}"
+        address = f"127.0.0.1:{self._metrics_ports.get(name, 0)}"  # 0 takes a free one
         if module == "edge":
-            environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port)}
+            environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port), "EDGE_METRICS_ADDRESS": address}
+        else:
+            environ["CONSUMER_METRICS_ADDRESS"] = address
         if self.annotations_url is not None:
             environ["ANNOTATIONS_URL"] = self.annotations_url
         if self._model is not None:

@@ -19,8 +19,8 @@ ids in labels.
 | any edge | `GET http://$EDGE_METRICS_ADDRESS/metrics`; unset: nowhere | everybody who reaches that address |
 | a consumer | `GET http://$CONSUMER_METRICS_ADDRESS/metrics`; unset: nowhere | everybody who reaches that address |
 
-A consumer answers `/health/live` and `/health/ready` there as well. `detections up` gives each of its consumers a port of its
-own on 127.0.0.1 and writes them into `stack.json` in its storage. Why it is so:
+A consumer answers `/health/live` and `/health/ready` there as well. `detections up` gives each of its processes a port
+of its own on 127.0.0.1 and writes them into `stack.json` in its storage. Why it is so:
 [ADR 55](adr/0055-metrics-have-a-port-of-their-own.md). What they are worth watching for:
 [`compose/prometheus/alerts.yml`](../compose/prometheus/alerts.yml), the dashboard in
 [`compose/grafana`](../compose/grafana), and [operations.md](operations.md).

@@ -93,7 +93,7 @@ class System:
     def look(self) -> None:
         """Remember what both processes show now."""
         self.looks["edge"].append(values_at(f"{self.stack.url}/metrics"))
-        self.looks["consumer"].append(values_at(self.stack.metrics_urls[0]))
+        self.looks["consumer"].append(values_at(self.stack.metrics_urls["consumer-1"]))
 
     def wait_for(self, who: str, name: str, is_so: Callable[[float], bool], **labels: str) -> None:
         """Look until a series of a metric with these labels is so."""
