@@ -17,7 +17,6 @@ from tests.compose_file import COMPOSE, environ_of, read_compose
 from tests.conftest import REPOSITORY
 from tests.container_files import read_images
 from tests.processes import wait_until
-from tests.signing import token
 
 pytestmark = pytest.mark.broker
 
@@ -53,7 +52,7 @@ def test_what_the_images_hold_is_enough_to_look_at_a_picture(root: Path, new_hos
     with (
         consumer.running(consumer_environ, log=root / "consumer.log") as looking,
         edge.running(edge_environ, log=root / "edge.log") as listening,
-        Client(f"http://127.0.0.1:{port}", token=token(key=KEY)) as client,
+        Client(f"http://127.0.0.1:{port}", token=token_of(edge, edge_environ)) as client,
     ):
         wait_until(lambda: is_ready(client, root, (looking.poll(), listening.poll())))
 
@@ -67,6 +66,15 @@ def test_what_the_images_hold_is_enough_to_look_at_a_picture(root: Path, new_hos
     assert edge.changes == []
     assert consumer.changes == []
     assert edge.run(edge.image.health_check, edge_environ).returncode != 0
+
+
+def token_of(edge: Bare, environ: Mapping[str, str]) -> str:
+    """What the command in the documentation prints."""
+    section = (REPOSITORY / "docs" / "deployment.md").read_text().partition("<!-- token:")[2]
+    code = section.partition("python -c '")[2].partition("'\n```")[0]
+    done = edge.run(("python", "-c", code), environ)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def share_storage(edge: Bare, consumer: Bare) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from consumers.model_store import SHIPPED_MODEL
 from consumers.settings import from_environment as consumer_settings
 from edge.app import ROUTES
 from edge.settings import from_environment as edge_settings
@@ -196,6 +197,14 @@ def test_the_health_check_asks_a_route_that_is_there_on_the_port_that_is_shown()
     assert asked
     assert (int(image.environ[asked[1]]),) == image.ports
     assert asked[2] in {path for route in ROUTES for path in getattr(route, "paths", ())}
+
+
+def test_what_pip_installs_brings_the_shipped_models_to_where_the_code_looks_for_them() -> None:
+    packaged = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+    assert SHIPPED_MODEL.parent == REPOSITORY / "models"
+    assert {"consumers", SHIPPED_MODEL.parent.name} <= set(packaged["packages"])
+    assert packaged["package-data"][SHIPPED_MODEL.parent.name] == ["*"]
 
 
 def test_a_stage_has_what_the_one_before_it_had(tmp_path: Path) -> None:
