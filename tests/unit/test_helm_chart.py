@@ -4,6 +4,7 @@ import copy
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import jsonschema_rs
@@ -60,7 +61,12 @@ def values(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 def rendered(changes: Mapping[str, Any] | None = None) -> Objects:
     """Every object, by its kind and its name without the release's."""
-    files = render(CHART, values(changes))
+    return _rendered(msgspec.json.encode(changes or {}))
+
+
+@cache
+def _rendered(changes: bytes) -> Objects:
+    files = render(CHART, values(msgspec.json.decode(changes)))
     objects = [
         each for name, text in files.items() if name.endswith(".yaml") for each in yaml.safe_load_all(text) if each
     ]
