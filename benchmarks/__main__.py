@@ -23,6 +23,7 @@ SCRIPTS = {
     "page": [],
     "shots": [],
     "shots_latency": [],
+    "metrics": [],
 }
 
 

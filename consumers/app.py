@@ -25,6 +25,7 @@ from consumers.follower import Follower
 from consumers.leases import Leases
 from consumers.log import log_as_json
 from consumers.media_limits import limits_of
+from consumers.metrics_page import Observed
 from consumers.model_store import store_of
 from consumers.outgoing import RabbitSender, Undelivered, presence_message
 from consumers.rooms import room_of
@@ -96,11 +97,20 @@ class ConsumerApp:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        serving = asyncio.create_task(self._serve())
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        await self._stop(serving)
+        observed = Observed(
+            incoming=self._incoming,
+            outgoing=self._outgoing,
+            objects=self.room,
+            shots=self._shot_room,
+            tasks_running=lambda: self._detecting.tasks_running,
+            is_stopping=self._stopping.is_set,
+        )
+        async with observed.shown_to_operators(self._settings.metrics_address):
+            serving = asyncio.create_task(self._serve())
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            await self._stop(serving)
         if not serving.cancelled():
             serving.result()  # it never returns: this raises why it could not serve
 

@@ -16,10 +16,11 @@ from consumers.ending import Ending
 from consumers.lane import Lane
 from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
 from consumers.media_limits import MediaLimits
+from consumers.metrics import TASKS_HANDED_ON, task_ended
 from consumers.narrator import narrator_of
 from consumers.offload import Offload
 from consumers.outgoing import Sender, Undelivered, command_message, event_message
-from contracts.commands import AnyCommand
+from contracts.commands import AnyCommand, kind_of
 from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
@@ -171,6 +172,7 @@ class Attempt:
         continued = msgspec.structs.replace(self._command, continuation=self._command.continuation + 1)
         await self._desk.sender.send(command_message(continued))
         crashpoint("consumer.command.handed-on")
+        TASKS_HANDED_ON.inc()
         logger.info("handed on", task_id=self._command.task_id, continuation=continued.continuation)
 
     async def _end(self, finished: Finished) -> FailureRecord | None:
@@ -188,6 +190,7 @@ class Attempt:
         if await asyncio.to_thread(self._create_end, event):
             await self._desk.sender.send(event_message(event))
             crashpoint("consumer.end.confirmed")
+            task_ended(kind_of(self._command), finished.failure)
             logger.info("ended", task_id=event.task_id, failure=finished.failure and finished.failure.code.value)
         return finished.failure
 

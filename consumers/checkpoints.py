@@ -13,6 +13,7 @@ from typing import Self
 
 import msgspec
 
+from consumers.metrics import FrameCounts
 from consumers.narrator import Narrator
 from contracts.crashpoints import crashpoint
 from contracts.detections import Counts
@@ -154,8 +155,11 @@ def recorded(
 ) -> Generator[Told, None, None]:
     """What is to be told, each report after it was written; a report and its checkpoint are one write."""
     report: FrameDetected | None = None
+    frames = FrameCounts(journal.counts)
     with journal, contextlib.closing(watched):
         for seen in watched:
+            if not isinstance(seen, FrameReport):
+                frames.reach(seen.counts)
             match seen:
                 case FrameReport():
                     report = narrator.report(seen)

@@ -1,5 +1,6 @@
 """The two connections of a consumer: a broker in alarm freezes everything, acks too, on one that has ever published."""
 
+import asyncio
 import logging
 import socket
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -11,6 +12,8 @@ AMQP_HEARTBEAT_S = 10
 CONNECT_TIMEOUT_S = 5.0
 """For a broker that takes a connection and says nothing; then another one is opened."""
 RECONNECT_INTERVAL_S = 1.0
+CONNECTED_WAIT_S = 0.01
+"""The library answers at once if there is a connection, and waits so long for one if there is none."""
 
 
 def to_consume(url: str, *, stop_s: float) -> RabbitBroker:
@@ -44,6 +47,24 @@ def to_publish(url: str) -> RabbitBroker:
         logger=logging.getLogger("consumers.broker"),
         log_level=logging.DEBUG,
     )
+
+
+async def is_connected(broker: RabbitBroker) -> bool:
+    """Whether its connection stands, as far as is known here."""
+    return await broker.ping(CONNECTED_WAIT_S)
+
+
+async def is_flowing(broker: RabbitBroker) -> bool:
+    """False while a connected broker takes no messages: it is in alarm, and has said so to one who published."""
+    transport = (await broker.connect()).transport
+    if transport is None:
+        return False
+    try:
+        async with asyncio.timeout(0):  # what is ready does not wait
+            await transport.ready()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _as_it_came(message: RabbitMessage) -> RabbitMessage:

@@ -14,13 +14,14 @@ from consumers.attempt import Attempt, Desk, Running, StopReason, unexpected
 from consumers.checkpoints import Watched
 from consumers.engine_room import EngineRoom
 from consumers.leases import AlreadyEnded, Busy, Held
+from consumers.metrics import FrameCounts, command_taken, task_ended
 from consumers.narrator import READ_PERCENT, narrator_of
 from consumers.outgoing import Undelivered, dead_letter, event_message
 from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
 from consumers.shot_room import ShotRoom
 from contracts import wire
-from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId
+from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId, TaskKind
 from contracts.crashpoints import crashpoint
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
@@ -144,6 +145,7 @@ class Detecting:
 
     async def _do(self, delivery: Delivery) -> FailureRecord | None:
         command = wire.decode_command(delivery.body)
+        command_taken(command, is_redelivered=delivery.is_redelivered)
         if isinstance(command, DetectImage) and command.is_fleeting:
             return await self._answer(command)
         return await self._work_on(command, delivery)
@@ -160,6 +162,7 @@ class Detecting:
             detections = await loop.run_in_executor(self._pictures, self._detect, command, workers, running.stop)
         except Failure as failure:
             await send(event_message(narrator.end(sequence=1, counts=Counts(), percent=0, failure=failure.record())))
+            task_ended(TaskKind.IMAGE, failure.record())
             return failure.record()
         finally:
             self._answering.discard(running)
@@ -168,6 +171,8 @@ class Detecting:
         crashpoint("consumer.answer.begun")
         await asyncio.gather(send(report), send(end))  # in this order: one channel, and tasks start in turn
         crashpoint("consumer.answer.sent")
+        FrameCounts(Counts()).reach(PICTURE_COUNTS)
+        task_ended(TaskKind.IMAGE, None)
         return None
 
     async def _work_on(self, command: AnyCommand, delivery: Delivery) -> FailureRecord | None:

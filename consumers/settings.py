@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from contracts.operator_port import ADDRESS_PATTERN
 from contracts.settings import DecodeIn, Provider, TensorRtLibrary, read_settings
 
 PREFIX = "CONSUMER_"
@@ -96,6 +97,13 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 3_000_000
     ahead_max: Annotated[int, Meta(ge=1, le=32, description="reports of one video that wait for the broker")] = 16
     stop_s: Annotated[float, Meta(gt=0, le=600, description="seconds a stopping consumer waits for its tasks")] = 20.0
+    metrics_address: Annotated[
+        str,
+        Meta(
+            pattern=ADDRESS_PATTERN,
+            description="`host:port` of `/metrics`, `/health/live`, `/health/ready`, for whoever asks; unset: nowhere",
+        ),
+    ] = ""
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
 
     @property

@@ -3,7 +3,6 @@
 The command line, the demo and the tests all start the system with this.
 """
 
-import fcntl
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from detections.answers import ClientError
 from detections.client import Client
 from detections.processes import Guard, Program
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, is_free
+from detections.stack_lock import StackError, locked
 from detections.supervision import Say, Supervisor
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ START_TIMEOUT_S = 180.0
 """For the broker (5 to 8 s alone, ten times that on a busy machine), the edge and the first heartbeat of every consumer."""
 STOP_TIMEOUT_S = 30.0
 """For the edge and the consumers together, and for the broker after them; then they are killed."""
-LOCK_TIMEOUT_S = 40.0
-"""A stack that was killed needs until its guard has ended the last of its processes."""
 CONSUMERS_MAX = 64
 RUNNING = "stack.json"
 FAKE = "fake"
@@ -42,16 +40,14 @@ class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     amqp_url: str
+    metrics_urls: dict[str, str] = {}
+    """Where each process shows its metrics: `edge`, `consumer-1`, ..."""
 
 
 def amqp_url_of(storage: Path) -> str | None:
     """Of the broker that the stack on a folder uses, None if none was started there."""
     stack = read_record(storage / RUNNING, RunningStack)
     return None if stack is None else stack.amqp_url
-
-
-class StackError(Exception):
-    """The stack does not run; the message says what to do or shows the last lines of who failed."""
 
 
 class LocalStack:
@@ -90,6 +86,7 @@ class LocalStack:
         self._supervisor: Supervisor | None = None
         self._guard: Guard | None = None
         self._lock: int | None = None
+        self._metrics_ports: dict[str, int] = {}
 
     @property
     def url(self) -> str:
@@ -106,6 +103,11 @@ class LocalStack:
     def management_url(self) -> str | None:
         """Of the private broker's management UI, None if the broker is not ours."""
         return self._rabbit.management_url if self._rabbit else None
+
+    @property
+    def metrics_urls(self) -> dict[str, str]:
+        """Of the metrics of `edge` and each `consumer-<n>`; empty before they are started."""
+        return {name: f"http://127.0.0.1:{port}/metrics" for name, port in self._metrics_ports.items()}
 
     @property
     def annotations_url(self) -> str | None:
@@ -170,7 +172,7 @@ class LocalStack:
 
     def _start(self, deadline_s: float) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.storage / ".stack.lock")
+        self._lock = locked(self.storage / ".stack.lock")
         self._take_port()
         self._guard = Guard(lock=self._lock)
         supervisor = self._supervisor = Supervisor(self._guard, self._say)
@@ -178,7 +180,9 @@ class LocalStack:
             self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
         for program in self._rabbit.programs() if self._rabbit else ():
             supervisor.start(program)  # the others wait for it by themselves
-        replace_record(self.storage / RUNNING, RunningStack(url=self.url, amqp_url=self.amqp_url))
+        self._metrics_ports = {name: free_port() for name, _ in self._services()}
+        running = RunningStack(url=self.url, amqp_url=self.amqp_url, metrics_urls=self.metrics_urls)
+        replace_record(self.storage / RUNNING, running)
         (self.storage / RUNNING).chmod(0o600)  # the broker's password is in it
         if self._model is not None:  # said now, so it goes before what was chosen earlier
             models = Path(self._environ.get("MODELS_DIR") or self.storage / "models")
@@ -217,8 +221,11 @@ class LocalStack:
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
         }
+        address = f"127.0.0.1:{self._metrics_ports[name]}"
         if module == "edge":
-            environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port)}
+            environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port), "EDGE_METRICS_ADDRESS": address}
+        else:
+            environ["CONSUMER_METRICS_ADDRESS"] = address
         if self.annotations_url is not None:
             environ["ANNOTATIONS_URL"] = self.annotations_url
         if self._model is not None:
@@ -256,39 +263,6 @@ def _raise_for_death(supervisor: Supervisor) -> None:
     death = supervisor.first_death()
     if death is not None:
         raise StackError(death.with_last_lines())
-
-
-def _locked(path: Path) -> int:
-    """A descriptor that holds the storage folder. Raises `StackError` if another stack does."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
-    while not _took_lock(descriptor):
-        # held by the guard alone, it is given up soon: its stack was killed and is being ended
-        if _is_running(os.pread(descriptor, 20, 0)) or time.monotonic() > deadline_s:
-            os.close(descriptor)
-            raise StackError(f"another stack runs on {path.parent}; stop it, or name another folder with --storage")
-        time.sleep(_POLL_S)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
-
-
-def _took_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_running(pid: bytes) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _say_on_stderr(text: str) -> None:

@@ -72,6 +72,7 @@ class PrivateRabbit:
         self.folder = folder.absolute()
         self.port = free_port()
         self.management_port = free_port() if with_management else None
+        self.metrics_port = free_port() if with_management else None
         self._scripts = scripts
         self._extra_conf = conf
         self._logs = (logs or self.folder / "log").absolute()
@@ -89,6 +90,11 @@ class PrivateRabbit:
     def management_url(self) -> str | None:
         """Of the management UI and its HTTP interface, user and password `guest`."""
         return f"http://127.0.0.1:{self.management_port}" if self.management_port else None
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Of the node's metrics in Prometheus's format; those of each queue are at `/metrics/detailed`."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics" if self.metrics_port else None
 
     @property
     def pid(self) -> int | None:
@@ -191,13 +197,16 @@ class PrivateRabbit:
         if not cookie.exists():
             cookie.write_text(secrets.token_hex(16))
             cookie.chmod(0o400)
-        plugins = "[rabbitmq_management]." if self.management_port else "[]."
+        plugins = "[rabbitmq_management,rabbitmq_prometheus]." if self.management_port else "[]."
         (self.folder / "enabled_plugins").write_text(plugins + "\n")
         (self.folder / "env.conf").write_text("")  # empty: else the machine's own rabbitmq-env.conf is read
         (self.folder / "rabbitmq.conf").write_text(self._conf())
 
     def _conf(self) -> str:
-        management = f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management_port}\n"
+        management = (
+            f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management_port}\n"
+            f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {self.metrics_port}\n"
+        )
         return (
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             f"{management if self.management_port else ''}"

@@ -1,4 +1,4 @@
-"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration.
+"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration, metrics, dashboard.
 
 `python docs/generate.py` writes them, `--check` only says whether they are up to date (exit code 1 if not).
 """
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import chart_documents
 import configuration_documents
+import dashboard_documents
 import message_documents
+import metric_documents
 import msgspec
 
 from edge.app import build
@@ -29,6 +31,8 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     DOCS / "asyncapi.json": message_documents.asyncapi,
     DOCS / "openapi.json": openapi,
     DOCS / "configuration.md": configuration_documents.configuration,
+    DOCS / "metrics.md": metric_documents.metrics,
+    dashboard_documents.DASHBOARD: dashboard_documents.dashboard,
     chart_documents.SCHEMA: chart_documents.values_schema,
     configuration_documents.README: configuration_documents.readme,
 }

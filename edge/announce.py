@@ -37,6 +37,11 @@ class Announcer:
         """The moment at which a command is made."""
         return self._clock()
 
+    @property
+    def unpublished(self) -> int:
+        """Messages that the broker has not taken yet, and that are tried again."""
+        return len(self._pending)
+
     async def announce(self, command: AnyCommand) -> None:
         """Return when the broker has the command; tries again while the broker is away.
 

@@ -15,7 +15,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from contracts.storage import Layout
-from edge import detect, health, media_by_id, page, stream, tasks, uploads
+from edge import detect, health, media_by_id, metrics_page, page, stream, tasks, uploads
 from edge.admission import auth_of
 from edge.annotations import Annotations
 from edge.annotations_parts import AnnotationsParts
@@ -32,6 +32,7 @@ from edge.ports import Neighbours
 from edge.posting import Poster
 from edge.replay import Replay
 from edge.request_log import request_log
+from edge.request_metrics import request_metrics
 from edge.settings import EdgeSettings
 from edge.tickets import Tickets
 from edge.tokens import Tokens
@@ -80,11 +81,11 @@ def build(settings: EdgeSettings) -> Litestar:
     """Wire an edge. Nothing is opened before it starts, and it starts and stays up without a broker."""
     parts = _parts(settings)
     return Litestar(
-        ROUTES,
+        [*ROUTES, *metrics_page.routes_of(settings)],
         dependencies=parts.dependencies,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[partial(_running, parts)],
-        middleware=[request_log],
+        middleware=[request_log, request_metrics],
         openapi_config=OpenAPIConfig(
             title="Detections",
             version=VERSION,
@@ -147,11 +148,22 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         asyncio.create_task(keep_connected(parts.settings, purpose, work), name=purpose)
         for purpose, work in connected.items()
     ]
+    metrics_page.observe(
+        parts.settings,
+        outbox=parts.outbox,
+        feed=parts.feed,
+        presence=parts.presence,
+        announcer=parts.intake.announcer,
+    )
     kept.append(asyncio.create_task(parts.feed.tick(), name="tick"))
     kept.append(asyncio.create_task(parts.poster.run(), name="posts"))
     try:
         with _told_of_signals(parts.feed.close):
-            async with parts.annotations.running(), parts.intake.running():
+            async with (
+                parts.annotations.running(),
+                parts.intake.running(),
+                metrics_page.shown_to_operators(parts.settings),
+            ):
                 yield
     finally:
         parts.feed.close()

@@ -16,6 +16,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from contracts import topology
 from contracts.failures import Failure
+from edge.metrics import BROKER_CONNECTED
 from edge.settings import EdgeSettings
 
 BROKER_ERRORS = (*CONNECTION_EXCEPTIONS, TimeoutError)
@@ -39,11 +40,13 @@ async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> No
     async def connected(connection: AbstractConnection) -> None:
         nonlocal told
         told = ""
+        BROKER_CONNECTED.labels(purpose).set(1)
         _log.info("connected to the broker", purpose=purpose)
         await work(connection)
 
     while True:
         reason = await _connect_once(settings, purpose, connected)
+        BROKER_CONNECTED.labels(purpose).set(0)
         if reason != told:  # a broker that stays away is worth one line
             _log.warning("no connection to the broker", purpose=purpose, reason=reason)
         told = reason

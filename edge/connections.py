@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from contracts.failures import FailureCode
 from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
+from edge.metrics import HTTP_FAILURES
 
 _PHRASES = {104: "Upload Resumption Supported"}
 """What the standard library does not know yet."""
@@ -97,6 +98,7 @@ class _Connection(HttpToolsProtocol):
     def _refuse(self, code: FailureCode, detail: str) -> None:
         if self.transport.is_closing():
             return
+        HTTP_FAILURES.labels(code.value).inc()
         body = msgspec.json.encode(_problem(code, detail))
         self.transport.write(_head(STATUS[code], dict(_headers(body))) + body)
         self.transport.close()

@@ -7,7 +7,7 @@ import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from contracts import topology
-from contracts.commands import AnyCommand, DetectImage, TaskId
+from contracts.commands import AnyCommand, DetectImage, TaskId, kind_of
 from contracts.crashpoints import crashpoint
 from contracts.detections import Counts
 from contracts.events import TaskEnded
@@ -17,6 +17,7 @@ from contracts.storage import Layout, Seal, create_record, read_record
 from contracts.wire import decode_command
 from edge.broker import declare_topology
 from edge.deliveries import consuming
+from edge.metrics import DEAD_LETTERS, UNREADABLE, task_ended
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
 
@@ -64,6 +65,7 @@ class DeadLetters:
                     await self._end_at_last(notice, is_redelivered=bool(message.redelivered))
                 crashpoint("edge.notice.done")
                 await message.ack()
+                DEAD_LETTERS.labels(notice.failure.code.value if notice else UNREADABLE).inc()
 
     async def end(self, notice: Notice, *, is_redelivered: bool) -> None:
         """End the task unless it has an end; publish an end that may have been written and not published.
@@ -92,6 +94,7 @@ class DeadLetters:
         path = self._layout.end(notice.task_id)
         event = _end_of(notice, self._layout)
         if create_record(path, event):
+            task_ended(notice.command and kind_of(notice.command), event.failure)
             return event
         return read_record(path, TaskEnded) if is_redelivered else None
 

@@ -12,6 +12,8 @@ from litestar.exceptions import HTTPException
 from litestar.exceptions.http_exceptions import ValidationException
 
 from contracts.failures import Failure, FailureCode
+from edge.metrics import HTTP_FAILURES
+from edge.request_metrics import count_unmatched
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -161,6 +163,7 @@ def _on_failure(request: _Request, failure: Failure) -> "Response[Problem]":
 
 
 def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Problem]":
+    HTTP_FAILURES.labels(failed.failure.code.value).inc()
     offsets = failed if isinstance(failed, OffsetMismatch) else None
     problem = Problem(
         type=problem_type(failed.failure.code),
@@ -185,6 +188,9 @@ def _on_http_exception(request: _Request, error: HTTPException) -> "Response[Pro
     """What the framework refused: unknown paths and methods, parameters that do not fit."""
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    HTTP_FAILURES.labels(code).inc()
+    if "path_template" not in request.scope:
+        count_unmatched(request.method, status)
     problem = Problem(
         type=f"/problems/{code}",
         title=status.phrase,

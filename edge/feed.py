@@ -6,7 +6,7 @@ itself (`replay`). A connection that breaks is opened again and read on from the
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 
 import structlog
@@ -16,6 +16,7 @@ from contracts.events import AnyEvent
 from contracts.failures import Failure, FailureCode
 from edge import log
 from edge.broker import declare_topology
+from edge.first_reports import FIRST_REPORTS
 from edge.quota import Quota
 from edge.ring import Ring, encode_event
 from edge.settings import EdgeSettings
@@ -56,7 +57,6 @@ class Feed:
     def __init__(self, settings: EdgeSettings, mark: log.Mark) -> None:
         self.ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
         self.quota = Quota(each_max=settings.listeners_per_client_max, what="listeners of one client")
-        self.listeners = 0
         self.ticks = 0
         self.is_closing = False
         self._settings = settings
@@ -64,9 +64,19 @@ class Feed:
         self._shown = Shown(tasks_max=settings.tasks_remembered_max)
         self._head_at_start: int | None = None
         self._changed = asyncio.Event()
+        self._places: set[Callable[[], int]] = set()
         self._tasks: dict[str, list[TaskEvents]] = {}
         self._markers: dict[str, asyncio.Event] = {}
         self._marking: asyncio.Task[None] | None = None
+
+    @property
+    def listeners(self) -> int:
+        return len(self._places)
+
+    def lag_events(self) -> int:
+        """Events that the listener who is furthest behind has not been sent; some wait beyond the end."""
+        behind = (self.ring.next - place() for place in tuple(self._places))
+        return max(0, max(behind, default=0))
 
     @property
     def is_live(self) -> bool:
@@ -91,13 +101,13 @@ class Feed:
                 del self._tasks[task_id]
 
     @contextmanager
-    def counted(self) -> Generator[None]:
-        """Count a listener while it is there."""
-        self.listeners += 1
+    def counted(self, place: Callable[[], int]) -> Generator[None]:
+        """Count a listener while it is there. place: the offset that it goes on from."""
+        self._places.add(place)
         try:
             yield
         finally:
-            self.listeners -= 1
+            self._places.discard(place)
 
     async def changed(self) -> None:
         """Return at the next event, the next tick, or when the edge stops."""
@@ -149,6 +159,7 @@ class Feed:
             for events in self._tasks.get(event.task_id, ()):  # first: somebody waits for this answer
                 events.offer(event)
             self.ring.append(message.offset, encode_event(message.offset, event))
+            FIRST_REPORTS.see(event)
         if message.marker in self._markers:
             self._markers[message.marker].set()
         self._wake()

@@ -11,6 +11,7 @@ from contracts.media import MediumKind, kind_by_extension
 from contracts.options import ReadOptions, read_options
 from contracts.storage import ExtentState
 from edge.auth import Caller
+from edge.first_reports import FIRST_REPORTS
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.multipart import ConfigRead, FileBegan, FileEnded, FilePart, FormParser
 from edge.ports import ConsumersSeen
@@ -62,6 +63,7 @@ class FormIntake:
         check_announced(form.content_length, self._limits)
         self._uploads.quota.check(form.caller.client)
         with self._uploads.quota.counted(form.caller.client):
+            FIRST_REPORTS.begin(form.task_id)
             body = await asyncio.to_thread(self._uploads.begin, form.task_id, UploadPlan(), has_extent=False)
             try:
                 await store(reading.file(bounded(chunks, self._limits)), Inflow(body))

@@ -85,6 +85,10 @@ class Presence:
         """Every consumer as `GET /health` shows it, the best first."""
         return [_report(entry) for entry in sorted(self._live(), key=lambda entry: _rank(entry.consumer))]
 
+    def live(self) -> list[ConsumerSeen]:
+        """The last heartbeat of everybody who is there."""
+        return [entry.consumer for entry in self._live()]
+
     def _live(self) -> list[_Entry]:
         oldest_s = self._clock() - self._settings.presence_expiry_s
         self._entries = {name: entry for name, entry in self._entries.items() if entry.seen_s >= oldest_s}

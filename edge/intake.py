@@ -16,6 +16,7 @@ from edge.announce import Announcer
 from edge.auth import Caller
 from edge.background import Background
 from edge.failures import RequestFailed
+from edge.first_reports import FIRST_REPORTS
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.outcomes import Appended, Started
 from edge.owners import Owners
@@ -95,6 +96,7 @@ class VideoIntake:
         )
         upload = msgspec.structs.replace(upload, command=command)
         with self._background.attended(), self._uploads.quota.counted(upload.caller.client):
+            FIRST_REPORTS.begin(upload.task_id)
             body = await asyncio.to_thread(self._begin, upload)
             begun()
             return await self._take_in(upload, body, chunks)

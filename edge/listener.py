@@ -10,6 +10,7 @@ import structlog
 from contracts.failures import Failure
 from edge.broker import BROKER_ERRORS
 from edge.feed import TICKS_PER_HEARTBEAT, Feed
+from edge.metrics import SSE_GAPS, SSE_REPLAYS
 from edge.replay import LogReader, Replay
 from edge.ring import Wanted
 
@@ -53,7 +54,7 @@ class Listener:
         self._send_bytes_max = send_bytes_max
         self._until_s = float("inf") if until_s is None else until_s
         self._clock_s = clock_s
-        self._next = 0
+        self._next = feed.ring.next
         self._asked_for = ""
         self._last_tick = feed.ticks
         self._reader: LogReader | None = None
@@ -62,7 +63,7 @@ class Listener:
     async def events(self, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
         """Server-sent events until the edge stops or `until_s`; without `last_event_id` what happens from now on."""
         try:
-            with self._feed.counted():
+            with self._feed.counted(lambda: self._next):
                 while not self._feed.is_live and not self._is_over:
                     await self._feed.changed()
                     if self._is_silent():
@@ -123,7 +124,9 @@ class Listener:
         return text
 
     async def _read_log(self) -> bytes:
-        self._reader = self._reader or LogReader(self._replay, self._wanted)
+        if self._reader is None:
+            self._reader = LogReader(self._replay, self._wanted)
+            SSE_REPLAYS.inc()
         try:
             turn = await self._reader.turn(self._next, until=self._feed.ring.next)
         except BROKER_ERRORS as error:
@@ -147,6 +150,7 @@ class Listener:
 
     def _gap(self, next_offset: int) -> bytes:
         """Go on at `next_offset`, and say so."""
+        SSE_GAPS.inc()
         asked_for = self._asked_for or str(self._next - 1)
         self._next = next_offset
         data = _encoder.encode(Gap(asked_for=asked_for, goes_on_after=next_offset - 1))

@@ -7,6 +7,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.posts import DeadPost, Post
 from edge.annotations import Annotations
 from edge.clock import Clock, system_clock
+from edge.metrics import DEAD_LETTERS, POSTS
 from edge.outbox import Outbox
 from edge.tokens import Tokens
 
@@ -32,7 +33,9 @@ class PostSender(msgspec.Struct, frozen=True, kw_only=True):
                     raise
                 await self.annotations.send(post, await self.tokens.renew(task_id, rejected=bearer))
         except Failure as failure:
+            POSTS.labels(failure.code.value).inc()
             return failure
+        POSTS.labels("made").inc()
         return None
 
     async def bury(self, task_id: str, media_id: str, post: Post, failure: Failure) -> None:
@@ -40,6 +43,7 @@ class PostSender(msgspec.Struct, frozen=True, kw_only=True):
         _log.error("a post is given up", task_id=task_id, key=post.key, code=failure.code, detail=failure.detail)
         dead = DeadPost(task_id=task_id, media_id=media_id, post=post, reason=failure.record(), at=self.clock())
         await self.outbox.bury(dead)
+        DEAD_LETTERS.labels(failure.code.value).inc()
 
     async def replay(self, dead: DeadPost) -> None:
         """Try a post once more that an operator has taken out of the dead letters; it goes back there if that fails."""

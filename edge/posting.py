@@ -24,8 +24,9 @@ from contracts.wire import decode_outgoing
 from edge.broker import BROKER_ERRORS, declare_topology
 from edge.clock import Clock, system_clock
 from edge.deliveries import consuming
+from edge.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_TASKS
 from edge.post_sending import PostSender
-from edge.posting_line import Delay, Line, Telling
+from edge.posting_line import Delay, Line, Telling, backlog_in
 from edge.posts import Due, Posts, Subject
 from edge.settings import EdgeSettings
 from edge.turns import Turn
@@ -82,6 +83,9 @@ class Poster:
         try:
             while True:
                 await asyncio.sleep(self._settings.post_scan_s)
+                backlog = await asyncio.to_thread(backlog_in, self._layout.posting, now=self._parts.clock())
+                OUTBOX_TASKS.set(backlog.tasks)
+                OUTBOX_OLDEST_SECONDS.set(backlog.failing_s)
                 for task_id in await asyncio.to_thread(self._kept):
                     try:
                         await self.wake(WakeUp(task_id=task_id))

@@ -30,6 +30,22 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     due_at: datetime
 
 
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service has not been told yet, of all media."""
+
+    tasks: int
+    failing_s: float
+    """Since the first try of the post that has been failing for longest; 0 while none fails."""
+
+
+def backlog_in(posting: Path, *, now: datetime) -> Backlog:
+    """What lies in the lines of all media."""
+    places = list(posting.glob("*/waiting/*"))
+    delays = (read_record(line / "delay.json", Delay) for line in {place.parent.parent for place in places})
+    failing_s = ((now - delay.first_failed_at).total_seconds() for delay in delays if delay is not None)
+    return Backlog(tasks=len(places), failing_s=max(failing_s, default=0.0))
+
+
 class Line:
     """The folder of one medium."""
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from contracts.operator_port import ADDRESS_PATTERN
 from contracts.settings import read_settings
 
 PREFIX = "EDGE_"
@@ -24,6 +25,13 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")] = 8000
+    metrics_address: Annotated[
+        str,
+        Meta(
+            pattern=ADDRESS_PATTERN,
+            description="`host:port` where `/metrics` is served to whoever asks; with auth off it is also at the edge's own",
+        ),
+    ] = ""
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="s an idle HTTP connection stays open")] = 30
     header_timeout_s: Annotated[
         float, Meta(gt=0, le=600, description="s that the headers of a request may take to arrive; then 408")

@@ -19,6 +19,7 @@ from contracts.results import last_checkpoint, last_reports, latest_epoch, repor
 from contracts.storage import Layout, Lease, Seal, TaskRecord, create_record, read_record
 from edge.clock import Clock, system_clock
 from edge.disk import storage_failures
+from edge.metrics import task_ended
 from edge.posts import Cursor
 
 
@@ -158,6 +159,8 @@ class TaskStore:
         )
         is_created = create_record(self.layout.end(task_id), event)
         crashpoint("edge.end.created")
+        if is_created:
+            task_ended(kind_of(record.command), failure)
         return event if is_created else None
 
     def reports(self, task_id: str) -> Iterator[FrameDetected]:

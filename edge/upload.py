@@ -7,7 +7,7 @@ together, at the latest 10 ms after the first of it, and writes it in a worker t
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, NoReturn
 
 import msgspec
@@ -15,6 +15,7 @@ from litestar import Request
 
 from contracts.failures import Failure, FailureCode
 from edge.growing_body import GrowingBody
+from edge.metrics import UPLOAD_BYTES
 from edge.racing import single_failure
 
 BATCH_BYTES = 256 * 1024
@@ -23,6 +24,9 @@ BATCH_AGE_S = 0.010
 """A smaller one at this age."""
 WAITING_BYTES_MAX = 1024 * 1024
 """Bytes that wait for the writer; at that the socket is not read until they are taken."""
+
+UPLOADS: set[GrowingBody] = set()
+"""The bodies that are being received by this process."""
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -78,6 +82,7 @@ async def bounded(chunks: AsyncIterator[bytes], limits: UploadLimits, *, before_
     received_bytes = before_bytes
     while (chunk := await _next_chunk(chunks, limits.idle_s)) is not None:
         received_bytes += len(chunk)
+        UPLOAD_BYTES.inc(len(chunk))
         if received_bytes > limits.bytes_max:
             raise Failure(FailureCode.TOO_LARGE, f"the body has more than {limits.bytes_max} bytes")
         yield chunk
@@ -154,6 +159,11 @@ async def store(chunks: AsyncIterator[bytes], inflow: Inflow) -> None:
 
     Raises `Failure` as `body_chunks`, `bounded` and `GrowingBody.append`.
     """
+    with _in_progress(inflow.body):
+        await _store(chunks, inflow)
+
+
+async def _store(chunks: AsyncIterator[bytes], inflow: Inflow) -> None:
     async with single_failure(), asyncio.TaskGroup() as group:
         draining = group.create_task(inflow.drain())
         try:
@@ -164,6 +174,15 @@ async def store(chunks: AsyncIterator[bytes], inflow: Inflow) -> None:
             await draining
             raise
         inflow.close()
+
+
+@contextlib.contextmanager
+def _in_progress(body: GrowingBody) -> Generator[None]:
+    UPLOADS.add(body)
+    try:
+        yield
+    finally:
+        UPLOADS.discard(body)
 
 
 async def _set_within(event: asyncio.Event, timeout_s: float) -> None:

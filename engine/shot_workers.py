@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from time import perf_counter
 from typing import Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from engine.gathering import INFERENCES_MAX
 from engine.shot_model import Odds
 from engine.shot_windows import Window
 from engine.showing import failure_of
+from engine.stages import STOPWATCH, Stage
 
 GATHERED_MAX = 4
 """Windows of one inference where the runtime gathers: each is 1.3 million bytes as float32."""
@@ -114,6 +116,7 @@ class ShotWorkers:
 
     def _look(self, batch: list[_Asked]) -> None:
         """The outermost loop of a thread: whatever a window does to the model happens to that window alone."""
+        started_s = perf_counter()
         try:
             boundary, transition = self.model.look([asked.window for asked in batch])
         except Exception as error:  # noqa: BLE001 - see above
@@ -124,6 +127,7 @@ class ShotWorkers:
             for asked in batch:
                 self._look([asked])
         else:
+            STOPWATCH.took(Stage.SHOTS, perf_counter() - started_s)
             for row, asked in enumerate(batch):
                 asked.odds.set_result(WindowOdds(boundary[row], transition[row]))
 

@@ -1,11 +1,13 @@
 """Views become rows of a tensor, the model runs, and its outputs become the boxes of each view."""
 
 from collections.abc import Sequence
+from time import perf_counter
 
 from engine.heads import Head, InputSize, Shown
 from engine.postprocess import Boxes
 from engine.preprocess import InputRule, Preprocessor, View, inputs_of
 from engine.runtime import Runtime, Tensor
+from engine.stages import STOPWATCH, Stage
 
 
 class Sight:
@@ -28,7 +30,10 @@ class Sight:
         found: list[Boxes] = []
         for start in range(0, len(views), most):
             some = views[start : start + most]
-            found += self.look_at(self._preprocessor.batch(some), some, scores_min=[score_min] * len(some))
+            started_s = perf_counter()
+            tensor = self._preprocessor.batch(some)
+            STOPWATCH.took(Stage.PREPROCESS, perf_counter() - started_s)
+            found += self.look_at(tensor, some, scores_min=[score_min] * len(some))
         return found
 
     def room(self, rows: int, size: InputSize) -> Tensor:
@@ -37,7 +42,9 @@ class Sight:
 
     def write(self, tensor: Tensor, row: int, view: View) -> None:
         """Put a view into its row; other rows may be written meanwhile."""
+        started_s = perf_counter()
         self._preprocessor.write(tensor, row, view)
+        STOPWATCH.took(Stage.PREPROCESS, perf_counter() - started_s)
 
     def look_at(self, tensor: Tensor, views: Sequence[View], *, scores_min: Sequence[float]) -> list[Boxes]:
         """What is in each view that was written into the first rows of a tensor, of at least its own score.
@@ -47,12 +54,17 @@ class Sight:
         rule, placed = self._rule, views[0].placement
         size = InputSize(width=placed.input_width, height=placed.input_height)
         rows = tensor[: rule.batch or len(views)]
+        started_s = perf_counter()
         outputs = self._runtime.infer(inputs_of(rule, rows, placed))
+        inferred_s = perf_counter()
         read = {
             score_min: self._head.boxes(outputs, Shown(count=len(views), size=size, score_min=score_min))
             for score_min in set(scores_min)  # nearly always one
         }
-        return [
+        boxes = [
             view.placement.to_picture(read[score_min][row])
             for row, (view, score_min) in enumerate(zip(views, scores_min, strict=True))
         ]
+        STOPWATCH.took(Stage.INFER, inferred_s - started_s)
+        STOPWATCH.took(Stage.POSTPROCESS, perf_counter() - inferred_s)
+        return boxes

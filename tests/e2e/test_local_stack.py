@@ -13,8 +13,9 @@ import pytest
 from contracts.events import MediaStatus
 from detections import Client
 from detections.answers import TaskStatus
-from detections.local import LOCK_TIMEOUT_S, LocalStack, StackError
+from detections.local import LocalStack
 from detections.rabbitmq import free_port
+from detections.stack_lock import LOCK_TIMEOUT_S, StackError
 from tests.conftest import REPOSITORY
 from tests.e2e.up import NO_BOX_TIME, clip
 from tests.fake_edge import FakeEdge
