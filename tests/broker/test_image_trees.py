@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 
@@ -47,8 +48,10 @@ def test_what_the_images_hold_is_enough_to_look_at_a_picture(root: Path, new_hos
     edge = bare(root / "edge", image="edge", service=services["edge"], amqp_url=amqp_url)
     consumer = bare(root / "consumer", image="consumer-cpu", service=services["consumer-cpu"], amqp_url=amqp_url)
     share_storage(edge, consumer)
-    edge_environ = environ_of(services["edge"]) | {"EDGE_HOST": "127.0.0.1", "EDGE_PORT": str(port)}
-    consumer_environ = environ_of(services["consumer-cpu"])
+    here = {"EDGE_HOST": "127.0.0.1", "EDGE_PORT": str(port), "EDGE_METRICS_ADDRESS": f"127.0.0.1:{free_port()}"}
+    edge_environ = environ_of(services["edge"]) | here
+    operator = f"127.0.0.1:{free_port()}"
+    consumer_environ = environ_of(services["consumer-cpu"]) | {"CONSUMER_METRICS_ADDRESS": operator}
     with (
         consumer.running(consumer_environ, log=root / "consumer.log") as looking,
         edge.running(edge_environ, log=root / "edge.log") as listening,
@@ -58,6 +61,8 @@ def test_what_the_images_hold_is_enough_to_look_at_a_picture(root: Path, new_hos
 
         assert client.detect(picture(), name="grey.png") == []
         assert edge.run(edge.image.health_check, edge_environ).returncode == 0
+        assert consumer.run(consumer.image.health_check, consumer_environ).returncode == 0
+        assert httpx.get(f"http://{operator}/health/ready", timeout=60).status_code == 200
 
         for process in (listening, looking):
             process.send_signal(signal.SIGTERM)
@@ -65,7 +70,8 @@ def test_what_the_images_hold_is_enough_to_look_at_a_picture(root: Path, new_hos
 
     assert edge.changes == []
     assert consumer.changes == []
-    assert edge.run(edge.image.health_check, edge_environ).returncode != 0
+    for each, environ in ((edge, edge_environ), (consumer, consumer_environ)):
+        assert each.run(each.image.health_check, environ).returncode != 0
 
 
 def token_of(edge: Bare, environ: Mapping[str, str]) -> str:

@@ -24,6 +24,7 @@ from edge.settings import SHARED as EDGE_SHARED
 from edge.settings import EdgeSettings
 from edge.settings import from_environment as edge_settings
 from tests.compose_file import COMPOSE
+from tests.conftest import REPOSITORY
 from tests.container_files import Image, read_images
 from tests.helm_templates import render
 
@@ -164,6 +165,7 @@ def test_a_pod_is_nobody_may_nothing_and_writes_nothing_but_its_volumes(componen
     mounted = {mount["mountPath"]: mount["name"] for mount in only["volumeMounts"]}
     assert set(mounted.values()) == {volume["name"] for volume in spec["volumes"]}
     assert {"/storage", "/tmp"} <= set(mounted)
+    assert tuple(port["containerPort"] for port in only["ports"]) == image(component).ports
     assert {"cpu", "memory"} <= set(only["resources"]["limits"]) & set(only["resources"]["requests"])
 
 
@@ -234,6 +236,14 @@ def test_probes_ask_routes_that_are_there_and_wait_longer_than_these_may_take() 
     assert "health/ready" not in only["livenessProbe"]["httpGet"]["path"], (
         "a broker that is away is no reason to restart an edge"
     )
+
+
+def test_probes_of_a_consumer_ask_the_port_of_its_operator() -> None:
+    only = container(rendered(), "consumer")
+
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert only[probe]["httpGet"]["port"] == "metrics"
+        assert f'"{only[probe]["httpGet"]["path"]}"' in (REPOSITORY / "consumers" / "metrics_page.py").read_text()
 
 
 def test_traffic_reaches_the_port_that_is_listened_on() -> None:
