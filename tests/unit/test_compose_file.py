@@ -174,7 +174,7 @@ def test_the_broker_loads_our_definitions_and_waits_as_long_for_a_video_as_a_vid
     broker = services()["rabbitmq"]
     mounted = dict(map(reversed, (mount[:2] for mount in binds_and_volumes(broker))))
 
-    assert mounted[conf()["load_definitions"]] == "./secrets/definitions.json"
+    assert mounted[conf()["definitions.local.path"]] == "./secrets/definitions.json"
     assert int(conf()["consumer_timeout"]) == CONSUMER_TIMEOUT_MS
     assert broker["hostname"] in (COMPOSE / "make-secrets.sh").read_text()
     plugins = (COMPOSE / "rabbitmq" / "enabled_plugins").read_text().strip()
