@@ -8,44 +8,41 @@ import secrets
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import aiormq.exceptions
 import structlog
 import uvloop
-from aio_pika.abc import AbstractChannel
 from faststream.exceptions import NackMessage, RejectMessage
-from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from consumers.attempt import Desk
-from consumers.connections import RECONNECT_INTERVAL_S, to_consume, to_publish
+from consumers.connections import INCOMPLETE, RECONNECT_INTERVAL_S, complete_topology, to_consume, to_publish
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
+from consumers.heartbeat import Heartbeat
+from consumers.incoming import taken
 from consumers.leases import Leases
 from consumers.log import log_as_json
 from consumers.media_limits import limits_of
 from consumers.metrics_page import Observed
 from consumers.model_store import store_of
-from consumers.outgoing import RabbitSender, Undelivered, presence_message
+from consumers.outgoing import RabbitSender, Undelivered
 from consumers.rooms import room_of
 from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from consumers.shot_room import shot_room_of
 from contracts import topology, wire
+from contracts.broker_nodes import nodes
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
-from contracts.events import ConsumerSeen, EngineSeen, ModelChanged
+from contracts.events import ModelChanged
 from contracts.failures import Failure
 from contracts.storage import Layout
 from engine.sandbox import sandbox_of
 
-if TYPE_CHECKING:
-    from faststream.rabbit.schemas.queue import QuorumQueueArgs
-
-DECLARE_TRIES_MAX = 30
+COMPLETE_TRIES_MAX = 30
 """Tries, one each `RECONNECT_INTERVAL_S`, while a starting broker does not know its own queues."""
-PRESENCE_PERIOD_S = 1.0
 GIVE_BACK_PAUSE_S = (0.2, 2.0)
 """Between these, by chance: what failed together is not tried again together."""
 LAST_WORD_S = 2.0
@@ -61,12 +58,11 @@ class ConsumerApp:
 
     def __init__(self, settings: ConsumerSettings, *, incoming: RabbitBroker, outgoing: RabbitBroker) -> None:
         self._settings = settings
-        self._host = socket.gethostname()
-        self.id = f"{self._host}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._incoming = incoming
         self._outgoing = outgoing
         self._sender = RabbitSender(outgoing)
-        self._declaring: AbstractChannel | None = None
+        self._reconnected = asyncio.Event()
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         models = store_of(settings)
@@ -89,6 +85,14 @@ class ConsumerApp:
             roots=roots_of(settings),
             pictures_max=IMAGES_PER_WORKER * settings.workers,
             sandbox=self._sandbox,
+        )
+        self._heartbeat = Heartbeat(
+            self.id,
+            objects=self.room,
+            shots=self._shot_room,
+            sender=self._sender,
+            tasks_running=lambda: self._detecting.tasks_running,
+            is_stopping=self._stopping.is_set,
         )
         self._subscribe()
 
@@ -116,8 +120,9 @@ class ConsumerApp:
 
     async def _serve(self) -> None:
         logger.info("starting", id=self.id, broker=_without_password(self._settings.amqp_url))
-        await self._outgoing.connect()
-        await self._declare()
+        connection = await self._outgoing.connect()
+        connection.reconnect_callbacks.add(lambda *_: self._reconnected.set())
+        await self._complete()
         await self._outgoing.start()
         await self._sender.prepare()
         await self._follower.begin()
@@ -126,8 +131,9 @@ class ConsumerApp:
         await self._incoming.start()
         logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
         async with asyncio.TaskGroup() as serving:
-            serving.create_task(self._be_seen())
+            serving.create_task(self._heartbeat.run(self._news))
             serving.create_task(self._follower.run())
+            serving.create_task(self._keep_complete())
             if self._settings.warm_up:
                 serving.create_task(self._warm_up())
 
@@ -137,59 +143,28 @@ class ConsumerApp:
         except Failure as failure:
             logger.warning("not warm", code=failure.code.value, detail=failure.detail)
 
-    async def _declare(self) -> None:
-        """Create what is missing, also after a reconnect: the channel is kept, and a robust one declares again.
+    async def _complete(self) -> None:
+        """Create what is missing on the broker, if it lets us.
 
         A broker that starts on old data speaks before its streams are there, and then says that they do not exist.
         """
-        for _ in range(DECLARE_TRIES_MAX):
+        for _ in range(COMPLETE_TRIES_MAX):
             try:
-                return await self._declare_once()
-            except aiormq.exceptions.ChannelNotFoundEntity as error:
+                return await complete_topology(self._settings.amqp_url)
+            except INCOMPLETE as error:
                 logger.info("the broker is not whole yet", error=str(error))
                 await asyncio.sleep(RECONNECT_INTERVAL_S)
-        return await self._declare_once()
+        return await complete_topology(self._settings.amqp_url)
 
-    async def _declare_once(self) -> None:
-        self._declaring = await (await self._outgoing.connect()).channel()
-        await topology.declare(self._declaring)
-
-    async def _be_seen(self) -> None:
-        """Say once a second, and at every change of the engine, that this consumer lives."""
+    async def _keep_complete(self) -> None:
+        """The same after each reconnect: a broker may come back without what it had."""
         while True:
-            self._news.clear()
-            await self._say_here()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PRESENCE_PERIOD_S):
-                    await self._news.wait()
-
-    async def _say_here(self) -> None:
-        state, model = self.room.state, self.room.model
-        seen = ConsumerSeen(
-            id=self.id,
-            host=self._host,
-            engine_type=model.engine_type if model else None,
-            status=state.status,
-            model=model.name if model else None,
-            error_message=state.reason,
-            model_outcome=self.room.outcome,
-            shots=self._shot_engine(),
-            tasks_running=self._detecting.tasks_running,
-            is_stopping=self._stopping.is_set(),
-        )
-        try:
-            await self._sender.send(presence_message(seen))
-        except Undelivered as error:
-            logger.debug("not seen", error=str(error))
-
-    def _shot_engine(self) -> EngineSeen:
-        state, model = self._shot_room.state, self._shot_room.model
-        return EngineSeen(
-            status=state.status,
-            engine_type=model.engine_type if model else None,
-            model=model.name if model else None,
-            error_message=state.reason,
-        )
+            await self._reconnected.wait()
+            self._reconnected.clear()
+            try:
+                await self._complete()
+            except (aiormq.exceptions.AMQPError, OSError) as error:
+                logger.warning("the broker is not whole", error=str(error))
 
     async def _stop(self, serving: "asyncio.Task[None]") -> None:
         """Hand running tasks on, answer what is nearly answered, and leave."""
@@ -199,7 +174,7 @@ class ConsumerApp:
         await asyncio.gather(serving, self._incoming.stop(), return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD_S):
-                await self._say_here()
+                await self._heartbeat.beat()
         await self._outgoing.stop()
         self._detecting.close()
         if self._sandbox is not None:
@@ -209,23 +184,25 @@ class ConsumerApp:
         logger.info("stopped")
 
     def _subscribe(self) -> None:
-        declared = {queue.name: queue.arguments for queue in topology.topology().queues}
         prefetch = {
             topology.IMAGE_COMMANDS: IMAGES_PER_WORKER * self._settings.workers,
             topology.VIDEO_COMMANDS: self._settings.videos_max,
             topology.SHOTS_COMMANDS: self._settings.shots_max,
         }
         for name, count in prefetch.items():
-            queue = RabbitQueue(
-                name, queue_type=QueueType.QUORUM, durable=True, arguments=cast("QuorumQueueArgs", dict(declared[name]))
-            )
+            queue = RabbitQueue(name, declare=False)
             subscribe = self._incoming.subscriber(queue, channel=Channel(prefetch_count=count), no_reply=True)
             subscribe(self._on_command)
-        control = RabbitQueue(f"{topology.CONTROL}.{self.id}", durable=False, exclusive=True, auto_delete=True)
-        exchange = RabbitExchange(topology.CONTROL, type=ExchangeType.FANOUT, durable=True)
+        name = topology.own_queue(topology.CONTROL, self.id)
+        control = RabbitQueue(name, durable=False, exclusive=True, auto_delete=True)
+        exchange = RabbitExchange(topology.CONTROL, type=ExchangeType.FANOUT, durable=True, declare=False)
         self._incoming.subscriber(control, exchange, no_reply=True)(self._on_control)
 
     async def _on_command(self, message: RabbitMessage) -> None:
+        with taken(message):
+            await self._take(message)
+
+    async def _take(self, message: RabbitMessage) -> None:
         raw = message.raw_message
 
         async def hang_up() -> None:
@@ -291,5 +268,5 @@ def run(settings: ConsumerSettings) -> None:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
+    parts = [urlsplit(node) for node in nodes(url)]
+    return ",".join(f"{node.scheme}://{node.hostname}:{node.port}{node.path}" for node in parts)

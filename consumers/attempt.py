@@ -13,6 +13,7 @@ import structlog
 from consumers.absence import Absence, pause
 from consumers.checkpoints import Journal, Superseded, Watched, recorded
 from consumers.ending import Ending
+from consumers.incoming import note_attempt, note_medium
 from consumers.lane import Lane
 from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
 from consumers.media_limits import MediaLimits
@@ -83,6 +84,7 @@ class Attempt:
 
         hang_up: takes no more commands, before the task is handed on. Raises `Undelivered` when the broker is away.
         """
+        note_attempt(self._held.epoch)
         try:
             async with self._kept_alive():
                 async with Lane(self._desk.sender) as lane:
@@ -180,6 +182,7 @@ class Attempt:
         narrator = self._narrator
         if (seal := await asyncio.to_thread(self._seal)) is not None:
             narrator = msgspec.structs.replace(narrator, media_id=seal.media_id)
+            note_medium(seal.media_id)
         event = narrator.end(
             sequence=self._journal.sequence + 1,
             counts=finished.counts,

@@ -5,7 +5,6 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -13,14 +12,17 @@ import structlog
 from consumers.attempt import Attempt, Desk, Running, StopReason, unexpected
 from consumers.checkpoints import Watched
 from consumers.engine_room import EngineRoom
+from consumers.incoming import note_task
 from consumers.leases import AlreadyEnded, Busy, Held
 from consumers.metrics import FrameCounts, command_taken, task_ended
-from consumers.narrator import READ_PERCENT, narrator_of
+from consumers.narrator import narrator_of
 from consumers.outgoing import Undelivered, dead_letter, event_message
+from consumers.pictures import PictureLook
 from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
 from consumers.shot_room import ShotRoom
-from contracts import wire
+from consumers.stages import Stages
+from contracts import tracing, wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId, TaskKind
 from contracts.crashpoints import crashpoint
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
@@ -28,11 +30,10 @@ from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
-from engine.account import Finished, FrameReport
+from contracts.tracing import Begun
 from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
-from engine.images import PictureLimits, read_picture
 from engine.sandbox import Sandbox, open_video_in
 from engine.shot_workers import ShotWorkers
 from engine.watching import watch_video
@@ -145,6 +146,7 @@ class Detecting:
 
     async def _do(self, delivery: Delivery) -> FailureRecord | None:
         command = wire.decode_command(delivery.body)
+        note_task(command)
         command_taken(command, is_redelivered=delivery.is_redelivered)
         if isinstance(command, DetectImage) and command.is_fleeting:
             return await self._answer(command)
@@ -154,18 +156,20 @@ class Detecting:
         """One report and the end, for somebody who waits: nothing is written down."""
         narrator = narrator_of(command)
         send = self._desk.sender.send
-        running = Running(command.task_id)
+        running, stages = Running(command.task_id), Stages()
         self._answering.add(running)
         try:
-            workers = self._room.ready or await self._room.workers()
+            workers = await self._workers()
             loop = asyncio.get_running_loop()
-            detections = await loop.run_in_executor(self._pictures, self._detect, command, workers, running.stop)
+            look = self._picture_look(workers, stages, stop=running.stop)
+            detections = await loop.run_in_executor(self._pictures, self._see, look, command)
         except Failure as failure:
             await send(event_message(narrator.end(sequence=1, counts=Counts(), percent=0, failure=failure.record())))
             task_ended(TaskKind.IMAGE, failure.record())
             return failure.record()
         finally:
             self._answering.discard(running)
+            stages.record()
         report = event_message(narrator.picture(detections))
         end = event_message(narrator.end(sequence=2, counts=PICTURE_COUNTS))
         crashpoint("consumer.answer.begun")
@@ -204,12 +208,17 @@ class Detecting:
     async def _hold(
         self, command: AnyCommand, held: Held, running: Running, delivery: Delivery
     ) -> FailureRecord | None:
+        stages = Stages()
+
         async def open_medium(resume: Checkpoint | None) -> Generator[Watched, None, None]:
             engines = await self._engines(command)
-            watched = self._look(command, engines, resume=resume, stop=running.stop)
+            watched = self._look(command, engines, stages, resume=resume, stop=running.stop)
             return ReportFrames(self._desk.layout, command).kept(watched) if command.is_posted else watched
 
-        return await Attempt(self._desk, command, held, running).run(open_medium, hang_up=delivery.hang_up)
+        try:
+            return await Attempt(self._desk, command, held, running).run(open_medium, hang_up=delivery.hang_up)
+        finally:
+            stages.record()
 
     async def _engines(self, command: AnyCommand) -> Engines:
         """What the command needs, loaded if nobody has. Raises `Failure`."""
@@ -220,7 +229,13 @@ class Detecting:
                 shots = await self._shot_room.workers()
             case _:
                 shots = None
-        return Engines(objects=self._room.ready or await self._room.workers(), shots=shots)
+        return Engines(objects=await self._workers(), shots=shots)
+
+    async def _workers(self) -> Workers:
+        if self._room.ready is not None:
+            return self._room.ready
+        with tracing.span(Begun(name="load model")):
+            return await self._room.workers()
 
     async def _put_aside(self, body: bytes, failure: FailureRecord) -> None:
         """Keep a message that led to nothing for the operator, and tell whoever waits for it."""
@@ -237,59 +252,36 @@ class Detecting:
         await self._desk.sender.send(event_message(readable.end(failure)))
         crashpoint("consumer.letter.told")
 
-    def _detect(self, command: DetectImage, workers: Workers, stop: threading.Event) -> list[Detection]:
-        if stop.is_set():
-            raise Failure(FailureCode.CANCELLED, "as asked")
-        picture = read_picture(self._roots.resolve(command.medium), limits=self._desk.limits.picture)
-        return workers.detect_image(picture, command.options, stop=stop)
+    def _see(self, look: PictureLook, command: DetectImage) -> list[Detection]:
+        return look.at_once(self._roots.resolve(command.medium), command)
+
+    def _picture_look(self, workers: Workers, stages: Stages, *, stop: threading.Event) -> PictureLook:
+        return PictureLook(workers=workers, limits=self._desk.limits.picture, stages=stages, stop=stop)
 
     def _look(
-        self, command: AnyCommand, engines: Engines, *, resume: Checkpoint | None, stop: threading.Event
+        self,
+        command: AnyCommand,
+        engines: Engines,
+        stages: Stages,
+        *,
+        resume: Checkpoint | None,
+        stop: threading.Event,
     ) -> Generator[Watched, None, None]:
         """What a medium shows, as it is read; run in a thread."""
         path = self._roots.resolve(command.medium)
         if isinstance(command, DetectImage) and engines.objects is not None:
-            limits = self._desk.limits.picture
-            yield from look_at_picture(path, engines.objects, command, resume=resume, stop=stop, limits=limits)
+            look = self._picture_look(engines.objects, stages, stop=stop)
+            yield from look.watched(path, command, resume=resume)
             return
         medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
         terms = Terms(
             limits=self._desk.limits.video,
             shots=engines.shots,
             keeps_frames=command.is_posted and engines.objects is not None,
-            open_video=open_video_in(self._sandbox),
+            open_video=stages.measured(open_video_in(self._sandbox)),
+            offered=stages.offered,
         )
         with self._shot_room.used(engines.shots) if engines.shots is not None else contextlib.nullcontext():
             yield from watch_video(
                 medium, workers=engines.objects, options=command.options, resume=resume, stop=stop, terms=terms
             )
-
-
-def look_at_picture(
-    path: Path,
-    workers: Workers,
-    command: DetectImage,
-    *,
-    resume: Checkpoint | None,
-    stop: threading.Event,
-    limits: PictureLimits,
-) -> Generator[Watched, None, None]:
-    """The one report of a picture and its end, as if it were a video of one frame; nothing if it is stopped before."""
-    if resume is None:
-        picture = read_picture(path, limits=limits)
-        try:
-            detections = workers.detect_image(picture, command.options, stop=stop)
-        except Failure as failure:
-            if failure.code is FailureCode.CANCELLED:
-                return
-            raise
-        yield FrameReport(
-            sequence=1,
-            frame_index=0,
-            at_s=0.0,
-            detections=detections,
-            percent=READ_PERCENT,
-            picture=picture if command.is_posted else None,
-        )
-        yield Checkpoint(frame_index=0, at_s=0.0, counts=PICTURE_COUNTS, sequence=1, percent=READ_PERCENT)
-    yield Finished(counts=PICTURE_COUNTS, percent=100, is_partial=False, failure=None)

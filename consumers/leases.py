@@ -14,6 +14,7 @@ from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.results import latest_epoch
 from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, replace_record
+from contracts.trace_context import current_trace
 
 HEARTBEAT_PERIOD_S = 2.0
 STALE_AFTER_S = 10.0
@@ -135,7 +136,11 @@ class Leases:
         path = self._layout.task_record(command.task_id)
         now = self._now()
         fresh = TaskRecord(
-            task_id=command.task_id, command=command, created_at=command.created_at or now, started_at=now
+            task_id=command.task_id,
+            command=command,
+            created_at=command.created_at or now,
+            started_at=now,
+            trace=current_trace(),
         )
         record = read_record(path, TaskRecord)
         if record is None and create_record(path, fresh):

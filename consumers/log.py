@@ -5,10 +5,14 @@ import sys
 
 import structlog
 
+from contracts.trace_context import add_trace_id
+
 
 def log_as_json(level: str) -> None:
     """One JSON object per line on stdout, of ours and of the libraries."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -24,7 +28,7 @@ def log_as_json(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library, quietest in (("aiormq", logging.ERROR), ("aio_pika", logging.WARNING)):
+    for library, quietest in (("aiormq", logging.ERROR), ("aio_pika", logging.WARNING), ("urllib3", logging.ERROR)):
         logging.getLogger(library).setLevel(quietest)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

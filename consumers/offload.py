@@ -1,6 +1,7 @@
 """Out of the thread, bounded: a synchronous generator runs in a thread of its own and is read as an async iterator."""
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Generator
@@ -30,7 +31,8 @@ class Offload(Generic[_Item]):
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        here = contextvars.copy_context()  # whose task it is, for the log
+        self._thread = threading.Thread(target=here.run, args=(self._run,), name=name, daemon=True)
 
     async def __aenter__(self) -> Self:
         self._thread.start()

@@ -1,6 +1,8 @@
 """What a consumer says, as messages for the broker, and the connection that sends them."""
 
 import asyncio
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Protocol
 
 import aiormq.exceptions
@@ -12,6 +14,8 @@ from contracts import topology, wire
 from contracts.commands import AnyCommand
 from contracts.events import AnyEvent, ConsumerSeen, TaskProgressed, event_id
 from contracts.failures import FailureRecord
+from contracts.message_spans import Passed, has_span, published
+from contracts.trace_context import trace_headers
 
 PUBLISH_TIMEOUT_S = 10.0
 """Until a publish counts as failed. Whether the broker has it is then unknown: its readers know messages by their id."""
@@ -35,6 +39,17 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     is_kept: bool = True
     """True: it survives a restart of the broker and must reach a queue."""
+    has_span: bool = False
+    """Whether its way is recorded, where traces are."""
+
+    def passed(self) -> Passed:
+        return Passed(
+            exchange=self.exchange,
+            routing_key=self.routing_key,
+            id=self.id,
+            body_bytes=len(self.body),
+            headers=self.headers,
+        )
 
 
 class Sender(Protocol):
@@ -55,6 +70,7 @@ def event_message(event: AnyEvent) -> Outgoing:
         id=event_id(event),
         headers={topology.TASK_ID_HEADER: event.task_id},
         is_kept=not isinstance(event, TaskProgressed),
+        has_span=has_span(event),
     )
 
 
@@ -66,6 +82,7 @@ def command_message(command: AnyCommand) -> Outgoing:
         type=type(command).__name__,
         body=wire.encode(command),
         headers={topology.TASK_ID_HEADER: command.task_id},
+        has_span=True,
     )
 
 
@@ -76,6 +93,7 @@ def dead_letter(body: bytes, failure: FailureRecord) -> Outgoing:
         type="DeadLetter",
         body=body,
         headers={topology.FAILURE_CODE_HEADER: failure.code.value, topology.FAILURE_DETAIL_HEADER: failure.detail},
+        has_span=True,
     )
 
 
@@ -90,7 +108,8 @@ class RabbitSender:
     def __init__(self, broker: RabbitBroker) -> None:
         self._broker = broker
         self._exchanges = {
-            exchange.name: RabbitExchange(exchange.name, declare=False) for exchange in topology.topology().exchanges
+            exchange.name: RabbitExchange(exchange.name, declare=False, robust=False)
+            for exchange in topology.topology().exchanges
         }
 
     async def prepare(self) -> None:
@@ -114,7 +133,8 @@ class RabbitSender:
         """Return when the broker has confirmed the message. Raises `Undelivered`."""
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_S):  # the library's own timeout is not honoured (STACK 2.5)
-                await self._publish(message)
+                with published(message.passed()) if message.has_span else nullcontext():
+                    await self._publish(message)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -130,8 +150,9 @@ class RabbitSender:
             routing_key=message.routing_key,
             persist=message.is_kept,
             mandatory=message.is_kept,
-            headers=dict(message.headers),
+            headers={**message.headers, **trace_headers()},
             content_type=wire.CONTENT_TYPE,
             message_id=message.id,
             message_type=message.type,
+            timestamp=datetime.now(UTC),
         )

@@ -22,7 +22,9 @@ def _cores() -> int:
 class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one consumer process; every bound with its unit."""
 
-    amqp_url: Annotated[str, Meta(description="the broker")] = "amqp://guest:guest@127.0.0.1:5672/"
+    amqp_url: Annotated[str, Meta(description="the broker; of a cluster every node, separated by commas")] = (
+        "amqp://guest:guest@127.0.0.1:5672/"
+    )
     storage_dir: Annotated[str, Meta(description="root of the shared storage")] = "storage"
     models_dir: Annotated[str | None, Meta(description="folder of model files; default: `models` in the storage")] = (
         None

@@ -14,6 +14,7 @@ from consumers.engine_room import every_fault_named
 from consumers.model_store import SHIPPED_MODEL
 from consumers.one_for_all import OneForAll
 from consumers.settings import ConsumerSettings
+from contracts.crashpoints import crashpoint
 from contracts.failures import Failure, FailureCode
 from engine.shot_model import open_shot_model, shot_model_file
 from engine.shot_workers import ShotWorkers
@@ -96,6 +97,7 @@ class ShotRoom:
             self._board.step(Step.LOAD_FAILED, str(failure))
             raise
         self.model = loaded
+        crashpoint("consumer.shots.loaded")
         self._board.step(Step.LOADED)
         return loaded.workers
 

@@ -197,6 +197,10 @@ class EngineSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error_message: str | None = None
 
 
+COLOURS_MAX = 256
+"""Colours in a heartbeat, which comes once a second."""
+
+
 class ConsumerSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ConsumerSeen"):
     """A consumer's heartbeat on the presence exchange, once a second and at every change of status."""
 
@@ -210,6 +214,8 @@ class ConsumerSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", ta
     """None before a model was chosen while it lived."""
     shots: EngineSeen | None = None
     """The engine that finds shots; None of a consumer that knows none."""
+    class_colours: dict[int, Annotated[str, Meta(pattern="^#[0-9a-f]{6}$")]] = {}
+    """Of the model, by class number: those that its class list states, the first `COLOURS_MAX`."""
     tasks_running: int = 0
     is_stopping: bool = False
     version: Literal[1] = 1

@@ -20,6 +20,7 @@ import msgspec
 from contracts.commands import AnyCommand
 from contracts.crashpoints import crashpoint
 from contracts.media import Medium, MediumKind
+from contracts.trace_context import TraceContext
 
 _Record = TypeVar("_Record")
 
@@ -49,9 +50,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EXTENT_BYTES = 48
-_EXTENT = struct.Struct(
-    "<QQqdIIII"
-)  # head, tail, total (-1 unknown), heartbeat, state, magic, crc32 of what is before, resume
+_EXTENT = struct.Struct("<QQqdIIII")  # head, tail, total (-1 unknown), heartbeat, state, magic, crc32 of these, resume
 _CHECKED_BYTES = 40  # `resume_s` never changes, so no rewrite can tear it, and it lies where older writers left zeros
 _EXTENT_MAGIC = 0x31545845  # "EXT1"
 _EXTENT_READS_MAX = 100
@@ -127,6 +126,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     command: AnyCommand
     created_at: datetime
     started_at: datetime | None = None
+    trace: TraceContext | None = None
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -4,7 +4,7 @@ Commands wait in quorum queues and are never lost; events lie in one stream, who
 control are fanned out and never stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -114,6 +114,11 @@ def topology() -> Topology:
     )
 
 
+def own_queue(exchange: str, process: str) -> str:
+    """The queue in which one process hears what is fanned out: its rights on the broker are for this prefix."""
+    return f"{exchange}.{process}"
+
+
 def command_key(command: AnyCommand) -> str:
     """The routing key on `COMMANDS`: one queue per kind, so that images never wait behind long videos."""
     return kind_of(command).value
@@ -136,20 +141,58 @@ class _Queue(Protocol):
 
 
 class Channel(Protocol):
-    """What `declare` needs of an aio-pika channel."""
+    """What `declare` and `complete` need of an aio-pika channel."""
 
     async def declare_exchange(self, name: str, type: Any, *, durable: bool) -> Any: ...  # noqa: A002 - aio-pika's name
     async def declare_queue(self, name: str, *, durable: bool, arguments: Any) -> _Queue: ...
+    async def get_exchange(self, name: str) -> Any: ...
+    async def get_queue(self, name: str, *, ensure: bool = True) -> _Queue: ...
+    def close(self) -> Awaitable[Any]: ...
 
 
 async def declare(channel: Channel) -> None:
-    """Create what is missing. Idempotent; raises what the channel raises if something exists with other arguments."""
+    """Create all of it. Idempotent; raises what the channel raises if something exists with other arguments."""
+    parts = topology()
+    await _create(channel, {part.name for part in (*parts.exchanges, *parts.queues)})
+
+
+async def complete(open_channel: Callable[[], Awaitable[Channel]], *, absent: type[Exception]) -> None:
+    """Create what is missing, after a look, which needs no rights: where all was set up, nobody needs any.
+
+    absent: what the library raises for a name that is not there; the broker closes the channel with it. Raises what the
+    channel raises if something is missing and its user may not create it.
+    """
+    channel = await open_channel()
+    missing: set[str] = set()
+    parts = topology()
+    for part in (*parts.exchanges, *parts.queues):
+        try:
+            await _look_for(channel, part)
+        except absent:
+            missing.add(part.name)
+            channel = await open_channel()
+    await _create(channel, missing)
+    await channel.close()
+
+
+async def _look_for(channel: Channel, part: Exchange | Queue) -> None:
+    match part:
+        case Exchange():
+            await channel.get_exchange(part.name)
+        case Queue():
+            await channel.get_queue(part.name)
+
+
+async def _create(channel: Channel, names: set[str]) -> None:
+    """The exchanges and queues of these names, and every binding of one of them."""
     parts = topology()
     for exchange in parts.exchanges:
-        await channel.declare_exchange(exchange.name, exchange.type, durable=True)
-    queues = {
-        queue.name: await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
-        for queue in parts.queues
-    }
+        if exchange.name in names:
+            await channel.declare_exchange(exchange.name, exchange.type, durable=True)
+    for part in parts.queues:
+        if part.name in names:
+            await channel.declare_queue(part.name, durable=True, arguments=part.arguments)
     for binding in parts.bindings:
-        await queues[binding.queue].bind(binding.exchange, binding.routing_key)
+        if names & {binding.queue, binding.exchange}:
+            queue = await channel.get_queue(binding.queue, ensure=False)
+            await queue.bind(binding.exchange, binding.routing_key)

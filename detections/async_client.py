@@ -20,6 +20,7 @@ from detections.answers import (
     Task,
     UnreachableError,
 )
+from detections.callers_trace import carry_trace_too
 from detections.calls import Call, mapped
 from detections.following import Following, OnGap
 from detections.sending import send_in_thread
@@ -34,7 +35,8 @@ class AsyncClient:
     def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, refresh_token: str | None = None) -> None:
         self.url = url.rstrip("/")
         self._headers = calls.authorization(token, refresh_token)
-        self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, trust_env=False)
+        hooks = {"request": [carry_trace_too]}
+        self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, event_hooks=hooks, trust_env=False)
 
     async def __aenter__(self) -> Self:
         return self

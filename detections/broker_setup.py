@@ -9,7 +9,9 @@ import httpx
 import msgspec
 
 from contracts import topology
+from contracts.broker_nodes import nodes
 from contracts.failures import Failure, FailureCode
+from detections.broker_connection import connect
 
 AMQP_URL_DEFAULT = "amqp://guest:guest@127.0.0.1:5672/"
 TIMEOUT_S = 15.0
@@ -59,16 +61,15 @@ def policies(version: str) -> tuple[Policy, ...]:
 
 def declare(amqp_url: str) -> None:
     """Create the topology. Raises `Failure(broker_unavailable)` if there is no broker, or it has other queues."""
-    import aio_pika
     from aio_pika.exceptions import AMQPError
 
     async def declared() -> None:
-        connection = await aio_pika.connect(amqp_url, timeout=TIMEOUT_S)
+        connection = await connect(amqp_url, name="detections broker setup", timeout_s=TIMEOUT_S)
         async with connection:
             await topology.declare(await connection.channel())
 
     try:
-        asyncio.run(asyncio.wait_for(declared(), TIMEOUT_S))
+        asyncio.run(asyncio.wait_for(declared(), TIMEOUT_S * len(nodes(amqp_url))))
     except (AMQPError, OSError, TimeoutError) as error:
         reason = str(error) or type(error).__name__
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
@@ -94,14 +95,14 @@ def set_policies(management_url: str, *, virtual_host: str, transport: httpx.Bas
 
 
 def virtual_host(amqp_url: str) -> str:
-    """The virtual host that an AMQP URL names: `/` if none."""
-    return unquote(urlsplit(amqp_url).path.removeprefix("/")) or "/"
+    """The virtual host that an AMQP URL names: `/` if none. Every node of a cluster has the same."""
+    return unquote(urlsplit(nodes(amqp_url)[0]).path.removeprefix("/")) or "/"
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    """The URL, or those of all nodes, as it may be shown."""
+    parts = [urlsplit(node) for node in nodes(url)]
+    return ",".join(node._replace(netloc=node.netloc.rpartition("@")[2]).geturl() for node in parts)
 
 
 class _Overview(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import msgspec
 from contracts import topology, wire
 from contracts.events import ActiveModel, ConsumerSeen, ModelChanged
 from contracts.failures import Failure, FailureCode
+from detections.broker_connection import connect
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -82,15 +84,18 @@ async def announced(
     from aio_pika.exceptions import AMQPError
 
     try:
-        connection = await aio_pika.connect(amqp_url, timeout=CONNECT_TIMEOUT_S)
+        connection = await connect(amqp_url, name="detections models use", timeout_s=CONNECT_TIMEOUT_S)
     except (AMQPError, OSError, TimeoutError) as error:
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"no broker: {error or type(error).__name__}") from error
     async with connection:
-        channel = await connection.channel()
-        audience = await _listening(channel)
+        try:
+            channel = await connection.channel()
+            audience = await _listening(channel)
+            control = await channel.get_exchange(topology.CONTROL)
+        except AMQPError as error:
+            raise Failure(FailureCode.BROKER_UNAVAILABLE, f"the broker is not set up: {error}") from error
         started_s = time.monotonic()
         active = await choose()
-        control = await channel.declare_exchange(topology.CONTROL, aio_pika.ExchangeType.FANOUT, durable=True)
         message = aio_pika.Message(
             wire.encode(ModelChanged(active=active)), content_type=wire.CONTENT_TYPE, type=ModelChanged.__name__
         )
@@ -105,9 +110,9 @@ async def _listening(channel: "AbstractChannel") -> Audience:
         with contextlib.suppress(Failure):  # a consumer of another version; it cannot answer
             audience.see(wire.decode_presence(message.body))
 
-    presence = await channel.declare_exchange(topology.PRESENCE, "fanout", durable=True)
-    queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-    await queue.bind(presence)
+    name = topology.own_queue(topology.PRESENCE, f"models {secrets.token_hex(6)}")
+    queue = await channel.declare_queue(name, exclusive=True, auto_delete=True)
+    await queue.bind(topology.PRESENCE)
     await queue.consume(hear, no_ack=True)
     return audience
 

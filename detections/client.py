@@ -33,6 +33,7 @@ from detections.answers import (
     UnreachableError,
 )
 from detections.async_client import AsyncClient
+from detections.callers_trace import carry_trace
 from detections.calls import Call, mapped
 from detections.following import Following, OnGap
 from detections.sending import send
@@ -66,7 +67,8 @@ class Client:
         """
         self.url = url.rstrip("/")
         headers = calls.authorization(token, refresh_token)
-        self._http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
+        hooks = {"request": [carry_trace]}
+        self._http = httpx.Client(base_url=self.url, headers=headers, event_hooks=hooks, trust_env=False)
 
     def __enter__(self) -> Self:
         return self

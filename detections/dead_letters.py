@@ -21,8 +21,11 @@ from rich.table import Table
 from contracts import topology
 from contracts.commands import AnyCommand
 from contracts.failures import Failure, FailureCode
+from contracts.message_spans import trace_of
 from contracts.posts import DeadPost
+from contracts.trace_context import TraceContext
 from contracts.wire import CONTENT_TYPE, decode_command, decode_outgoing, encode
+from detections.broker_connection import connect
 from detections.broker_setup import AMQP_URL_DEFAULT, without_password
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     content: DeadPost | AnyCommand | None
     """None: nobody can read it, so it cannot be sent on its way again."""
+    trace: TraceContext | None = None
+    """Where it belongs, also when it is sent again."""
 
 
 def register(commands: typer.Typer) -> None:
@@ -117,14 +122,15 @@ async def _replayed(amqp_url: str, wanted: set[str] | None) -> list[str]:
             if letter.content is None or (wanted is not None and letter.id not in wanted):
                 await _put_back(channel, message)
                 continue
-            sent.append(await _send(channel, letter.content, letter.id))
+            sent.append(await _send(channel, letter, letter.content))
             await message.ack()
     return sent
 
 
-async def _send(channel: "AbstractChannel", content: DeadPost | AnyCommand, letter_id: str) -> str:
+async def _send(channel: "AbstractChannel", letter: Letter, content: DeadPost | AnyCommand) -> str:
     import aio_pika
 
+    letter_id = letter.id
     match content:
         case DeadPost():
             exchange, key, said = channel.default_exchange, topology.OUTBOX, f"{letter_id}: post {content.post.key}"
@@ -136,7 +142,7 @@ async def _send(channel: "AbstractChannel", content: DeadPost | AnyCommand, lett
         encode(content),
         content_type=CONTENT_TYPE,
         type=type(content).__name__,
-        headers={topology.TASK_ID_HEADER: content.task_id},
+        headers={topology.TASK_ID_HEADER: content.task_id, **(letter.trace.headers if letter.trace else {})},
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
     )
     await exchange.publish(message, key)
@@ -183,6 +189,7 @@ def _read(message: "AbstractIncomingMessage") -> Letter:
         at=content.at if isinstance(content, DeadPost) else message.timestamp,
         body=message.body,
         content=content,
+        trace=trace_of(headers),
     )
 
 
@@ -212,9 +219,7 @@ def _shortened(content: Any) -> Any:
 
 @asynccontextmanager
 async def _channel(amqp_url: str) -> AsyncGenerator["AbstractChannel"]:
-    import aio_pika
-
-    connection = await aio_pika.connect(amqp_url, timeout=TIMEOUT_S)
+    connection = await connect(amqp_url, name="detections dead-letters", timeout_s=TIMEOUT_S)
     async with connection:
         yield await connection.channel(publisher_confirms=True, on_return_raises=True)
 

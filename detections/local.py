@@ -15,6 +15,7 @@ import msgspec
 from contracts.storage import read_record, replace_record
 from detections.answers import ClientError
 from detections.client import Client
+from detections.local_broker import BrokerUrls, private_broker, urls_of
 from detections.processes import Guard, Program
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, is_free
 from detections.stack_lock import StackError, locked
@@ -83,6 +84,7 @@ class LocalStack:
         self._annotations_port = 0 if self._environ.get("ANNOTATIONS_URL") == FAKE else None
         self._say = say or _say_on_stderr
         self._rabbit: PrivateRabbit | None = None
+        self._amqp: BrokerUrls | None = None
         self._supervisor: Supervisor | None = None
         self._guard: Guard | None = None
         self._lock: int | None = None
@@ -96,8 +98,8 @@ class LocalStack:
 
     @property
     def amqp_url(self) -> str:
-        """Of the broker in use; empty before a private one is started."""
-        return self._rabbit.url if self._rabbit else self._environ.get("AMQP_URL", "")
+        """Of the broker in use, for its operator; empty before a private one is started."""
+        return self._amqp.operator if self._amqp else self._environ.get("AMQP_URL", "")
 
     @property
     def management_url(self) -> str | None:
@@ -149,7 +151,7 @@ class LocalStack:
         if self._lock is not None:
             (self.storage / RUNNING).unlink(missing_ok=True)
         supervisor, guard, lock = self._supervisor, self._guard, self._lock
-        self._supervisor = self._guard = self._rabbit = self._lock = None
+        self._supervisor = self._guard = self._rabbit = self._amqp = self._lock = None
         if supervisor is not None:
             supervisor.kill()
         if guard is not None:
@@ -176,8 +178,10 @@ class LocalStack:
         self._take_port()
         self._guard = Guard(lock=self._lock)
         supervisor = self._supervisor = Supervisor(self._guard, self._say)
-        if "AMQP_URL" not in self._environ:
-            self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
+        if "AMQP_URL" in self._environ:
+            self._amqp = urls_of(self._environ)
+        else:
+            self._rabbit, self._amqp = private_broker(self.storage / "rabbitmq", logs=self.logs)
         for program in self._rabbit.programs() if self._rabbit else ():
             supervisor.start(program)  # the others wait for it by themselves
         self._metrics_ports = {name: free_port() for name, _ in self._services()}
@@ -190,7 +194,7 @@ class LocalStack:
         if self._annotations_port is not None:
             supervisor.start(self._annotations_double(self._annotations_port))
         for name, module in self._services():
-            supervisor.start(self._program(name, module))
+            supervisor.start(self._program(name, module, self._amqp))
         self._wait_until_ready(supervisor, deadline_s)
         supervisor.watch()
 
@@ -213,10 +217,10 @@ class LocalStack:
         environ = {**own, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_SOURCE)}
         return Program(name="annotations", command=command, environ=environ, log=self.logs / "annotations.log")
 
-    def _program(self, name: str, module: str) -> Program:
+    def _program(self, name: str, module: str, amqp: BrokerUrls) -> Program:
         environ = {
             **_without_others_settings(self._environ, module),
-            "AMQP_URL": self.amqp_url,
+            "AMQP_URL": amqp.edge if module == "edge" else amqp.consumer,
             "STORAGE_DIR": str(self.storage),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(_SOURCE),  # the children run the code that we run, wherever we were started
@@ -256,7 +260,8 @@ class LocalStack:
 
 def _without_others_settings(environ: Mapping[str, str], module: str) -> dict[str, str]:
     """The environment without the edge's own settings for what is no edge: a consumer opens untrusted media, and no tokens."""
-    return {name: value for name, value in environ.items() if module == "edge" or not name.startswith("EDGE_")}
+    others = "CONSUMER_AMQP_URL" if module == "edge" else "EDGE_"
+    return {name: value for name, value in environ.items() if not name.startswith(others)}
 
 
 def _raise_for_death(supervisor: Supervisor) -> None:

@@ -72,6 +72,7 @@ class PrivateRabbit:
         self.folder = folder.absolute()
         self.port = free_port()
         self.management_port = free_port() if with_management else None
+        self._node = _NODE
         self.metrics_port = free_port() if with_management else None
         self._scripts = scripts
         self._extra_conf = conf
@@ -149,7 +150,7 @@ class PrivateRabbit:
 
     def ctl(self, *arguments: str, timeout_s: float = 60.0) -> str:
         """The output of `rabbitmqctl ARGUMENTS`. Raises `subprocess.CalledProcessError`."""
-        command = [str(self._scripts / "rabbitmqctl"), "-n", _NODE, *arguments]
+        command = [str(self._scripts / "rabbitmqctl"), "-n", self._node, *arguments]
         done = subprocess.run(  # noqa: S603 - our own script and arguments
             command,
             env=self._environment(),
@@ -225,7 +226,7 @@ class PrivateRabbit:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
         return inherited | {
             "HOME": str(self.folder / "home"),
-            "RABBITMQ_NODENAME": _NODE,
+            "RABBITMQ_NODENAME": self._node,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_DIST_PORT": str(self._dist_port),

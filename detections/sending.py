@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
@@ -14,6 +15,7 @@ import httpx
 
 from detections import calls
 from detections.answers import ClientError, ServiceError, Started, Task, UnreachableError
+from detections.callers_trace import carry_trace
 from detections.calls import Call
 from detections.resuming import PASSING, Interrupted, Patience
 from detections.uploading import OnProgress, Progress, Upload, UploadStoppedError
@@ -113,7 +115,8 @@ async def send_in_thread(
             loop.call_soon_threadsafe(on_progress, progress)
 
     def work() -> Started:
-        with upload, httpx.Client(base_url=url, headers=headers, trust_env=False) as http:
+        hooks = {"request": [carry_trace]}
+        with upload, httpx.Client(base_url=url, headers=headers, event_hooks=hooks, trust_env=False) as http:
             return send(http, url, upload, tell)
 
     try:
@@ -153,5 +156,6 @@ async def _in_thread(work: Callable[[], _Result]) -> _Result:
             except BaseException as error:  # noqa: BLE001 - it is raised in the other thread
                 future.set_exception(error)
 
-    threading.Thread(target=run, name="upload", daemon=True).start()
+    here = contextvars.copy_context()  # the trace of whoever asks
+    threading.Thread(target=here.run, args=(run,), name="upload", daemon=True).start()
     return await asyncio.wrap_future(future)

@@ -1,4 +1,4 @@
-"""The commands that start the service, talk to it, and set up its broker."""
+"""The commands that start the service and talk to it."""
 
 import asyncio
 import os
@@ -11,6 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -21,7 +22,6 @@ from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
 from contracts.shots import Shot
 from detections.answers import DEFAULT_URL, ClientError
-from detections.broker_setup import AMQP_URL_DEFAULT
 from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISUSED
 from detections.model_files import find_model
 
@@ -67,10 +67,6 @@ def register(commands: typer.Typer) -> None:
     """Add the commands."""
     for name, command in (("up", up), ("edge", edge), ("consumer", consumer), ("submit", submit), ("watch", watch)):
         commands.command(name)(command)
-    broker = typer.Typer(help="The broker's side of the service.", no_args_is_help=True)
-    broker.callback()(lambda: None)  # so that `setup` is named even while it is the only one
-    broker.command("setup")(setup)
-    commands.add_typer(broker, name="broker")
 
 
 def up(
@@ -185,33 +181,13 @@ def watch(
             sys.stdout.buffer.flush()
 
 
-def setup(
-    amqp_url: Annotated[str, typer.Option(help="The broker.", envvar="AMQP_URL")] = AMQP_URL_DEFAULT,
-    management_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Its management, `http://user:password@host:15672`: sets the policies too.",
-            envvar="MANAGEMENT_URL",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
-    """Create exchanges and queues, and set the policies that an operator may tune."""
-    from detections import broker_setup
-
-    with _said():
-        broker_setup.declare(amqp_url)
-        print(f"declared on {broker_setup.without_password(amqp_url)}")
-        if management_url is not None:
-            virtual_host = broker_setup.virtual_host(amqp_url)
-            version = broker_setup.set_policies(management_url, virtual_host=virtual_host)
-            print(f"policies set (RabbitMQ {version})")
-
-
 def _ready(stack: "LocalStack") -> str:
     """Where everything is that it started."""
+    user = urlsplit(stack.amqp_url)
     managed = (
-        f", RabbitMQ {stack.management_url} (guest, guest), AMQP_URL={stack.amqp_url}" if stack.management_url else ""
+        f", RabbitMQ {stack.management_url} ({user.username}, {user.password}), AMQP_URL={stack.amqp_url}"
+        if stack.management_url
+        else ""
     )
     doubled = f", Annotations double {stack.annotations_url}" if stack.annotations_url else ""
     return f"ready: {stack.url}{managed}{doubled}"

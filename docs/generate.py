@@ -1,4 +1,4 @@
-"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration, metrics, dashboard.
+"""Writes the documents that follow from the code: messages, AsyncAPI, OpenAPI, configuration, metrics, what compose/ needs.
 
 `python docs/generate.py` writes them, `--check` only says whether they are up to date (exit code 1 if not).
 """
@@ -14,6 +14,7 @@ import message_documents
 import metric_documents
 import msgspec
 
+from detections.broker_definitions import definitions, document
 from edge.app import build
 from edge.settings import EdgeSettings
 
@@ -31,9 +32,10 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     DOCS / "asyncapi.json": message_documents.asyncapi,
     DOCS / "openapi.json": openapi,
     DOCS / "configuration.md": configuration_documents.configuration,
+    chart_documents.SCHEMA: chart_documents.values_schema,
+    DOCS.parent / "compose" / "definitions.json": lambda: document(definitions()),
     DOCS / "metrics.md": metric_documents.metrics,
     dashboard_documents.DASHBOARD: dashboard_documents.dashboard,
-    chart_documents.SCHEMA: chart_documents.values_schema,
     configuration_documents.README: configuration_documents.readme,
 }
 

@@ -74,6 +74,7 @@ EXAMPLES: dict[Message, wire.AnyMessage] = {
         model="aerial-vehicle",
         model_outcome=events.ModelOutcome(revision="5f0c6a1be2d34c97"),
         shots=events.EngineSeen(status=events.EngineStatus.ENABLED, engine_type="onnx", model="shots-small"),
+        class_colours={0: "#ff0000"},
     ),
     events.ModelChanged: events.ModelChanged(active=_ACTIVE),
     posts.WakeUp: posts.WakeUp(task_id=TASK_ID),
@@ -157,7 +158,8 @@ Written by `python docs/generate.py` from `contracts/`; a test fails when it is 
 Every message is JSON with a `type` and a `version`. An unknown field is ignored; an unknown type or version is a failure
 with a name (`unknown_type`, `unknown_version`) and the message goes to the dead-letter queue. AMQP properties of what we
 publish: `content_type` application/json, `type` = the message's type, `message_id` = `taskId:sequence` for numbered events,
-header `x-task-id`, delivery mode persistent.
+header `x-task-id`, delivery mode persistent; with `traceparent` (and `tracestate`) the task goes on in that trace
+([tracing.md](tracing.md)).
 
 Delivery is at least once. A report has the id `taskId:sequence`, equal on every run: a reader that remembers the last sequence
 of a task sees each report once. `epoch` says which taker of the task speaks; ignore an older one than you have seen.

@@ -12,6 +12,8 @@ import uvicorn
 
 from contracts import crashpoints
 from contracts.settings import ConfigurationError
+from contracts.trace_context import add_trace_id
+from contracts.tracing import recording
 from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
 from edge.connections import HeaderLimits, guarded
@@ -34,9 +36,14 @@ def main() -> int:
     try:
         settings = from_environment(os.environ)
         check_admission(settings)
+        with recording(service="detections-edge"):
+            return _serve(settings)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def _serve(settings: EdgeSettings) -> int:
     crashpoints.arm(os.environ)
     log_to_stdout(settings)
     server = _Server(_server_config(settings))
@@ -52,7 +59,9 @@ def _exit(_number: int, _frame: FrameType | None) -> None:
 
 def log_to_stdout(settings: EdgeSettings) -> None:
     """One JSON object per line, the standard library's records included."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -74,7 +83,7 @@ def log_to_stdout(settings: EdgeSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in ("aio_pika", "aiormq", "uvicorn.error", "httpx", "httpcore"):
+    for chatty in ("aio_pika", "aiormq", "uvicorn.error", "httpx", "httpcore", "urllib3"):
         logging.getLogger(chatty).setLevel(max(level, logging.ERROR))
 
 

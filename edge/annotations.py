@@ -15,6 +15,7 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode
 from contracts.posts import Post
+from contracts.trace_context import trace_headers
 from edge.settings import EdgeSettings
 
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -144,6 +145,7 @@ class Annotations:
         if self._client is None or not self.is_configured:
             raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, "no Annotations service is configured (ANNOTATIONS_URL)")
         content = bytearray()
+        headers = {**headers, **trace_headers()}
         async with self._client.stream(method, path, headers=headers, content=body) as response:
             async for part in response.aiter_raw():
                 content += part

@@ -9,6 +9,7 @@ from functools import partial
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.trace_context import continued
 from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.ports import CommandsOut
@@ -134,7 +135,8 @@ class Announcer:
             await asyncio.to_thread(self.tasks.mark_published, task_id)
             return True
         end = await asyncio.to_thread(self.tasks.last_event, task_id)
-        return await self._try_to_publish(end or record.command)
+        with continued(record.trace):
+            return await self._try_to_publish(end or record.command)
 
     async def end_unless_held(self, task_id: str, failure: FailureRecord) -> bool:
         """End a task that no consumer has claimed and tell the listeners; False if one has, who then ends it."""
@@ -142,7 +144,7 @@ class Announcer:
             return False
         await asyncio.to_thread(self.tasks.mark_unpublished, task_id)  # first: we may die as soon as there is an end
         event = await asyncio.to_thread(self.tasks.end, task_id, failure)
-        if event is None or not await self._try_to_publish(event):
+        if event is None or not await self.finish(task_id):
             self._pending.add(task_id)  # told later, or once more: the end is published in place of the command
         return True
 

@@ -33,6 +33,7 @@ from edge.posting import Poster
 from edge.replay import Replay
 from edge.request_log import request_log
 from edge.request_metrics import request_metrics
+from edge.request_trace import request_trace
 from edge.settings import EdgeSettings
 from edge.tickets import Tickets
 from edge.tokens import Tokens
@@ -85,7 +86,7 @@ def build(settings: EdgeSettings) -> Litestar:
         dependencies=parts.dependencies,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[partial(_running, parts)],
-        middleware=[request_log, request_metrics],
+        middleware=[request_trace, request_log, request_metrics],
         openapi_config=OpenAPIConfig(
             title="Detections",
             version=VERSION,

@@ -6,15 +6,20 @@ on a connection that has ever published.
 """
 
 import asyncio
+import itertools
+import os
+import random
 import socket
 from collections.abc import Awaitable, Callable
 
 import aio_pika
+import msgspec
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
 from contracts import topology
+from contracts.broker_nodes import nodes
 from contracts.failures import Failure
 from edge.metrics import BROKER_CONNECTED
 from edge.settings import EdgeSettings
@@ -34,8 +39,10 @@ class BrokerLostError(ConnectionError):
 
 
 async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> None:
-    """Run `work` on a connection for ever; when it returns or fails, on a new one."""
+    """Run `work` on a connection for ever; when it returns or fails, on a new one, of a cluster to another node."""
     told = ""
+    named = nodes(settings.amqp_url)
+    turns = itertools.cycle(random.sample(named, k=len(named)))  # edges begin at different ones
 
     async def connected(connection: AbstractConnection) -> None:
         nonlocal told
@@ -45,7 +52,8 @@ async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> No
         await work(connection)
 
     while True:
-        reason = await _connect_once(settings, purpose, connected)
+        node = msgspec.structs.replace(settings, amqp_url=next(turns))
+        reason = await _connect_once(node, purpose, connected)
         BROKER_CONNECTED.labels(purpose).set(0)
         if reason != told:  # a broker that stays away is worth one line
             _log.warning("no connection to the broker", purpose=purpose, reason=reason)
@@ -53,11 +61,18 @@ async def keep_connected(settings: EdgeSettings, purpose: str, work: Work) -> No
         await asyncio.sleep(settings.broker_reconnect_s)
 
 
-async def declare_topology(connection: AbstractConnection) -> None:
-    """Create what is missing on the broker. Raises what the broker raises if something exists with other arguments."""
-    channel = await connection.channel()
-    await topology.declare(channel)
-    await close_quietly(channel)
+async def complete_topology(connection: AbstractConnection) -> None:
+    """Create what is missing on the broker. Raises what the broker raises if this user may not."""
+
+    async def open_channel() -> AbstractChannel:
+        return await connection.channel()
+
+    await topology.complete(open_channel, absent=ChannelNotFoundEntity)
+
+
+def process_name() -> str:
+    """Who we are on the broker, as an operator reads it: `edge <host>:<pid>`."""
+    return f"edge {socket.gethostname()}:{os.getpid()}"
 
 
 async def until_closed(channel: AbstractChannel) -> None:
@@ -110,7 +125,7 @@ async def _work_connected(settings: EdgeSettings, purpose: str, work: Work) -> N
         connection = await aio_pika.connect(
             settings.amqp_url,
             heartbeat=settings.broker_heartbeat_s,
-            client_properties={"connection_name": f"edge@{socket.gethostname()}:{purpose}"},
+            client_properties={"connection_name": f"{process_name()} {purpose}"},
         )
     try:
         await work(connection)

@@ -12,10 +12,11 @@ from contracts.crashpoints import crashpoint
 from contracts.detections import Counts
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.message_spans import Passed, processed
 from contracts.results import last_checkpoint, latest_epoch
 from contracts.storage import Layout, Seal, create_record, read_record
 from contracts.wire import decode_command
-from edge.broker import declare_topology
+from edge.broker import complete_topology
 from edge.deliveries import consuming
 from edge.metrics import DEAD_LETTERS, UNREADABLE, task_ended
 from edge.outbox import Outbox
@@ -42,6 +43,11 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """None: only the task id could be read."""
 
     @property
+    def media_id(self) -> str:
+        """The task id while it is not known."""
+        return (self.command and self.command.medium.media_id) or self.task_id
+
+    @property
     def is_kept(self) -> bool:
         """False for a synchronous image, which has no folder: only its listener waits for the end."""
         return not (isinstance(self.command, DetectImage) and self.command.is_fleeting)
@@ -57,15 +63,21 @@ class DeadLetters:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Take notices until the connection is gone; one is acknowledged when its task has an end that was published."""
-        await declare_topology(connection)
+        await complete_topology(connection)
         async with consuming(connection, topology.DEAD_LETTER_NOTICES, prefetch=_PREFETCH) as messages:
             async for message in messages:
                 notice = read_notice(message)
-                if notice is not None:
-                    await self._end_at_last(notice, is_redelivered=bool(message.redelivered))
+                with processed(_passed(message)):
+                    await self._take(notice, is_redelivered=bool(message.redelivered))
                 crashpoint("edge.notice.done")
                 await message.ack()
                 DEAD_LETTERS.labels(notice.failure.code.value if notice else UNREADABLE).inc()
+
+    async def _take(self, notice: Notice | None, *, is_redelivered: bool) -> None:
+        if notice is None:
+            return
+        with structlog.contextvars.bound_contextvars(task_id=notice.task_id, media_id=notice.media_id):
+            await self._end_at_last(notice, is_redelivered=is_redelivered)
 
     async def end(self, notice: Notice, *, is_redelivered: bool) -> None:
         """End the task unless it has an end; publish an end that may have been written and not published.
@@ -115,6 +127,16 @@ def _read_addressee(message: AbstractIncomingMessage, failure: Failure) -> Notic
         _log.warning("unreadable dead letter", code=failure.code, detail=failure.detail)
         return None
     return Notice(task_id=task_id, failure=_reason(message, failure))
+
+
+def _passed(message: AbstractIncomingMessage) -> Passed:
+    return Passed(
+        exchange=topology.DEAD,
+        queue=topology.DEAD_LETTER_NOTICES,
+        id=message.message_id,
+        body_bytes=len(message.body),
+        headers=message.headers,
+    )
 
 
 def _reason(message: AbstractIncomingMessage, failure: Failure | None) -> FailureRecord:

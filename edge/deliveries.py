@@ -12,7 +12,7 @@ from typing import Self
 
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
-from edge.broker import BrokerLostError, close_quietly
+from edge.broker import BrokerLostError, close_quietly, process_name
 
 
 class Deliveries(AsyncIterator[AbstractIncomingMessage]):
@@ -63,7 +63,9 @@ async def consuming(
         await _notice_loss(channel, deliveries)
         await channel.set_qos(prefetch_count=prefetch)
         consumed = await channel.get_queue(queue, ensure=False)
-        await consumed.consume(deliveries.deliver, no_ack=no_ack, arguments=dict(arguments or {}))
+        await consumed.consume(
+            deliveries.deliver, no_ack=no_ack, arguments=dict(arguments or {}), consumer_tag=process_name()
+        )
         yield deliveries
     finally:
         await close_quietly(channel)

@@ -15,8 +15,36 @@ from contracts.failures import FailureCode
 from contracts.options import DetectionOptions
 from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
 from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
+from edge.resumption import PARTIAL_UPLOAD
 
+_OF_CALLERS = (
+    FailureCode.MALFORMED_REQUEST,
+    FailureCode.UNAUTHENTICATED,
+    FailureCode.FORBIDDEN,
+    FailureCode.IDENTITY_UNAVAILABLE,
+)
+"""What may be wrong with whoever asks, on every route that wants to know who it is."""
+FAILED_MEANWHILE = {
+    HTTPStatus.UNPROCESSABLE_ENTITY: (
+        FailureCode.UNSUPPORTED_MEDIA,
+        FailureCode.UNREADABLE_MEDIA,
+        FailureCode.NO_VIDEO_STREAM,
+        FailureCode.NO_FRAMES,
+        FailureCode.TOO_MANY_PIXELS,
+        FailureCode.DECODER_CRASHED,
+        FailureCode.DECODER_HUNG,
+        FailureCode.DURATION_LIMIT,
+        FailureCode.INFERENCE_FAILED,
+        FailureCode.ENGINE_UNAVAILABLE,
+        FailureCode.MODEL_MISSING,
+        FailureCode.CANCELLED,
+        FailureCode.POISON,
+        FailureCode.INTERNAL,
+    )
+}
+"""What a task may end of while its upload still arrives."""
 _TEXT = Schema(type=OpenAPIType.STRING)
+_FLAG = Schema(type=OpenAPIType.STRING, enum=["?0", "?1"])
 _BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _OCTETS = {"application/octet-stream": OpenAPIMediaType(schema=_BYTES)}
 _STREAM = "the file's bytes; with X-Tail-Bytes the last N of them first, then the rest"
@@ -50,11 +78,14 @@ _CONFIG = Schema(
 
 
 def problems(
-    *codes: FailureCode, also: dict[HTTPStatus, tuple[FailureCode, ...]] | None = None
+    *codes: FailureCode, also: dict[HTTPStatus, tuple[FailureCode, ...]] | None = None, is_for_all: bool = False
 ) -> dict[int, ResponseSpec]:
-    """The failures of a route, by status; `also` for those whose status is the route's own."""
+    """The failures of a route, by status; `also` for those whose status is the route's own.
+
+    is_for_all: nobody is asked who they are, so what may be wrong with that is left out.
+    """
     by_status: dict[int, list[FailureCode]] = {}
-    for code in codes:
+    for code in dict.fromkeys(codes if is_for_all else (*_OF_CALLERS, *codes)):
         by_status.setdefault(STATUS[code], []).append(code)
     for status, more in (also or {}).items():
         by_status.setdefault(status, []).extend(more)
@@ -69,6 +100,11 @@ def answer(
     return ResponseSpec(
         content, generate_examples=False, description=description, media_type=media_type, examples=examples
     )
+
+
+def part_taken(status: HTTPStatus) -> dict[int, ResponseSpec]:
+    """The answer to a part of an upload that is not its last one."""
+    return {status: ResponseSpec(None, description="these bytes are stored; more must follow")}
 
 
 @dataclass
@@ -89,6 +125,22 @@ class StreamedVideo(Operation):
                 "a UUID of the client's choice, to listen before it sends; sent again it is refused",
             ),
             _header("X-Tail-Bytes", tail, "the body begins with the file's last N bytes; needs Content-Length"),
+            _header("Upload-Complete", _FLAG, "makes the upload resumable; `?0`: more will follow (`PATCH /uploads`)"),
+        ]
+
+
+@dataclass
+class AppendedBytes(Operation):
+    """The body and the headers of `PATCH /uploads/{task_id}`, beside what its signature tells."""
+
+    def __post_init__(self) -> None:
+        content = {PARTIAL_UPLOAD: OpenAPIMediaType(schema=_BYTES)}
+        self.request_body = RequestBody(required=True, description="the next bytes", content=content)
+        offset = Schema(type=OpenAPIType.INTEGER, minimum=0)
+        self.parameters = [
+            *(self.parameters or []),
+            _header("Upload-Offset", offset, "where these bytes begin: where the upload stands", is_required=True),
+            _header("Upload-Complete", _FLAG, "`?1`: these are the last ones", is_required=True),
         ]
 
 

@@ -19,7 +19,7 @@ from contracts.storage import upload_medium
 from edge import headers
 from edge.announce import Announcer
 from edge.auth import Caller
-from edge.describing import DetectForm, StreamedOrForm, StreamedVideo, answer, problems
+from edge.describing import FAILED_MEANWHILE, DetectForm, StreamedOrForm, StreamedVideo, answer, part_taken, problems
 from edge.failures import RequestFailed
 from edge.form_intake import FormUpload
 from edge.forms import Forms
@@ -33,9 +33,6 @@ from edge.upload import UploadLimits, body_chunks, client_gone
 _Request = Request[Any, Any, Any]
 
 _REFUSALS = (
-    FailureCode.UNAUTHENTICATED,
-    FailureCode.FORBIDDEN,
-    FailureCode.MALFORMED_REQUEST,
     FailureCode.MALFORMED_OPTIONS,
     FailureCode.EMPTY_MEDIA,
     FailureCode.UNSUPPORTED_MEDIA,
@@ -54,8 +51,6 @@ _STREAMED_REFUSALS = (
     FailureCode.TASK_ID_IN_USE,
     FailureCode.BROKER_UNAVAILABLE,
 )
-_FAILED_MEANWHILE = (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)
-"""What its task may find wrong with a video while the body still arrives."""
 
 
 @post(
@@ -65,10 +60,7 @@ _FAILED_MEANWHILE = (FailureCode.UNREADABLE_MEDIA, FailureCode.NO_VIDEO_STREAM)
     summary="Detect in a video while it is uploaded",
     status_code=202,
     request_max_body_size=None,
-    responses=problems(
-        *_STREAMED_REFUSALS,
-        also={HTTPStatus.UNPROCESSABLE_ENTITY: _FAILED_MEANWHILE},
-    ),
+    responses=part_taken(HTTPStatus.CREATED) | problems(*_STREAMED_REFUSALS, also=FAILED_MEANWHILE),
 )
 async def detect_video(
     request: _Request,
@@ -87,11 +79,12 @@ async def detect_video(
     summary="Find the shots of a video while it is uploaded",
     status_code=202,
     request_max_body_size=None,
-    responses=problems(
+    responses=part_taken(HTTPStatus.CREATED)
+    | problems(
         *_STREAMED_REFUSALS,
         FailureCode.IDEMPOTENCY_KEY_IN_USE,
         FailureCode.IDEMPOTENCY_KEY_REUSED,
-        also={HTTPStatus.UNPROCESSABLE_ENTITY: _FAILED_MEANWHILE},
+        also=FAILED_MEANWHILE,
     ),
 )
 async def find_shots(

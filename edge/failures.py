@@ -85,6 +85,12 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+_OF_THE_FRAMEWORK = {
+    HTTPStatus.BAD_REQUEST: FailureCode.MALFORMED_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: FailureCode.TOO_LARGE,
+}
+"""What the framework refuses by itself and we refuse too: one code for a client."""
+
 _IANA = "https://iana.org/assignments/http-problem-types#"
 TYPES: dict[FailureCode, str] = {
     FailureCode.UPLOAD_COMPLETED: f"{_IANA}completed-upload",
@@ -187,6 +193,8 @@ def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Pr
 def _on_http_exception(request: _Request, error: HTTPException) -> "Response[Problem]":
     """What the framework refused: unknown paths and methods, parameters that do not fit."""
     status = HTTPStatus(error.status_code)
+    if status in _OF_THE_FRAMEWORK:
+        return _on_failure(request, Failure(_OF_THE_FRAMEWORK[status], _with_places(error)))
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     HTTP_FAILURES.labels(code).inc()
     if "path_template" not in request.scope:

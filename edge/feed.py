@@ -15,8 +15,9 @@ from aio_pika.abc import AbstractConnection
 from contracts.events import AnyEvent
 from contracts.failures import Failure, FailureCode
 from edge import log
-from edge.broker import declare_topology
+from edge.broker import complete_topology
 from edge.first_reports import FIRST_REPORTS
+from edge.first_writes import FirstWrites
 from edge.quota import Quota
 from edge.ring import Ring, encode_event
 from edge.settings import EdgeSettings
@@ -57,6 +58,7 @@ class Feed:
     def __init__(self, settings: EdgeSettings, mark: log.Mark) -> None:
         self.ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
         self.quota = Quota(each_max=settings.listeners_per_client_max, what="listeners of one client")
+        self.first_writes = FirstWrites()
         self.ticks = 0
         self.is_closing = False
         self._settings = settings
@@ -128,7 +130,7 @@ class Feed:
     async def serve(self, connection: AbstractConnection) -> None:
         """Read the log on this connection until it is gone. Raises `BrokerLostError`, `Failure` broker_unavailable."""
         async with asyncio.timeout(self._settings.log_head_timeout_s):
-            await declare_topology(connection)
+            await complete_topology(connection)
             head = await log.find_head(connection, self._mark, prefetch=self._settings.log_prefetch)
         start = self._start(head)
         _log.info("reading the log", head=head, start=start)
@@ -160,6 +162,7 @@ class Feed:
                 events.offer(event)
             self.ring.append(message.offset, encode_event(message.offset, event))
             FIRST_REPORTS.see(event)
+            self.first_writes.took(message)
         if message.marker in self._markers:
             self._markers[message.marker].set()
         self._wake()

@@ -17,6 +17,7 @@ from edge.form_intake import FormIntake, FormUpload, ReceivedForm
 from edge.idempotency import IdempotencyKeys, fingerprint, once
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
 from edge.owners import Belonging, Owners
+from edge.request_trace import note_task
 from edge.storage import UploadStore
 from edge.upload import UploadLimits
 
@@ -58,6 +59,7 @@ class Forms:
 
         Raises `Failure` as `FormIntake.receive`, `Answers` and `IdempotencyKeys.claim`; `RequestFailed` about a task.
         """
+        note_task(form.task_id)
         with self._parts.background.attended():
             received = await self._parts.intake.receive(form, chunks)
             try:
@@ -91,6 +93,7 @@ class Forms:
             seal = await asyncio.to_thread(received.body.finish, is_durable=False)
         else:
             seal = await self._kept(received, belonging)
+        note_task(received.task_id, seal.media_id)
         command = self._command(form, received, seal, belonging)
         match command:
             case DetectVideo() if is_quiet:

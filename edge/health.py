@@ -18,7 +18,9 @@ from contracts import topology
 from contracts.events import ConsumerSeen, EngineSeen, EngineStatus
 from contracts.failures import Failure, FailureCode
 from contracts.wire import decode_presence
+from edge.broker import process_name
 from edge.deliveries import consuming
+from edge.describing import problems
 from edge.disk import check_free
 from edge.failures import RequestFailed
 from edge.outbox import Outbox
@@ -56,9 +58,9 @@ class Presence:
     async def serve(self, connection: AbstractConnection) -> None:
         """Listen to heartbeats until the connection is gone."""
         channel = await connection.channel()
-        exchange = await channel.declare_exchange(topology.PRESENCE, "fanout", durable=True)
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-        await queue.bind(exchange)
+        name = topology.own_queue(topology.PRESENCE, f"{process_name()} {secrets.token_hex(3)}")
+        queue = await channel.declare_queue(name, exclusive=True, auto_delete=True)
+        await queue.bind(topology.PRESENCE)
         async with consuming(connection, queue.name, prefetch=_PREFETCH, no_ack=True) as messages:
             async for message in messages:
                 try:
@@ -128,6 +130,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     engine_type: str | None = None
     error_message: str | None = None
     consumers: list[ConsumerReport] = []
+    class_colours: dict[int, str] = {}
+    """Of the best consumer's model, by class number: `#rrggbb` where its class list states one."""
 
 
 class Up(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +151,7 @@ def health(presence: NamedDependency[Presence]) -> Health:
         engine_type=best.engine_type,
         error_message=best.error_message,
         consumers=presence.reports(),
+        class_colours=best.class_colours,
     )
 
 
@@ -156,7 +161,16 @@ def live() -> Up:
     return Up(status="live")
 
 
-@get("/health/ready", summary="Readiness probe")
+@get(
+    "/health/ready",
+    summary="Readiness probe",
+    responses=problems(
+        FailureCode.BROKER_UNAVAILABLE,
+        FailureCode.ENGINE_UNAVAILABLE,
+        also={HTTPStatus.SERVICE_UNAVAILABLE: (FailureCode.STORAGE_UNAVAILABLE, FailureCode.STORAGE_FULL)},
+        is_for_all=True,
+    ),
+)
 async def ready(
     settings: NamedDependency[EdgeSettings], outbox: NamedDependency[Outbox], presence: NamedDependency[Presence]
 ) -> Up:

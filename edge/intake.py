@@ -22,6 +22,7 @@ from edge.outcomes import Appended, Started
 from edge.owners import Owners
 from edge.ports import TaskFeed
 from edge.racing import single_failure
+from edge.request_trace import note_task
 from edge.resumable import Append, Standing, UploadRecord, no_upload
 from edge.storage import UploadStore
 from edge.upload import Inflow, UploadLimits, bounded, check_announced, store
@@ -88,6 +89,7 @@ class VideoIntake:
         `too_large`, `too_many_requests`, `empty_media`, `length_mismatch`, `upload_*`) and `RequestFailed` if the task
         failed while the body arrived, or the broker stayed away.
         """
+        note_task(upload.task_id)
         check_announced(upload.plan.total_bytes, self._limits)
         self._uploads.quota.check(upload.caller.client)
         belonging = self._owners.belonging(upload.caller)
@@ -133,6 +135,7 @@ class VideoIntake:
             return await self._take_in(upload, body, chunks)
 
     async def _theirs(self, task_id: str, caller: Caller) -> UploadRecord:
+        note_task(task_id)
         record = await asyncio.to_thread(self._resumable.record, task_id)
         if not caller.may_see(record.command.owner):
             raise no_upload(task_id)
@@ -153,6 +156,7 @@ class VideoIntake:
             raise
         if seal is None:
             await asyncio.to_thread(body.release)
+            crashpoint("edge.part.kept")
             return Appended(task_id=upload.task_id, offset_bytes=body.received_bytes)
         crashpoint("edge.upload.answered")
         return Started(media_id=seal.media_id, task_id=upload.task_id)
@@ -173,6 +177,8 @@ class VideoIntake:
                 for watch in watches:
                     watch.cancel()
                 await self._confirmed(upload, announcement, inflow)
+        if seal is not None:
+            note_task(upload.task_id, seal.media_id)
         if seal is not None and upload.command.is_posted:
             await self._announcer.wake(upload.task_id)  # the medium has its id now
         return seal
@@ -187,6 +193,7 @@ class VideoIntake:
         await inflow.first_stored.wait()
         if upload.is_begun and await asyncio.to_thread(self._announcer.tasks.exists, upload.task_id):
             await self._announcer.assure(upload.task_id)
+            crashpoint("edge.task.assured")
             return
         await self._owners.adopt(upload.task_id, upload.caller)
         await self._announcer.announce(upload.command)
@@ -231,6 +238,7 @@ class VideoIntake:
         failure = _reason(error)
         if upload.plan.resume_s and failure.code in _MAY_COME_BACK:
             await asyncio.shield(asyncio.to_thread(body.release))
+            crashpoint("edge.upload.left")
             return
         await self.abort(upload.task_id, body, failure)
 

@@ -70,9 +70,11 @@ class Listener:
                         yield b": the log is not read yet\n\n"
                 yield self._opening(last_event_id or None)
                 while not self._is_over:
+                    before = self._next
                     text = await self._step()
                     if text or self._is_silent():
                         yield text or b": heartbeat\nid: %d\n\n" % (self._next - 1)
+                        self._feed.first_writes.wrote(before, self._next, self._wanted)
                 if self._has_expired:
                     yield b"event: expired\nid: %d\ndata: {}\n\n" % (self._next - 1)
         finally:

@@ -15,7 +15,9 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from contracts.events import AnyEvent
 from contracts.failures import Failure
+from contracts.message_spans import trace_of
 from contracts.topology import EVENTS_LOG, LOG_MARKER_TYPE
+from contracts.trace_context import TraceContext
 from contracts.wire import decode_event
 from edge.broker import BrokerLostError
 from edge.deliveries import consuming
@@ -37,6 +39,8 @@ class Logged(msgspec.Struct, frozen=True, gc=False):
     event: AnyEvent | None = None
     """None: a marker, or something nobody could read."""
     marker: str | None = None
+    trace: TraceContext | None = None
+    body_bytes: int = 0
 
 
 @asynccontextmanager
@@ -87,7 +91,8 @@ def read_message(message: AbstractIncomingMessage) -> Logged:
     if message.type == LOG_MARKER_TYPE:
         return Logged(offset, marker=message.body.decode("ascii", "replace"))
     try:
-        return Logged(offset, event=decode_event(message.body))
+        event = decode_event(message.body)
+        return Logged(offset, event=event, trace=trace_of(message.headers), body_bytes=len(message.body))
     except Failure as failure:
         _log.warning("unreadable message in the log", offset=offset, code=failure.code, detail=failure.detail)
         return Logged(offset)

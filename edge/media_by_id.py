@@ -25,6 +25,7 @@ from edge.guard import Guard, checked_media_id
 from edge.idempotency import IdempotencyKeys, checked_key, fingerprint, once
 from edge.media_roots import MediaRoots
 from edge.outcomes import Started, TaskStarted
+from edge.request_trace import note_task
 from edge.tokens import Tokens
 from edge.upload import small_body
 from edge.user_settings import merged
@@ -68,6 +69,7 @@ class MediaById:
             raise Failure(FailureCode.UNSUPPORTED_MEDIA, "shots are looked for in videos, this is an image")
         read = merged(config, settings)
         command = self._command(kind or TaskKind(medium.kind.value), medium, read, caller)
+        note_task(command.task_id, media_id)
         await asyncio.to_thread(self._guard.enter, media_id, command.task_id, kind=kind_of(command))
         await self._tokens.keep(command.task_id, caller)
         await self._announcer.announce_once(command)
@@ -99,19 +101,22 @@ class MediaById:
 _REFUSALS = (
     FailureCode.MALFORMED_OPTIONS,
     FailureCode.OPTIONS_OUT_OF_RANGE,
+    FailureCode.TOO_LARGE,
+    FailureCode.UPLOAD_STALLED,
     FailureCode.UNSUPPORTED_MEDIA,
-    FailureCode.UNAUTHENTICATED,
-    FailureCode.FORBIDDEN,
     FailureCode.MEDIA_NOT_FOUND,
     FailureCode.MEDIUM_MISSING,
     FailureCode.MEDIA_BUSY,
     FailureCode.IDEMPOTENCY_KEY_IN_USE,
     FailureCode.IDEMPOTENCY_KEY_REUSED,
     FailureCode.ANNOTATIONS_UNAVAILABLE,
+    FailureCode.ANNOTATIONS_REFUSED,
     FailureCode.ANNOTATIONS_TIMEOUT,
     FailureCode.BROKER_UNAVAILABLE,
     FailureCode.STORAGE_FULL,
 )
+
+_PROBLEMS = problems(*_REFUSALS, also={HTTPStatus.BAD_GATEWAY: (FailureCode.FORBIDDEN_PATH,)})
 
 
 @post(
@@ -121,7 +126,7 @@ _REFUSALS = (
     summary="Detect in a medium of the Annotations service",
     status_code=202,
     request_max_body_size=CONFIG_BYTES_MAX,
-    responses=problems(*_REFUSALS),
+    responses=_PROBLEMS,
 )
 async def detect_media(
     request: _Request,
@@ -141,7 +146,7 @@ async def detect_media(
     summary="Find the shots of a video of the Annotations service",
     status_code=202,
     request_max_body_size=CONFIG_BYTES_MAX,
-    responses=problems(*_REFUSALS),
+    responses=_PROBLEMS,
 )
 async def find_shots_in_media(
     request: _Request,

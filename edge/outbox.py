@@ -17,9 +17,11 @@ from contracts.commands import AnyCommand, CancelTask
 from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded, event_id
 from contracts.failures import Failure, FailureCode
+from contracts.message_spans import Passed, published
 from contracts.posts import DeadPost, WakeUp
+from contracts.trace_context import trace_headers
 from contracts.wire import CONTENT_TYPE, encode
-from edge.broker import BROKER_ERRORS, close_quietly, is_flowing, until_closed
+from edge.broker import BROKER_ERRORS, close_quietly, complete_topology, is_flowing, until_closed
 from edge.settings import EdgeSettings
 
 BLOCKED_POLL_S = 0.1
@@ -52,9 +54,9 @@ class Outbox:
         return self._channel is not None
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Declare the topology and publish on this connection until it is gone."""
+        """Complete the topology and publish on this connection until it is gone."""
+        await complete_topology(connection)
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        await topology.declare(channel)
         self._connection, self._channel = connection, channel
         self._connected.set()
         watching = asyncio.create_task(self._watch(connection))
@@ -70,14 +72,14 @@ class Outbox:
         """Return when the command lies in its queue. Raises `Failure` broker_unavailable."""
         message = _message(encode(command), kind=type(command).__name__, task_id=command.task_id, id=command.task_id)
         crashpoint("edge.command.begun")
-        await self._send(topology.COMMANDS, message, key=topology.command_key(command))
+        await self._send_traced(topology.COMMANDS, message, key=topology.command_key(command))
         crashpoint("edge.command.confirmed")
 
     async def publish_end(self, event: TaskEnded) -> None:
         """Return when the log has the end of a task that this edge ended. Raises `Failure` broker_unavailable."""
         message = _message(encode(event), kind="TaskEnded", task_id=event.task_id, id=event_id(event))
         crashpoint("edge.end.begun")
-        await self._send(topology.EVENTS, message, key=topology.event_key(event))
+        await self._send_traced(topology.EVENTS, message, key=topology.event_key(event))
         crashpoint("edge.end.confirmed")
 
     async def cancel(self, task_id: str) -> None:
@@ -139,6 +141,15 @@ class Outbox:
                 _log.warning("publishing", is_blocked=self.is_blocked)
             await asyncio.sleep(BLOCKED_POLL_S)
 
+    async def _send_traced(self, exchange: str, message: Message, *, key: str) -> None:
+        body_bytes, headers = len(message.body), message.headers
+        passed = Passed(
+            exchange=exchange, routing_key=key, id=message.message_id, body_bytes=body_bytes, headers=headers
+        )
+        with published(passed):
+            message.headers.update(trace_headers())
+            await self._send(exchange, message, key=key)
+
     async def _send(self, exchange: str, message: Message, *, key: str, is_mandatory: bool = True) -> None:
         last = _NOT_CONNECTED
         timeout_s = self._settings.publish_timeout_s
@@ -172,7 +183,9 @@ class Outbox:
             await target.publish(message, key, mandatory=is_mandatory)
         except PublishError:
             self._connected.clear()
-            await close_quietly(channel)  # somebody deleted a queue: `serve` declares it again on the next connection
+            await close_quietly(
+                channel
+            )  # somebody deleted a queue: `serve` creates it again on the next connection, if it may
             return f"no queue takes {key!r} of exchange {exchange!r}"
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -190,7 +203,7 @@ def _message(body: bytes, *, kind: str, task_id: str, id: str | None) -> Message
         content_type=CONTENT_TYPE,
         type=kind,
         message_id=id,
-        headers={topology.TASK_ID_HEADER: task_id},
+        headers={topology.TASK_ID_HEADER: task_id, **trace_headers()},
         delivery_mode=DeliveryMode.PERSISTENT,
         timestamp=datetime.now(UTC),
         app_id="edge",

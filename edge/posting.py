@@ -18,10 +18,12 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from contracts import topology
 from contracts.crashpoints import crashpoint
 from contracts.failures import Failure, FailureCode
+from contracts.message_spans import trace_of
 from contracts.posts import DeadPost, WakeUp
 from contracts.storage import Layout
+from contracts.trace_context import continued
 from contracts.wire import decode_outgoing
-from edge.broker import BROKER_ERRORS, declare_topology
+from edge.broker import BROKER_ERRORS, complete_topology
 from edge.clock import Clock, system_clock
 from edge.deliveries import consuming
 from edge.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_TASKS
@@ -70,7 +72,7 @@ class Poster:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Take wake-ups until the connection is gone; what is being told goes on without it."""
-        await declare_topology(connection)
+        await complete_topology(connection)
         prefetch = self._settings.posts_in_flight_max
         async with consuming(connection, topology.OUTBOX, prefetch=prefetch) as messages:
             async for message in messages:
@@ -101,7 +103,8 @@ class Poster:
         is_again = bool(message.redelivered)
         while True:
             try:
-                await self._handle(message, is_again=is_again)
+                with continued(trace_of(message.headers)):
+                    await self._handle(message, is_again=is_again)
                 crashpoint("edge.wake.done")
                 return await message.ack()
             except BROKER_ERRORS:  # it will be delivered again

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from contracts.commands import AnyCommand
+from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Extent, ExtentState, Layout, create_record, read_extent, read_record, replace_record
@@ -73,6 +74,7 @@ class ResumableUploads:
         """Make an upload that has just begun one that others can go on with. Raises `Failure(storage_full)`."""
         with storage_failures():
             create_record(self._layout.upload_record(record.command.task_id), record)
+        crashpoint("edge.resumable.recorded")
 
     def record(self, task_id: str) -> UploadRecord:
         """Raises `Failure(upload_not_found)`."""
@@ -92,6 +94,7 @@ class ResumableUploads:
             self._check_alive(task_id, extent)
             body = self._open(record)
             body.release(is_heard=False)
+            crashpoint("edge.resumable.asked")
             return Standing(offset_bytes=body.received_bytes, is_complete=False, total_bytes=record.plan.total_bytes)
         return Standing(offset_bytes=extent.received_bytes, is_complete=True, total_bytes=extent.received_bytes)
 
@@ -106,6 +109,7 @@ class ResumableUploads:
             self._check_place(task_id, stands_at=body.received_bytes, offset_bytes=offset_bytes)
             with storage_failures():
                 replace_record(self._layout.upload_record(task_id), record)
+            crashpoint("edge.resumable.reopened")
             self._asked_back(task_id).unlink(missing_ok=True)
         except BaseException:
             body.release(is_heard=False)
@@ -116,6 +120,7 @@ class ResumableUploads:
         """Tell whoever writes to stop: the client has asked where the upload stands, so that connection is dead to it."""
         with contextlib.suppress(FileNotFoundError):
             os.close(os.open(self._asked_back(task_id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+            crashpoint("edge.resumable.asked-back")
 
     def is_asked_back(self, task_id: str) -> bool:
         return self._asked_back(task_id).exists()
@@ -136,6 +141,7 @@ class ResumableUploads:
         except Failure:
             return None
         if self._is_overdue(record):
+            crashpoint("edge.resumable.reclaimed")
             return body
         body.release(is_heard=False)
         return None

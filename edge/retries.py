@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 
+from contracts import tracing
 from contracts.commands import AnyCommand, kind_of
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode
@@ -14,6 +15,7 @@ from edge.auth import Caller
 from edge.guard import Guard
 from edge.outcomes import Started
 from edge.owners import Owners
+from edge.request_trace import note_task
 from edge.task_store import TaskStore, retry_id
 
 
@@ -39,6 +41,9 @@ class Retries:
             return await self._started(there)
         medium = await asyncio.to_thread(_where_it_lies, tasks, record)
         command = self._command(record.command, medium, caller)
+        note_task(command.task_id, medium.media_id)
+        if record.trace is not None:
+            tracing.link(record.trace)
         if medium.root != "storage" and medium.media_id is not None:
             await asyncio.to_thread(self._guard.enter, medium.media_id, command.task_id, kind=kind_of(command))
         await self._owners.adopt(command.task_id, caller)

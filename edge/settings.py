@@ -18,9 +18,9 @@ SHARED = frozenset({"amqp_url", "storage_dir", "annotations_url", "videos_dir", 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that may be set about an edge."""
 
-    amqp_url: Annotated[str, Meta(min_length=1, description="the RabbitMQ to speak to")] = (
-        "amqp://guest:guest@127.0.0.1:5672/"
-    )
+    amqp_url: Annotated[
+        str, Meta(min_length=1, description="the RabbitMQ to speak to; of a cluster every node, separated by commas")
+    ] = "amqp://guest:guest@127.0.0.1:5672/"
     storage_dir: Annotated[str, Meta(min_length=1, description="folder shared by edges and consumers")] = "storage"
 
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"

@@ -77,7 +77,9 @@ def _resumed_after(*, last_event_id: LastEventId = None, asked: LastEventIdAsked
         "wanted": Provide(_wanted, sync_to_thread=False),
         "resumed_after": Provide(_resumed_after, sync_to_thread=False),
     },
-    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TOO_MANY_REQUESTS),
+    responses=problems(
+        FailureCode.TOO_MANY_REQUESTS, also={HTTPStatus.SERVICE_UNAVAILABLE: (FailureCode.TOO_MANY_REQUESTS,)}
+    ),
 )
 def listen(
     feed: NamedDependency[Feed],
@@ -112,7 +114,7 @@ async def _counted(feed: Feed, client: str, events: AsyncGenerator[bytes, None])
     operation_id="issueTicket",
     summary="A ticket for an EventSource",
     status_code=200,
-    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN),
+    responses=problems(),
 )
 async def issue_ticket(caller: NamedDependency[Caller], tickets: NamedDependency[Tickets]) -> Response[TicketIssued]:
     """What a browser puts into the address of its EventSource, which cannot send a token: good once, for 30 s."""

@@ -17,6 +17,7 @@ from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import last_checkpoint, last_reports, latest_epoch, reports
 from contracts.storage import Layout, Lease, Seal, TaskRecord, create_record, read_record
+from contracts.trace_context import current_trace
 from edge.clock import Clock, system_clock
 from edge.disk import storage_failures
 from edge.metrics import task_ended
@@ -85,7 +86,10 @@ class TaskStore:
             self.mark_unpublished(command.task_id)
             crashpoint("edge.task.marked")
             record = TaskRecord(
-                task_id=command.task_id, command=command, created_at=command.created_at or self._clock()
+                task_id=command.task_id,
+                command=command,
+                created_at=command.created_at or self._clock(),
+                trace=current_trace(),
             )
             if not create_record(self.layout.task_record(command.task_id), record):
                 raise Failure(FailureCode.TASK_ID_IN_USE, f"task {command.task_id} exists")

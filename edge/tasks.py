@@ -19,6 +19,7 @@ from edge.describing import answer, problems
 from edge.headers import is_task_id
 from edge.outcomes import Started
 from edge.rendering import pieces
+from edge.request_trace import note_task
 from edge.retries import Retries
 from edge.task_store import TaskView, no_task
 
@@ -31,7 +32,7 @@ _Request = Request[Any, Any, Any]
     "/tasks/{task_id:str}",
     operation_id="getTask",
     summary="Where a task stands",
-    responses=problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TASK_NOT_FOUND),
+    responses=problems(FailureCode.TASK_NOT_FOUND),
 )
 async def get_task(
     task_id: FromPath[str], announcer: NamedDependency[Announcer], caller: NamedDependency[Caller]
@@ -52,7 +53,7 @@ async def get_task(
             media_type=CONTENT_TYPES[ResultFormat.JSONL],
         )
     }
-    | problems(FailureCode.UNAUTHENTICATED, FailureCode.FORBIDDEN, FailureCode.TASK_NOT_FOUND),
+    | problems(FailureCode.TASK_NOT_FOUND),
 )
 async def get_results(
     task_id: FromPath[str],
@@ -79,8 +80,6 @@ async def get_results(
     summary="Stop a task",
     status_code=202,
     responses=problems(
-        FailureCode.UNAUTHENTICATED,
-        FailureCode.FORBIDDEN,
         FailureCode.TASK_NOT_FOUND,
         FailureCode.TASK_ENDED,
         FailureCode.BROKER_UNAVAILABLE,
@@ -105,8 +104,6 @@ async def cancel_task(
     summary="Do a failed task again",
     status_code=202,
     responses=problems(
-        FailureCode.UNAUTHENTICATED,
-        FailureCode.FORBIDDEN,
         FailureCode.TASK_NOT_FOUND,
         FailureCode.TASK_NOT_FAILED,
         FailureCode.MEDIUM_MISSING,
@@ -131,6 +128,7 @@ async def _theirs(task_id: str, announcer: Announcer, caller: Caller) -> TaskRec
     """The task. Raises `Failure(task_not_found)`, also for somebody else's task, in the same words: ids cannot be probed."""
     if not is_task_id(task_id):  # what is no task id names no folder
         raise Failure(FailureCode.TASK_NOT_FOUND, "there is no such task: the id is not a UUID in lower case")
+    note_task(task_id)
     record = await asyncio.to_thread(announcer.tasks.record, task_id)
     if not caller.may_see(record.command.owner):
         raise no_task(task_id)

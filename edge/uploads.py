@@ -1,5 +1,6 @@
 """Uploads that have begun: where one stands, and the rest of it (draft-ietf-httpbis-resumable-upload)."""
 
+from http import HTTPStatus
 from typing import Any
 
 from litestar import Request, Response, head, patch
@@ -9,7 +10,7 @@ from litestar.params import FromPath
 from contracts.failures import FailureCode
 from edge import resumption
 from edge.auth import Caller
-from edge.describing import problems
+from edge.describing import FAILED_MEANWHILE, AppendedBytes, part_taken, problems
 from edge.headers import is_task_id
 from edge.intake import VideoIntake
 from edge.outcomes import Started
@@ -19,8 +20,6 @@ from edge.upload import UploadLimits, body_chunks
 _Request = Request[Any, Any, Any]
 
 _REFUSALS = (
-    FailureCode.UNAUTHENTICATED,
-    FailureCode.FORBIDDEN,
     FailureCode.UPLOAD_NOT_FOUND,
     FailureCode.UPLOAD_GONE,
     FailureCode.UPLOAD_BUSY,
@@ -51,20 +50,22 @@ async def get_upload(
     "/uploads/{task_id:str}",
     operation_id="appendUpload",
     summary="Go on with a resumable upload",
+    operation_class=AppendedBytes,
     status_code=202,
     request_max_body_size=None,
-    responses=problems(
+    responses=part_taken(HTTPStatus.NO_CONTENT)
+    | problems(
         *_REFUSALS,
         FailureCode.UPLOAD_OFFSET_MISMATCH,
         FailureCode.UPLOAD_COMPLETED,
         FailureCode.UPLOAD_LENGTH_INCONSISTENT,
         FailureCode.UPLOAD_STALLED,
         FailureCode.UNSUPPORTED_CONTENT_TYPE,
-        FailureCode.MALFORMED_REQUEST,
         FailureCode.TOO_LARGE,
         FailureCode.TOO_MANY_REQUESTS,
         FailureCode.STORAGE_FULL,
         FailureCode.BROKER_UNAVAILABLE,
+        also=FAILED_MEANWHILE,
     ),
 )
 async def append_upload(

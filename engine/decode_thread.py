@@ -5,9 +5,11 @@ It is the one that waits for bytes.
 What happened to the frames travels through one bounded queue, in order, and ends with one `Over`.
 """
 
+import contextvars
 import itertools
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Literal
 
@@ -52,6 +54,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Who looks for its shots; None: nobody."""
     open_video: OpenVideo = open_video
     """Where it is decoded."""
+    offered: Callable[["Result"], None] = lambda _: None
+    """Told of each result as it is awaited, in the decode thread."""
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +110,8 @@ class DecodeThread:
         self._source: GrowingFile | None = None
         self._is_before_index = False
         self._decoded = 0
-        self._thread = threading.Thread(target=self._run, name=self._stream)
+        here = contextvars.copy_context()  # whose video it is, for the log
+        self._thread = threading.Thread(target=here.run, args=(self._run,), name=self._stream)
         self._thread.start()
 
     @property
@@ -218,6 +223,7 @@ class DecodeThread:
         )
 
     def _offer(self, result: Result) -> None:
+        self._terms.offered(result)
         while not self._halt.is_set():
             try:
                 return self._results.put(result, timeout=POLL_S)

@@ -63,6 +63,18 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
         found, _ = self._class(class_num)
         return None if found is None else found.max_size_m
 
+    @property
+    def colours(self) -> dict[int, str]:
+        """The colours that the class list states, as CSS writes them: `#rrggbb`; of variants too."""
+        variants = range(len(VARIANT_SUFFIXES) if self.has_class_variants else 1)
+        stated = {number: found.colour for number, found in self.classes.items()}
+        return {
+            number + variant * VARIANT_OFFSET: colour
+            for variant in variants
+            for number, colour in stated.items()
+            if colour is not None
+        }
+
     def _class(self, class_num: int) -> tuple[ObjectClass | None, str]:
         if not self.has_class_variants:
             return self.classes.get(class_num), ""

@@ -1,5 +1,6 @@
 """What the operator says of a model: the side file `<model>.json` and the class list `classes.json` beside it."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from contracts.failures import Failure, FailureCode
 SIDE_FILE_BYTES_MAX = 1_000_000
 CLASSES_MAX = 10_000
 SIDE_PX_MAX = 8192
+_COLOUR = re.compile("#([0-9A-Fa-f]{6}|[0-9A-Fa-f]{3})")
 
 Side = Annotated[int, Meta(ge=32, le=SIDE_PX_MAX)]
 Share = Annotated[float, Meta(gt=0, le=1)]
@@ -112,8 +114,18 @@ class ObjectClass(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     id: Annotated[int, Meta(ge=0, le=CLASSES_MAX)]
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     color: str | None = None
+    """As the page draws it: `#rrggbb` or `#rgb`; others are left out, since a colour is no reason to refuse a model."""
     max_size_m: Annotated[float, Meta(gt=0)] | None = msgspec.field(default=None, name="MaxSizeM")
     """Metres; larger objects of this class are no objects of this class."""
+
+    @property
+    def colour(self) -> str | None:
+        """`#rrggbb` in small letters, None if none is stated."""
+        found = None if self.color is None else _COLOUR.fullmatch(self.color)
+        if found is None:
+            return None
+        digits = found[1].lower()
+        return f"#{digits}" if len(digits) == len("rrggbb") else "#" + "".join(digit * 2 for digit in digits)
 
 
 def side_file_of(model: Path) -> Path:

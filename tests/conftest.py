@@ -2,14 +2,13 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError
-from tests.virtual_hosts import new_virtual_host
+from tests.virtual_hosts import environ_of, new_virtual_host
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -62,6 +61,6 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
 
 
 @pytest.fixture(scope="session")
-def new_host(rabbit: PrivateRabbit) -> Callable[[], str]:
-    """Makes a virtual host on the broker of the session and returns its AMQP URL."""
-    return partial(new_virtual_host, rabbit)
+def new_host(rabbit: PrivateRabbit) -> Callable[[], dict[str, str]]:
+    """Makes a virtual host on the broker of the session and returns the environment of a system that uses it."""
+    return lambda: environ_of(new_virtual_host(rabbit))

@@ -6,20 +6,6 @@
  * @typedef {{x: number, y: number, width: number, height: number}} Rect  in CSS pixels
  */
 
-/** The first six are those of the boxes that `detections run` draws. */
-const COLOURS = [
-  "#ffc800", "#3cdc3c", "#5aa0ff", "#ff6e50", "#e66ee6", "#00dcdc",
-  "#b4f03c", "#ff96c8", "#a08cff", "#ffaa5a", "#78e6b4", "#d2b48c",
-];
-
-/**
- * The colour of a class, light enough for dark ink on it.
- * @param {number} classNum
- */
-export function colourOf(classNum) {
-  return COLOURS[((classNum % COLOURS.length) + COLOURS.length) % COLOURS.length];
-}
-
 /**
  * The part of a frame in which a medium is shown whole and in its own proportions (CSS `object-fit: contain`).
  * @param {number} frameWidth @param {number} frameHeight @param {number} mediumWidth @param {number} mediumHeight

@@ -16,9 +16,13 @@ const STATES = {
 };
 
 export class EnginePill {
-  /** @param {import("./api.js").Api} api @param {HTMLDetailsElement} pill */
-  constructor(api, pill) {
+  /**
+   * @param {import("./api.js").Api} api @param {HTMLDetailsElement} pill
+   * @param {(colours: Record<string, string>) => void} onColours those that the model's class list states, by class number
+   */
+  constructor(api, pill, onColours) {
     this._api = api;
+    this._onColours = onColours;
     this._pill = pill;
     this._word = /** @type {Element} */ (pill.querySelector(".word"));
     this._reason = /** @type {Element} */ (pill.querySelector(".reason"));
@@ -39,6 +43,7 @@ export class EnginePill {
       const health = await this._api.json("health");
       this.isReachable = true;
       this._show(health);
+      if (health.consumers.length) this._onColours(health.classColours);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this.isReachable = false;

@@ -1,5 +1,6 @@
 /** The page, wired: every part is made here. */
 import { Api } from "./api.js";
+import { useColours } from "./colours.js";
 import { byId, paced, say } from "./elements.js";
 import { EnginePill } from "./engine.js";
 import { RunList } from "./list.js";
@@ -33,7 +34,7 @@ const runs = new Runs(api, stream, (run) => {
 });
 const stage = new Stage(api, runs, open);
 const list = new RunList(byId("runs"), open);
-new EnginePill(api, byId("engine"));
+new EnginePill(api, byId("engine"), (colours) => useColours(colours) && stage.repaint());
 api.onRefused = () => askForToken();
 
 /** @param {Run | null} run */

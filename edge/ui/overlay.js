@@ -1,5 +1,6 @@
 /** Boxes over a picture: drawn on a canvas, told of under the pointer. */
-import { colourOf, hit, rectOf, shownIn } from "./boxes.js";
+import { hit, rectOf, shownIn } from "./boxes.js";
+import { colourOf, inkOn } from "./colours.js";
 
 /** @typedef {import("./boxes.js").Detection} Detection */
 
@@ -91,7 +92,7 @@ export class Overlay {
     context.beginPath();
     context.roundRect(x, y, width, CHIP_PX, 3);
     context.fill();
-    context.fillStyle = "#14181c";
+    context.fillStyle = inkOn(colour);
     context.textBaseline = "middle";
     context.fillText(text, x + 5, y + CHIP_PX / 2 + 0.5);
   }

@@ -42,9 +42,10 @@ export class Stage {
     this._draw();
   }
 
-  /** The colours of the page have changed. */
+  /** The colours of the page, or of the classes, have changed. */
   repaint() {
     this._timeline.repaint();
+    this._screen.draw();
   }
 
   _draw() {

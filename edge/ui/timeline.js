@@ -1,7 +1,7 @@
 /**
  * When each class was seen: a lane for each, with a switch that hides its boxes; shots above them. A click goes there.
  */
-import { colourOf } from "./boxes.js";
+import { colourOf } from "./colours.js";
 import { element, say } from "./elements.js";
 import { Lanes, nextSighting, rulerMarks } from "./lanes.js";
 import { clockTime } from "./times.js";
@@ -194,6 +194,7 @@ export class Timeline {
   /** Draw anew, since the colours are others. */
   repaint() {
     this._inks = {};
+    this._rows.clear();
     this._drawnFor = "";
     this._draw();
   }

@@ -157,7 +157,7 @@ async def test_a_lost_connection_costs_no_report(rabbit: PrivateRabbit, tmp_path
     async with stage(rabbit.url, tmp_path) as on:
         await on.consumer(model=scripted_model(tmp_path)).until_ready()
         task_id, rest = await half_seen(on)
-        await asyncio.to_thread(close_connections, rabbit, of="consumer@")
+        await asyncio.to_thread(close_connections, rabbit, of="consumer ")
         rest()
         end = await on.end_of(task_id)
 

@@ -11,6 +11,7 @@ from edge.page import FOLDER
 from tests.browser.pages import MODULES_URL, PageUnderTest
 from tests.e2e.conftest import write_scripted_model
 
+CLASSES = '[{"Id": 0, "Name": "red", "Color": "#FF0044"}, {"Id": 1, "Name": "green"}]'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -33,6 +34,7 @@ def browser() -> Iterator[Browser]:
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """A system with a broker of its own, which a test kills."""
     model = write_scripted_model(tmp_path_factory.mktemp("models"))
+    model.with_name("classes.json").write_text(CLASSES)
     stack = LocalStack(tmp_path_factory.mktemp("system") / "storage", model=model, environ={"CONSUMER_WARM_UP": "true"})
     stack.start()
     yield stack

@@ -168,6 +168,11 @@ def test_what_is_shown_follows_the_sliders_and_the_timeline(page: PageUnderTest,
     page.wait_for_state("Done")
     page.wait_for_boxes(2)
 
+    swatches = (
+        "[...document.querySelectorAll('#names .swatch')].map((each) => getComputedStyle(each).backgroundColor).join()"
+    )
+    page.until(f"{swatches} === 'rgb(255, 0, 68),rgb(60, 220, 60)'")  # the first as the model's class list states it
+
     page.page.fill("#threshold", "0.7")
     page.until("document.querySelector('#frame canvas').dataset.boxes === '1'")
     page.page.fill("#threshold", "0")
@@ -209,7 +214,7 @@ LEFT_EDGE_OF_THE_BOX = """() => {
     for (let x = 0; x < canvas.width; x += 1) if (line[x * 4] > 200 && line[x * 4 + 3] > 200) return x / canvas.width;
     return -1;
 }"""
-"""The first yellow pixel on a line through the middle of the box, as a share of the width."""
+"""The first pixel of the class's red on a line through the middle of the box, as a share of the width."""
 
 
 def test_shots_are_found_too_and_the_timeline_goes_to_them(page: PageUnderTest, tmp_path: Path) -> None:

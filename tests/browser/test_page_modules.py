@@ -42,6 +42,13 @@ def test_times_are_read_and_written(modules: Page) -> None:
     assert run(modules, "times", script) == [3723.25, "1:02.3", "1:02:03.3", "1:00.0", "8.9 MB"]
 
 
+def test_colours_are_the_models_own_where_it_states_them_and_can_be_written_on(modules: Page) -> None:
+    script = "return [m.colourOf(13), m.useColours({13: '#203040'}), m.colourOf(13), m.useColours({13: '#203040'}), m.colourOf(1)]"
+    assert run(modules, "colours", script) == ["#3cdc3c", True, "#203040", False, "#3cdc3c"]
+    inks = "return ['#203040', '#ffffff', '#ffc800', '#0000ff', '#000000'].map(m.inkOn)"
+    assert run(modules, "colours", inks) == ["#ffffff", "#14181c", "#14181c", "#ffffff", "#ffffff"]
+
+
 def test_boxes_glide_between_two_reports(modules: Page) -> None:
     events = [report(1, 1.0, box(0.2)), report(2, 1.16, box(0.28))]
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,13 @@ Json = dict[str, Any]
 class Service:
     """Two edges, a consumer and the double."""
 
-    def __init__(self, folder: Path, amqp_url: str) -> None:
+    def __init__(self, folder: Path, broker: Mapping[str, str]) -> None:
         self.folder = folder
         self.media = folder / "videos"
         self.media.mkdir()
         self.annotations = AnnotationsProcess(folder / "double")
         media = {"VIDEOS_DIR": str(self.media), "IMAGES_DIR": str(self.media)}
-        environ = {**SETTINGS, **media, "ANNOTATIONS_URL": self.annotations.url, "AMQP_URL": amqp_url}
+        environ = {**SETTINGS, **media, "ANNOTATIONS_URL": self.annotations.url, **broker}
         model = write_scripted_model(folder / "models", delay_s=0.004)
         self.stack = LocalStack(folder / "storage", model=model, environ=environ)
         self.other_url = f"http://127.0.0.1:{free_port()}"
@@ -57,6 +58,7 @@ class Service:
         environ = {
             **os.environ,
             **self._environ,
+            "AMQP_URL": self._environ["EDGE_AMQP_URL"],
             "STORAGE_DIR": str(self.folder / "storage"),
             "EDGE_PORT": self.other_url.rpartition(":")[2],
         }

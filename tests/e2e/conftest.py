@@ -40,11 +40,11 @@ def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stack_of_the_session(
-    tmp_path_factory: pytest.TempPathFactory, scripted_model: Path, new_host: Callable[[], str]
+    tmp_path_factory: pytest.TempPathFactory, scripted_model: Path, new_host: Callable[[], dict[str, str]]
 ) -> Iterator[LocalStack]:
     """Its data is thrown away, so it ends as by a crash: an orderly end costs 7 s."""
     storage = tmp_path_factory.mktemp("stack") / "storage"
-    system = LocalStack(storage, model=scripted_model, environ={"AMQP_URL": new_host()})
+    system = LocalStack(storage, model=scripted_model, environ=new_host())
     system.start()
     yield system
     system.kill()

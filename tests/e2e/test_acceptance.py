@@ -49,11 +49,11 @@ CLASSES = [
 
 @pytest.fixture(scope="module")
 def system(
-    tmp_path_factory: pytest.TempPathFactory, annotations: AnnotationsProcess, new_host: Callable[[], str]
+    tmp_path_factory: pytest.TempPathFactory, annotations: AnnotationsProcess, new_host: Callable[[], dict[str, str]]
 ) -> Iterator[LocalStack]:
     folder = tmp_path_factory.mktemp("acceptance")
     environ = {
-        "AMQP_URL": new_host(),
+        **new_host(),
         "ANNOTATIONS_URL": annotations.url,
         "VIDEOS_DIR": str(folder),
         "IMAGES_DIR": str(folder),
@@ -177,9 +177,9 @@ def share_of_the_smaller(one: Json, other: Json) -> float:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory, new_host: Callable[[], str]) -> Iterator[httpx.Client]:
+def fresh(tmp_path_factory: pytest.TempPathFactory, new_host: Callable[[], dict[str, str]]) -> Iterator[httpx.Client]:
     """A system with the shipped model that nobody has asked anything."""
-    with asked(LocalStack(tmp_path_factory.mktemp("fresh") / "storage", environ={"AMQP_URL": new_host()})) as client:
+    with asked(LocalStack(tmp_path_factory.mktemp("fresh") / "storage", environ=new_host())) as client:
         yield client
 
 
@@ -304,7 +304,7 @@ def test_ft_p_07_nothing_larger_than_its_class_allows(http: httpx.Client, tmp_pa
     assert sorted((box["label"], round(box["width"] * 160)) for box in found) == [("Green", 50), ("Red", 24)]
 
 
-def test_ft_p_13_class_variants_have_names_of_their_own(tmp_path: Path, new_host: Callable[[], str]) -> None:
+def test_ft_p_13_class_variants_have_names_of_their_own(tmp_path: Path, new_host: Callable[[], dict[str, str]]) -> None:
     model = write_model(
         tmp_path / "models",
         objects=[
@@ -314,7 +314,7 @@ def test_ft_p_13_class_variants_have_names_of_their_own(tmp_path: Path, new_host
         class_variants=True,
     )
     drawn = [*squares((16, 16)), *squares((80, 60), rgb=GREEN)]
-    with asked(LocalStack(tmp_path / "storage", model=model, environ={"AMQP_URL": new_host()})) as http:
+    with asked(LocalStack(tmp_path / "storage", model=model, environ=new_host())) as http:
         found = detect(http, write_image(tmp_path / "a.png", squares=drawn))
 
     assert sorted(box["label"] for box in found) == ["Green(Night)", "Red(Wint)"]
@@ -473,11 +473,11 @@ def test_ft_n_01_and_02_nothing_and_noise_are_refused(http: httpx.Client, name: 
 
 @pytest.mark.parametrize("classes", ["{ this is no json", '[{"Id": "x"}]'])
 def test_ft_n_05_broken_classes_are_said_and_do_not_crash(
-    tmp_path: Path, new_host: Callable[[], str], classes: str
+    tmp_path: Path, new_host: Callable[[], dict[str, str]], classes: str
 ) -> None:
     model = write_model(tmp_path / "models", classes=classes)
     picture = write_image(tmp_path / "a.png", squares=squares((16, 16)))
-    with asked(LocalStack(tmp_path / "storage", model=model, environ={"AMQP_URL": new_host()})) as http:
+    with asked(LocalStack(tmp_path / "storage", model=model, environ=new_host())) as http:
         answer = http.post("/detect", files={"file": ("a.png", picture.read_bytes())})
         health = after_a_heartbeat(http)
 
@@ -592,10 +592,10 @@ def test_nft_res_lim_04_logs_are_json_lines(system: LocalStack) -> None:
         assert all({"event", "level", "timestamp"} <= set(json.loads(line)) for line in lines)
 
 
-def test_nft_res_04_a_restart_leaves_a_clean_state(tmp_path: Path, new_host: Callable[[], str]) -> None:
+def test_nft_res_04_a_restart_leaves_a_clean_state(tmp_path: Path, new_host: Callable[[], dict[str, str]]) -> None:
     clip = write_video(tmp_path / "a.mp4", frames=50)
     model = write_model(tmp_path / "models")
-    media_ids, environ = [], {"AMQP_URL": new_host()}
+    media_ids, environ = [], new_host()
     for _ in range(2):
         with (
             LocalStack(tmp_path / "storage", model=model, environ=environ) as stack,

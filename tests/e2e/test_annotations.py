@@ -31,7 +31,7 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, new_host: Callable[[], str]) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, new_host: Callable[[], dict[str, str]]) -> Iterator[Service]:
     service = Service(tmp_path_factory.mktemp("annotations"), new_host())
     try:
         service.start()

@@ -17,6 +17,7 @@ import pytest
 from contracts import topology, wire
 from contracts.commands import DetectVideo
 from contracts.media import Medium, MediumKind
+from detections.broker_users import PUBLISHER
 from detections.local import LocalStack
 from tests.media import (
     Container,
@@ -25,6 +26,7 @@ from tests.media import (
     write_no_frames,
     write_video,
 )
+from tests.virtual_hosts import as_user
 
 pytestmark = pytest.mark.e2e
 
@@ -256,12 +258,12 @@ def _wait_for_results(http: httpx.Client, task_id: str) -> None:
 
 
 async def _dead_letter(amqp_url: str, body: bytes, key: str = "video") -> aio_pika.abc.AbstractIncomingMessage:
-    """Publish a command and return the dead letter it becomes."""
-    async with await aio_pika.connect(amqp_url) as connection:
-        channel = await connection.channel()
-        dead = await channel.get_queue(topology.DEAD_LETTERS)
+    """Publish a command as another service does, and return the dead letter it becomes, as the operator gets it."""
+    publisher_url = as_user(amqp_url, PUBLISHER)
+    async with await aio_pika.connect(amqp_url) as operator, await aio_pika.connect(publisher_url) as publisher:
+        dead = await (await operator.channel()).get_queue(topology.DEAD_LETTERS)
         await dead.purge()
-        exchange = await channel.get_exchange(topology.COMMANDS)
+        exchange = await (await publisher.channel()).get_exchange(topology.COMMANDS)
         await exchange.publish(aio_pika.Message(body, delivery_mode=2), key)
         async with asyncio.timeout(END_TIMEOUT_S):
             while (letter := await dead.get(fail=False)) is None:

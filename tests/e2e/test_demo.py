@@ -55,19 +55,19 @@ def test_the_street_is_streamed_and_what_was_found_is_held_against_what_was_draw
     assert (tmp_path / "out" / "annotated.png").stat().st_size > 10_000
 
 
-def test_any_video_and_model_will_do(tmp_path: Path, new_host: Callable[[], str]) -> None:
+def test_any_video_and_model_will_do(tmp_path: Path, new_host: Callable[[], dict[str, str]]) -> None:
     clip = write_video(tmp_path / "squares.mp4", frames=40, squares=(Square(dx=2),), noise=30)
 
-    done = demo(tmp_path, clip, "--model", write_model(tmp_path / "squares.json"), AMQP_URL=new_host())
+    done = demo(tmp_path, clip, "--model", write_model(tmp_path / "squares.json"), **new_host())
 
     assert detections_said(done) == 10  # every 4th frame is looked at
     assert frames(tmp_path / "out" / "annotated.mp4") == 40
 
 
-def test_a_picture_will_do(tmp_path: Path, new_host: Callable[[], str]) -> None:
+def test_a_picture_will_do(tmp_path: Path, new_host: Callable[[], dict[str, str]]) -> None:
     picture = write_image(tmp_path / "squares.png", squares=(Square(x=8), Square(x=80)))
 
-    done = demo(tmp_path, picture, "--model", write_model(tmp_path / "squares.json"), AMQP_URL=new_host())
+    done = demo(tmp_path, picture, "--model", write_model(tmp_path / "squares.json"), **new_host())
 
     assert detections_said(done) == 2
     assert (tmp_path / "out" / "annotated.png").exists()

@@ -45,12 +45,12 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoaderService]:
 
 @pytest.fixture(scope="module")
 def system(
-    tmp_path_factory: pytest.TempPathFactory, loader: LoaderService, new_host: Callable[[], str]
+    tmp_path_factory: pytest.TempPathFactory, loader: LoaderService, new_host: Callable[[], dict[str, str]]
 ) -> Iterator[LocalStack]:
     """Two consumers that get their model from a Loader that is down."""
     write_scripted_model(loader.folder, delay_s=0.01)
     environ = {
-        "AMQP_URL": new_host(),
+        **new_host(),
         "LOADER_URL": loader.url,
         "CONSUMER_MODEL": "colours.json",
         "CONSUMER_WORKERS": "1",

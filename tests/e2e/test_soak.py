@@ -88,7 +88,7 @@ def paced(content: bytes, *, seconds: float) -> Iterator[bytes]:
 
 
 @pytest.fixture
-def service(tmp_path: Path, new_host: Callable[[], str]) -> Iterator[Service]:
+def service(tmp_path: Path, new_host: Callable[[], dict[str, str]]) -> Iterator[Service]:
     service = Service(tmp_path, new_host())
     try:
         service.start()

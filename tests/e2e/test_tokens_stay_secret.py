@@ -7,8 +7,8 @@ that it finds what is there is shown with texts that are planted in each of thes
 import asyncio
 import base64
 import secrets
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ import pytest
 from cryptography.fernet import Fernet
 
 from contracts import topology
-from contracts.storage import Layout
+from contracts.storage import Layout, read_record
 from detections import Client
 from detections.annotations_double import KEY
 from detections.answers import ServiceError
 from detections.local import LocalStack
+from edge.posts import Cursor
 from tests.annotations import AnnotationsProcess
 from tests.media import write_image, write_video
+from tests.processes import wait_until
 from tests.searching import found_in
 from tests.signing import assembled, claims
 
@@ -160,10 +162,11 @@ def make_traffic(system: System, clip: Path, picture: Path) -> None:
     system.annotations.fault(token_life_s=30)
     refreshed = send_video(system, clip, system.headers(BOB))
     system.annotations.wait_for_end(refreshed["mediaId"])
-    for mode in ("401", "400"):  # rejected and renewed in vain; then posts that become dead letters
+    for mode, has_come in (("401", is_put_off), ("400", is_given_up)):
         system.annotations.fault(mode=mode)
-        system.write_down(msgspec.json.encode(send_video(system, clip, ada)))
-        time.sleep(1.5)
+        sent = send_video(system, clip, ada)
+        system.write_down(msgspec.json.encode(sent))
+        wait_until(partial(has_come, system, sent["taskId"]))
     system.annotations.fault()
     forged = assembled({"alg": "HS256"}, claims(ADA), key=b"another key")
     system.note("a forged token", forged.rpartition(".")[2])
@@ -174,13 +177,28 @@ def make_traffic(system: System, clip: Path, picture: Path) -> None:
     assert system.ask("DELETE", f"/tasks/{refreshed['taskId']}", headers=system.headers(BOB)).status_code == 409
 
 
+def is_put_off(system: System, task_id: str) -> bool:
+    """Whether a post was rejected, its token renewed in vain, and it is tried again later."""
+    told = told_of(system, task_id)
+    return told is not None and told.trouble is not None
+
+
+def is_given_up(system: System, task_id: str) -> bool:
+    """Whether a post has become a dead letter."""
+    told = told_of(system, task_id)
+    return told is not None and told.dead > 0
+
+
+def told_of(system: System, task_id: str) -> Cursor | None:
+    return read_record(Layout(system.stack.storage).posted(task_id), Cursor)
+
+
 async def plant_in_broker(amqp_url: str, text: str) -> None:
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
-        for name, key in ((topology.DEAD, ""), (topology.EVENTS, "frame.free")):
-            exchange = await channel.get_exchange(name)
-            body = f"<{text}>".encode()
-            await exchange.publish(aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT), key)
+        for queue in (topology.DEAD_LETTERS, topology.EVENTS_LOG):
+            message = aio_pika.Message(f"<{text}>".encode(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await channel.default_exchange.publish(message, queue)
 
 
 def test_no_token_is_in_anything_that_was_written(system: System, clip: Path, picture: Path) -> None:

@@ -65,7 +65,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path, after_s: f
 
 
 def test_sigterm_is_like_ctrl_c_and_sigkill_leaves_nothing_behind_either(
-    tmp_path: Path, scripted_model: Path, new_host: Callable[[], str]
+    tmp_path: Path, scripted_model: Path, new_host: Callable[[], dict[str, str]]
 ) -> None:
     storage = tmp_path / "storage"
     with running(storage, "--port", "0", "--model", str(scripted_model)) as up:
@@ -73,7 +73,7 @@ def test_sigterm_is_like_ctrl_c_and_sigkill_leaves_nothing_behind_either(
         up.process.kill()
         up.process.communicate()
         wait_until(lambda: not processes_of(storage))
-    elsewhere = {"AMQP_URL": new_host()}
+    elsewhere = new_host()
     with running(storage, "--port", "0", "--model", str(scripted_model), environ=elsewhere) as up:
         up.wait_until_ready()
         up.process.terminate()
@@ -96,9 +96,9 @@ def test_a_port_in_use_is_said(stack: LocalStack, tmp_path: Path) -> None:
 
 
 def test_a_part_that_does_not_start_ends_the_others_and_shows_its_last_lines(
-    tmp_path: Path, new_host: Callable[[], str]
+    tmp_path: Path, new_host: Callable[[], dict[str, str]]
 ) -> None:
-    environ = {"CONSUMER_WORKERS": "none", "AMQP_URL": new_host()}
+    environ = {"CONSUMER_WORKERS": "none", **new_host()}
     said = up_is_refused(tmp_path / "storage", "--port", "0", environ=environ)
 
     assert "consumer-1 ended with code 1" in said
@@ -106,10 +106,10 @@ def test_a_part_that_does_not_start_ends_the_others_and_shows_its_last_lines(
 
 
 def test_with_a_broker_of_somebody_else_none_is_started(
-    stack: LocalStack, tmp_path: Path, scripted_model: Path
+    tmp_path: Path, scripted_model: Path, new_host: Callable[[], dict[str, str]]
 ) -> None:
-    amqp = {"AMQP_URL": stack.amqp_url}
+    amqp = new_host()
     with LocalStack(tmp_path / "storage", model=scripted_model, consumers=0, environ=amqp) as second:
-        assert (second.pids("broker"), second.management_url, second.amqp_url) == ([], None, stack.amqp_url)
+        assert (second.pids("broker"), second.management_url, second.amqp_url) == ([], None, amqp["AMQP_URL"])
         edge = second.pids("edge")
     assert all(is_gone(pid) for pid in edge)

@@ -27,6 +27,24 @@ class Flow(Enum):
     """A command that nobody can read."""
     PICTURE = auto()
     """A client waits for what one picture shows."""
+    RESUMED = auto()
+    """The line breaks in the middle, and the client goes on where the upload stands."""
+    PARTS = auto()
+    """The client sends the two halves in two requests."""
+    ASKED_BACK = auto()
+    """The client asks on another connection how far it came, while the first one still stands."""
+    ABANDONED = auto()
+    """The line breaks in the middle, and nobody comes back."""
+
+
+class Content(Enum):
+    """What is looked for in the video."""
+
+    OBJECTS = auto()
+    SHOTS = auto()
+    """A `/shots` task."""
+    BOTH = auto()
+    """Objects, with `"shots": true`."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +55,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     victim: str
     """`edge` or `consumer`."""
     flow: Flow = Flow.UPLOAD
+    content: Content = Content.OBJECTS
     then: str | None = None
     """Where the next life ends, `name:n`, before there is one that goes on."""
     is_always_run: bool = False
@@ -44,18 +63,29 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        return f"{self.victim}-{self.point}:{self.passage}" + (f"-{self.then}" if self.then else "")
+        what = [self.flow.name] if self.flow is Flow.RESUMED else []
+        what += [self.content.name] if self.content is not Content.OBJECTS else []
+        point = f"{self.victim}-{self.point}:{self.passage}"
+        return "-".join([point, *([self.then] if self.then else []), *map(str.lower, what)])
 
 
-def _edge(*points: str, flow: Flow = Flow.UPLOAD, passage: int = 1) -> list[Case]:
-    return [Case(point=point, victim="edge", flow=flow, passage=passage) for point in points]
+def _edge(*points: str, flow: Flow = Flow.UPLOAD, passage: int = 1, content: Content = Content.OBJECTS) -> list[Case]:
+    return [Case(point=point, victim="edge", flow=flow, passage=passage, content=content) for point in points]
 
 
-def _consumer(*points: str, flow: Flow = Flow.UPLOAD, passage: int = 1, then: str | None = None) -> list[Case]:
-    return [Case(point=point, victim="consumer", flow=flow, passage=passage, then=then) for point in points]
+def _consumer(
+    *points: str,
+    flow: Flow = Flow.UPLOAD,
+    passage: int = 1,
+    then: str | None = None,
+    content: Content = Content.OBJECTS,
+) -> list[Case]:
+    return [
+        Case(point=point, victim="consumer", flow=flow, passage=passage, then=then, content=content) for point in points
+    ]
 
 
-CASES = [
+_OF_OBJECTS = [
     *_edge(
         "edge.upload.folder-made",
         "edge.body.begun",
@@ -110,7 +140,7 @@ CASES = [
         passage=5,
     ),
     *_consumer("consumer.journal.written", passage=5),
-    Case(point="consumer.end.created", victim="consumer", is_always_run=True),
+    *_consumer("consumer.end.created"),
     *_consumer("consumer.report.sent", passage=30),
     *_consumer("consumer.journal.written", passage=5, then="consumer.claim.created:1"),
     *_consumer("consumer.journal.written", passage=5, then="consumer.stand.written:1"),
@@ -123,6 +153,75 @@ CASES = [
     *_consumer("consumer.answer.begun", "consumer.answer.sent", flow=Flow.PICTURE),
     *_consumer("consumer.frame.kept", flow=Flow.POSTED, passage=5),
 ]
+
+_OF_SHOTS = [
+    *_edge("edge.task.recorded", "edge.command.confirmed", "edge.seal.recorded", content=Content.SHOTS),
+    *_consumer(
+        "consumer.shots.loaded",
+        "consumer.claim.noted",
+        "consumer.reports.confirmed",
+        "consumer.end.written",
+        "consumer.end.created",
+        "consumer.end.confirmed",
+        "consumer.command.done",
+        content=Content.SHOTS,
+    ),
+    *_consumer(
+        "consumer.journal.begun",
+        "consumer.journal.checked",
+        "consumer.report.begun",
+        "consumer.report.sent",
+        "consumer.report.confirmed",
+        content=Content.SHOTS,
+        passage=2,
+    ),
+    Case(point="consumer.journal.written", passage=2, victim="consumer", content=Content.SHOTS, is_always_run=True),
+    *_consumer("consumer.journal.written", content=Content.SHOTS, passage=1),
+    *_consumer("consumer.journal.written", content=Content.SHOTS, passage=6),
+    *_consumer("consumer.journal.written", content=Content.SHOTS, passage=2, then="consumer.claim.created:1"),
+    *_consumer("consumer.journal.written", content=Content.SHOTS, passage=2, then="consumer.shots.loaded:1"),
+    *_consumer("consumer.journal.written", content=Content.SHOTS, passage=2, then="consumer.stand.written:1"),
+    *_consumer("consumer.journal.written", content=Content.SHOTS, passage=2, then="consumer.journal.written:1"),
+    *_consumer("consumer.lease.renewed", flow=Flow.HELD, content=Content.SHOTS),
+    *_consumer("consumer.lease.released", "consumer.command.handed-on", flow=Flow.HANDED_ON, content=Content.SHOTS),
+    *_consumer("consumer.shots.loaded", "consumer.end.created", content=Content.BOTH),
+    *_consumer("consumer.journal.written", "consumer.report.sent", content=Content.BOTH, passage=5),
+    *_consumer("consumer.journal.written", content=Content.BOTH, passage=90),
+    *_consumer("consumer.journal.written", content=Content.BOTH, passage=5, then="consumer.stand.written:1"),
+    *_consumer("consumer.command.handed-on", flow=Flow.HANDED_ON, content=Content.BOTH),
+]
+
+_OF_RESUMED_UPLOADS = [
+    *_edge(
+        "edge.resumable.recorded",
+        "edge.body.told",
+        "edge.upload.left",
+        "edge.resumable.asked",
+        "edge.resumable.reopened",
+        "edge.task.assured",
+        "edge.seal.begun",
+        "edge.seal.recorded",
+        "edge.seal.told",
+        "edge.upload.answered",
+        flow=Flow.RESUMED,
+    ),
+    *_edge("edge.part.kept", flow=Flow.PARTS),
+    *_edge("edge.resumable.asked-back", flow=Flow.ASKED_BACK),
+    *_edge("edge.resumable.reclaimed", flow=Flow.ABANDONED),
+    *_edge("edge.upload.left", "edge.task.assured", "edge.seal.told", flow=Flow.RESUMED, content=Content.SHOTS),
+    Case(
+        point="edge.resumable.reopened",
+        victim="edge",
+        flow=Flow.RESUMED,
+        content=Content.SHOTS,
+        is_always_run=True,
+    ),
+    *_consumer("consumer.journal.written", "consumer.report.sent", flow=Flow.RESUMED, passage=5),
+    *_consumer("consumer.journal.written", "consumer.report.sent", flow=Flow.RESUMED, content=Content.SHOTS),
+    *_consumer("consumer.journal.written", flow=Flow.RESUMED, content=Content.BOTH, passage=5),
+]
+
+CASES = [*_OF_OBJECTS, *_OF_SHOTS, *_OF_RESUMED_UPLOADS]
 
 
 def points_in_the_code() -> set[str]:

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
@@ -104,6 +105,24 @@ class Actor:
         os.kill(self.pid, signal.SIGCONT)
 
 
+_Actor = TypeVar("_Actor", bound=Actor)
+
+
+class EdgeActor(Actor):
+    """An edge, at its own port over all its lives."""
+
+    def __init__(self, guard: Guard, program: Program, *, port: int) -> None:
+        super().__init__(guard, program, ready="edge listens")
+        self.url = f"http://127.0.0.1:{port}"
+
+    def is_serving(self) -> bool:
+        """Whether it would take a video now: it hears a consumer and has a broker."""
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=10, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+
 class Fleet:
     """Edges and consumers on one storage and one broker; all of them are gone when the block ends."""
 
@@ -122,24 +141,25 @@ class Fleet:
             **environ,
         }
         self._actors: list[Actor] = []
-        self._port = free_port()
-        self.edge = self._actor("edge", "edge", {"EDGE_PORT": str(self._port)}, ready="edge listens")
+        self.edge = self._edge("edge")
 
     @property
     def url(self) -> str:
-        """Of the edge."""
-        return f"http://127.0.0.1:{self._port}"
+        """Of the first edge."""
+        return self.edge.url
+
+    def another_edge(self) -> EdgeActor:
+        """One more, not started yet."""
+        return self._edge(f"edge-{len(self._actors)}")
 
     def consumer(self) -> Actor:
         """One more, not started yet."""
-        return self._actor(f"consumer-{len(self._actors)}", "consumers", {}, ready='"ready"')
+        name = f"consumer-{len(self._actors)}"
+        return self._known(Actor(self._guard, self._program(name, "consumers"), ready='"ready"'))
 
     def is_ready(self) -> bool:
-        """Whether the edge would take a video now: it hears a consumer and has a broker."""
-        try:
-            return httpx.get(f"{self.url}/health/ready", timeout=10, trust_env=False).is_success
-        except httpx.TransportError:
-            return False
+        """Whether each edge that runs would take a video now."""
+        return all(edge.is_serving() for edge in self._actors if isinstance(edge, EdgeActor) and edge.is_running)
 
     def wait_until_ready(self) -> None:
         for actor in self._actors:
@@ -155,16 +175,21 @@ class Fleet:
                 actor.kill()
         self._guard.close()
 
-    def _actor(self, name: str, module: str, environ: Mapping[str, str], *, ready: str) -> Actor:
-        program = Program(
+    def _edge(self, name: str) -> EdgeActor:
+        port = free_port()
+        return self._known(EdgeActor(self._guard, self._program(name, "edge", EDGE_PORT=str(port)), port=port))
+
+    def _known(self, actor: _Actor) -> _Actor:
+        self._actors.append(actor)
+        return actor
+
+    def _program(self, name: str, module: str, **environ: str) -> Program:
+        return Program(
             name=name,
             command=(sys.executable, "-P", "-m", module),
             environ={**self._environ, "PYTHONPATH": str(REPOSITORY), **environ},
             log=self._logs / f"{name}.log",
         )
-        actor = Actor(self._guard, program, ready=ready)
-        self._actors.append(actor)
-        return actor
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import random
 import secrets
 import time
 import uuid
@@ -14,6 +16,7 @@ import msgspec
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from contracts import topology
+from contracts.broker_nodes import nodes
 from contracts.commands import AnyCommand
 from contracts.events import AnyEvent, TaskEnded
 from contracts.options import DetectionOptions
@@ -29,6 +32,7 @@ from tests.virtual_hosts import new_virtual_host
 EVERY_FRAME = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
 CONFIG = {"X-Config": '{"frame_period_recognition": 1, "frame_recognition_seconds": 0}'}
 ANSWER_TIMEOUT_S = 120.0
+CONNECT_TIMEOUT_S = 15.0
 
 
 def new_task() -> str:
@@ -55,7 +59,13 @@ def virtual_host(rabbit: PrivateRabbit) -> Iterator[str]:
 
 
 def send_video(
-    url: str, task_id: str, content: bytes, *, halfway: Callable[[], None] | None = None, **headers: str
+    url: str,
+    task_id: str,
+    content: bytes,
+    *,
+    halfway: Callable[[], None] | None = None,
+    path: str = "/detect/video",
+    **headers: str,
 ) -> int | None:
     """The status of an upload, None if the connection was lost. halfway: what happens between its two halves."""
 
@@ -68,7 +78,7 @@ def send_video(
     said = {"X-Filename": "clip.mp4", "X-Task-Id": task_id, "Content-Length": str(len(content)), **CONFIG, **headers}
     try:
         with httpx.Client(timeout=ANSWER_TIMEOUT_S, trust_env=False) as http:
-            return http.post(f"{url}/detect/video", content=halves(), headers=said).status_code
+            return http.post(f"{url}{path}", content=halves(), headers=said).status_code
     except httpx.TransportError:
         return None
 
@@ -83,11 +93,12 @@ def wait_for_end(layout: Layout, task_id: str, *, timeout_s: float = WAIT_S) -> 
 
 @contextlib.asynccontextmanager
 async def channel_on(amqp_url: str) -> AsyncGenerator[AbstractChannel]:
-    """A channel, once the broker is there."""
+    """A channel, once the broker is there, or a node of it."""
+    named = nodes(amqp_url)
     async with asyncio.timeout(WAIT_S):
-        while True:
+        for node in itertools.cycle(random.sample(named, k=len(named))):
             with contextlib.suppress(OSError, aio_pika.exceptions.AMQPError):
-                connection = await aio_pika.connect(amqp_url)
+                connection = await aio_pika.connect(node, timeout=CONNECT_TIMEOUT_S)
                 break
             await asyncio.sleep(0.1)
     async with connection:

@@ -5,6 +5,7 @@ import pytest
 
 from contracts.events import AnyEvent
 from contracts.failures import FailureCode, FailureRecord
+from contracts.shots import Shot
 from tests.events import end, progress, report
 from tests.fault.checker import Accepted, Posted, Seen, Verdict, check, shown
 
@@ -81,6 +82,53 @@ def test_a_number_that_appears_after_a_later_one_is_unordered_and_lost_to_reader
 
 def test_a_report_after_the_end_is_unordered() -> None:
     assert verdict([*said(1), end(TASK, 3), *said(2)]).unordered == (f"{TASK}: report 2 after the end",)
+
+
+def with_shots(sequence: int, *shots: tuple[int, int]) -> AnyEvent:
+    told = [
+        Shot(start_frame=first, end_frame=last, start_time="", end_time="", confidence=None, transition=None)
+        for first, last in shots
+    ]
+    return msgspec.structs.replace(said(sequence)[0], shots=told)
+
+
+def shots_verdict(*events: AnyEvent) -> Verdict:
+    promise = Accepted(task_id=TASK, shots=((0, 19), (20, 39), (40, 59)))
+    return check(Seen(accepted=[promise], events=[*events, end(TASK, len(events) + 1)]))
+
+
+def test_shots_in_order_are_clean_however_many_a_report_tells_of() -> None:
+    assert shots_verdict(with_shots(1, (0, 19)), with_shots(2, (20, 39), (40, 59))).is_clean
+
+
+def test_the_last_shots_may_be_told_with_a_frame_that_was_reported() -> None:
+    last = msgspec.structs.replace(with_shots(2, (20, 39), (40, 59)), frame_index=0)
+
+    assert shots_verdict(with_shots(1, (0, 19)), last).is_clean
+
+
+def test_a_missing_shot_is_lost() -> None:
+    assert shots_verdict(with_shots(1, (0, 19)), with_shots(2, (40, 59))).lost == (f"{TASK}: shot 20..39",)
+
+
+def test_a_shot_under_two_numbers_is_a_duplicate() -> None:
+    found = shots_verdict(with_shots(1, (0, 19)), with_shots(2, (0, 19), (20, 39), (40, 59)))
+
+    assert found.duplicated == (f"{TASK}: shot 0..19 twice",)
+
+
+def test_one_number_for_two_shots_is_a_duplicate() -> None:
+    other = msgspec.structs.replace(with_shots(2, (20, 38)), epoch=2)
+
+    assert shots_verdict(with_shots(1, (0, 19)), with_shots(2, (20, 39), (40, 59)), other).duplicated == (
+        f"{TASK}: report 2 says two things",
+    )
+
+
+def test_a_shot_that_begins_before_the_one_before_ends_is_unordered() -> None:
+    found = shots_verdict(with_shots(1, (20, 39)), with_shots(2, (0, 19), (40, 59)))
+
+    assert found.unordered == (f"{TASK}: shot 0..19 after 20..39",)
 
 
 def test_frames_that_go_back_are_unordered() -> None:

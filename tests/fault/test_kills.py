@@ -1,120 +1,34 @@
-"""Broker, edge and consumers are killed at random while work is queued: nothing is lost, double, out of order or stuck.
+"""Broker, edge and consumers are killed at random while work is queued: nothing is lost, double, out of order or stuck, and
+whoever listens hears all of it.
 
 A small slice in every run; with `make soak` as many as `FAULT_COMMANDS` and `FAULT_KILLS` say. `FAULT_SEED` repeats a run.
 """
 
-import asyncio
-import contextlib
 import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import aio_pika
 import pytest
-from aio_pika.abc import AbstractChannel
 
-from contracts.commands import DetectVideo
-from contracts.media import Medium, MediumKind
-from contracts.results import reports
-from contracts.storage import Layout
 from tests.broker.consumer_stage import scripted_model
-from tests.fault.checker import Accepted, check
 from tests.fault.fleet import WAIT_S, Actor, BrokerHandle, Fleet, fleet, private_broker
 from tests.fault.flow import (
-    EVERY_FRAME,
-    channel_on,
     clip_of,
-    new_task,
-    seen_on,
-    send_command,
-    send_video,
-    until_empty,
 )
+from tests.fault.listeners import audience, to_be_heard
 from tests.fault.timeline import Timeline, timeline
-from tests.processes import wait_until
+from tests.fault.work import FRAMES, Work, judge
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker]
 
-FRAMES = 10
 CONSUMERS = 2
-UPLOAD_EVERY = 5
-"""One command in so many is an upload, the others are published as other services do it."""
-QUEUED_MAX = 150
-"""Commands that are unfinished at a time: enough for work to be queued at each kill."""
+LISTENERS = 20
+STALLED = 2
+"""Listeners beside them that do not read."""
 SLICE = (60, 4)
 SOAK = (500, 15)
-
-
-class Work:
-    """Sends commands until all of them are promised."""
-
-    def __init__(self, system: Fleet, amqp_url: str, *, clip: bytes, told: Timeline) -> None:
-        self.accepted: list[Accepted] = []
-        self.refused: list[str] = []
-        """Uploads that got no 202; those that became tasks still end."""
-        self._fleet = system
-        self._amqp_url = amqp_url
-        self._clip = clip
-        self._told = told
-        self._layout = Layout(system.storage)
-        self._unfinished: dict[str, None] = {}
-
-    @property
-    def ended(self) -> int:
-        """Promised tasks that have an end; each is looked for until it has one."""
-        for task in tuple(self._unfinished):
-            if self._layout.end(task).exists():
-                self._unfinished.pop(task, None)
-        return len(self.accepted) - len(self._unfinished)
-
-    @property
-    def unfinished(self) -> int:
-        return len(self._unfinished)
-
-    def send(self, commands: int) -> None:
-        """Return when so many are promised."""
-        asyncio.run(self._send(commands))
-
-    async def _send(self, commands: int) -> None:
-        uploads = commands // UPLOAD_EVERY
-        await asyncio.gather(self._publish(commands - uploads), asyncio.to_thread(self._upload, uploads))
-
-    async def _publish(self, count: int) -> None:
-        """What was not confirmed is sent again, as another task."""
-        left = count
-        while left:
-            with contextlib.suppress(OSError, RuntimeError, aio_pika.exceptions.AMQPError, asyncio.CancelledError):
-                async with channel_on(self._amqp_url) as channel:
-                    while left:
-                        left -= await self._publish_one(channel)
-
-    async def _publish_one(self, channel: AbstractChannel) -> bool:
-        if self.unfinished >= QUEUED_MAX:
-            await asyncio.sleep(0.05)
-            return False
-        medium = Medium(root="videos", path="clip.mp4", kind=MediumKind.VIDEO, media_id="clip")
-        command = DetectVideo(task_id=new_task(), medium=medium, options=EVERY_FRAME)
-        async with asyncio.timeout(10):
-            await send_command(channel, command)
-        self._promise(command.task_id)
-        return True
-
-    def _upload(self, count: int) -> None:
-        left = count
-        while left:
-            task = new_task()
-            if send_video(self._fleet.url, task, self._clip) == 202:
-                self._promise(task)
-                left -= 1
-            else:
-                self.refused.append(task)
-                time.sleep(0.5)
-
-    def _promise(self, task: str) -> None:
-        self._unfinished[task] = None
-        self.accepted.append(Accepted(task_id=task, reports=FRAMES))
 
 
 class Killer:
@@ -167,9 +81,11 @@ def run(folder: Path, broker: BrokerHandle, *, commands: int, kills: int, told: 
             actor.start()
         system.wait_until_ready()
         broker.settle()
-        work, killer = Work(system, broker.url, clip=clip, told=told), Killer(system, broker, consumers, told)
-        kill_while_it_works(work, killer, commands=commands, kills=kills, told=told)
-        judge(system, broker, work)
+        work, killer = Work(system, broker.url, clip=clip), Killer(system, broker, consumers, told)
+        with audience(system.url, live=LISTENERS, stalled=STALLED) as listening:
+            kill_while_it_works(work, killer, commands=commands, kills=kills, told=told)
+            seen = judge(system, broker.url, work.accepted, refused=work.refused)
+            listening.until_all_heard(to_be_heard(seen.events))
         assert killer.deaths == []
 
 
@@ -195,21 +111,6 @@ def kill_while_it_works(work: Work, killer: Killer, *, commands: int, kills: int
         assert work.ended >= 0
         time.sleep(0.1)
     told.note("all have ended")
-
-
-def judge(system: Fleet, broker: BrokerHandle, work: Work) -> None:
-    layout = Layout(system.storage)
-    tried = [task for task in work.refused if layout.task_record(task).exists()]
-    wait_until(lambda: all(layout.end(task).exists() for task in tried), timeout_s=WAIT_S)
-    accepted = [*work.accepted, *(Accepted(task_id=task) for task in tried)]
-    wait_until(lambda: not check(asyncio.run(seen_on(broker.url, accepted))).stuck, timeout_s=WAIT_S)
-    seen = asyncio.run(seen_on(broker.url, accepted))
-    verdict = check(seen)
-    assert verdict.is_clean, verdict
-    assert list(seen.dead_letters) == []
-    for promise in work.accepted:
-        assert len(list(reports(layout, promise.task_id))) == FRAMES
-    asyncio.run(until_empty(broker.url))
 
 
 @pytest.mark.timeout(600)

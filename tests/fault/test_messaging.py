@@ -115,8 +115,8 @@ def test_every_queue_of_ours_is_a_durable_quorum_or_the_log(
     assert kinds.pop(topology.EVENTS_LOG) == ("stream", True)
     assert set(kinds.values()) == {("quorum", True)}
     assert {name for name in queues if name.startswith("detections.")} - declared == {
-        name for name in queues if name.startswith(f"{topology.CONTROL}.")
-    }, "the only others are those in which a consumer hears of cancelled tasks"
+        name for name in queues if name.startswith((f"{topology.CONTROL}.", f"{topology.PRESENCE}."))
+    }, "the only others are those in which a process hears what is said to all"
 
 
 def test_what_is_dead_lettered_gets_there_at_least_once() -> None:
@@ -141,11 +141,11 @@ def test_connections_to_publish_are_others_than_those_to_consume(
         named = [(human.get(each["connection_details"]["name"], "?"), each) for each in channels]
         return {
             "consuming": {name for name, channel in named if channel.get("consumer_count")},
-            "publishing": {name for name, channel in named if channel.get("confirm") and name.endswith(":publish")},
+            "publishing": {name for name, channel in named if channel.get("confirm") and name.endswith(" publish")},
         }
 
     def both(what: set[str]) -> bool:
-        return {name.partition("@")[0] for name in what} == {"edge", "consumer"}
+        return {name.partition(" ")[0] for name in what} == {"edge", "consumer"}
 
     wait_until(lambda: both(doing()["consuming"]) and both(doing()["publishing"]), timeout_s=60)
     assert doing()["consuming"].isdisjoint(doing()["publishing"])

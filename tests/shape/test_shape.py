@@ -30,9 +30,10 @@ HOMES = {
     "tritonclient": {"engine/kserve.py", "engine/kserve_grpc.py", "engine/kserve_http.py"},
     "jwt": {"edge/jwts.py", "edge/jwks.py", "detections/annotations_double.py"},
     "cryptography": {"edge/vault.py", "edge/jwks.py"},
+    "opentelemetry": {"contracts/span_export.py"},
     "xxhash": {"edge/hashing.py", "edge/storage.py"},
 }
-"""The one module of the engine (and the maker of the demo clip) that knows each native library."""
+"""The modules that know each native library, and others that have one home."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

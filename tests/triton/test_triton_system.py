@@ -48,12 +48,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def remote_stack(
-    triton_of_the_session: TritonServer, tmp_path_factory: pytest.TempPathFactory, new_host: Callable[[], str]
+    triton_of_the_session: TritonServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_host: Callable[[], dict[str, str]],
 ) -> Iterator[LocalStack]:
     stack = LocalStack(
         tmp_path_factory.mktemp("stack") / "storage",
         model=triton_of_the_session.model("aerial-vehicle"),
-        environ={"AMQP_URL": new_host()},
+        environ=new_host(),
     )
     try:
         stack.start()

@@ -59,6 +59,7 @@ async def test_the_schema_describes_what_the_signatures_cannot() -> None:
         "X-Config",
         "X-Task-Id",
         "X-Tail-Bytes",
+        "Upload-Complete",
     ]
     assert {"202", "400", "409", "411", "413", "422", "507"} <= set(video["responses"])
     assert list(form["requestBody"]["content"]) == ["multipart/form-data"]

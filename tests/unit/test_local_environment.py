@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from detections.local import LocalStack
+from detections.local_broker import BrokerUrls, urls_of
 
+AMQP = BrokerUrls(edge="amqp://edge@b/", consumer="amqp://consumer@b/", operator="amqp://operator@b/")
 SECRETS = {"EDGE_JWT_KEY": "x" * 32, "EDGE_SEAL_KEYS": "y"}
 
 
 def environ_of(stack: LocalStack, name: str, module: str) -> dict[str, str]:
-    return dict(stack._program(name, module).environ)
+    return dict(stack._program(name, module, AMQP).environ)
 
 
 def test_the_edge_gets_its_settings_and_a_consumer_none_of_them(tmp_path: Path) -> None:
@@ -19,6 +21,22 @@ def test_the_edge_gets_its_settings_and_a_consumer_none_of_them(tmp_path: Path) 
     assert (edge["EDGE_HOST"], edge["EDGE_PORT"]) == ("127.0.0.1", "1")
     assert consumer["CONSUMER_WORKERS"] == "1"
     assert not [name for name in consumer if name.startswith("EDGE_")]
+
+
+def test_each_part_is_a_user_of_its_own_on_the_broker(tmp_path: Path) -> None:
+    stack = LocalStack(tmp_path, environ={"CONSUMER_AMQP_URL": "amqp://consumer@b/"}, port=1)
+    edge, consumer = environ_of(stack, "edge", "edge"), environ_of(stack, "consumer-1", "consumers")
+
+    assert (edge["AMQP_URL"], consumer["AMQP_URL"]) == (AMQP.edge, AMQP.consumer)
+    assert "CONSUMER_AMQP_URL" not in edge
+
+
+def test_a_broker_of_somebody_else_may_have_one_user_or_several() -> None:
+    one = urls_of({"AMQP_URL": "amqp://b/"})
+    several = {"AMQP_URL": AMQP.operator, "EDGE_AMQP_URL": AMQP.edge, "CONSUMER_AMQP_URL": AMQP.consumer}
+
+    assert one == BrokerUrls(edge="amqp://b/", consumer="amqp://b/", operator="amqp://b/")
+    assert urls_of(several) == AMQP
 
 
 def test_the_double_of_the_service_gets_none_of_them_either(tmp_path: Path) -> None:

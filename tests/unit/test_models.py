@@ -181,6 +181,23 @@ def test_classes_json_is_above_the_names_in_the_model(tmp_path: Path) -> None:
     assert (card.label(0), card.max_size_m(0), card.max_size_m(1)) == ("Truck", 12.5, None)
 
 
+def test_colours_are_those_of_the_class_list_that_css_can_read(tmp_path: Path) -> None:
+    path = write_constant_model(tmp_path / "model.onnx", NO_ROWS)
+    stated = ("#FF0000", "#0af", None, "red", "#ff00000", "#ff0000;x:url(http://elsewhere)", "")
+    listed = [{"Id": number, "Name": "a", "Color": colour} for number, colour in enumerate(stated)]
+    (tmp_path / "classes.json").write_text(json.dumps(listed))
+
+    assert describe(path).colours == {0: "#ff0000", 1: "#00aaff"}
+
+
+def test_variants_of_a_class_have_its_colour(tmp_path: Path) -> None:
+    path = write_constant_model(tmp_path / "model.onnx", NO_ROWS)
+    path.with_suffix(".json").write_text('{"class_variants": true}')
+    (tmp_path / "classes.json").write_text('[{"Id": 3, "Name": "Truck", "Color": "#123456"}]')
+
+    assert describe(path).colours == dict.fromkeys((3, 23, 43), "#123456")
+
+
 @pytest.mark.parametrize(
     "text",
     [

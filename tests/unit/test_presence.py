@@ -55,6 +55,15 @@ def test_a_heartbeat_renews_the_place() -> None:
     assert [report.ai_availability for report in presence.reports()] == ["Warning"]
 
 
+def test_the_colours_of_the_classes_are_those_of_the_model_that_serves_best() -> None:
+    asleep = msgspec.structs.replace(consumer("a", EngineStatus.NONE), class_colours={0: "#111111"})
+    ready = msgspec.structs.replace(consumer("b"), class_colours={0: "#ff0000"})
+
+    answer = msgspec.to_builtins(health.fn(presence_of(asleep, ready)), str_keys=True)
+
+    assert answer["classColours"] == {"0": "#ff0000"}
+
+
 def test_the_engine_for_shots_is_told_of_where_there_is_one() -> None:
     shots = EngineSeen(status=EngineStatus.ERROR, engine_type="triton", model="transnetv2", error_message="away")
     known = msgspec.structs.replace(consumer("a"), shots=shots)

@@ -1,0 +1,10 @@
+"""Where the broker is: `AMQP_URL` names one node, or each node of a cluster, separated by commas."""
+
+import re
+
+_NEXT = re.compile(r"\s*,\s*(?=amqps?://)")  # a comma alone may be part of a password
+
+
+def nodes(amqp_url: str) -> tuple[str, ...]:
+    """The URL of each node, in the order in which they are named."""
+    return tuple(_NEXT.split(amqp_url.strip()))

@@ -1,0 +1,26 @@
+"""A connection to the broker for a command that a person gives: to the first node that answers."""
+
+from typing import TYPE_CHECKING
+
+from contracts.broker_nodes import nodes
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractConnection
+
+
+async def connect(amqp_url: str, *, name: str, timeout_s: float) -> "AbstractConnection":
+    """name: of the connection, as the broker's management shows it.
+
+    Raises what the last node raises: `AMQPError`, `OSError`, `TimeoutError`.
+    """
+    import aio_pika
+    from aio_pika.exceptions import AMQPError
+
+    named = {"connection_name": name}
+    *others, last = nodes(amqp_url)
+    for node in others:
+        try:
+            return await aio_pika.connect(node, timeout=timeout_s, client_properties=named)
+        except (AMQPError, OSError, TimeoutError):
+            continue
+    return await aio_pika.connect(last, timeout=timeout_s, client_properties=named)

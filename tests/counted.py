@@ -1,0 +1,93 @@
+"""`python -m tests.counted FILE edge|consumers`: that process, which writes to FILE every few seconds what it holds.
+
+At SIGUSR2 it says in FILE.where what it is doing.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+EVERY_S = 10.0
+TRACED = "TRACE_MEMORY"
+"""Set in the environment: beside FILE lies FILE.traced, which says where memory was taken since the last time."""
+TRACED_EVERY_S = 300.0
+TRACED_LINES = 40
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a process holds of what only it can count."""
+
+    at_s: float
+    tasks: int
+    """Of asyncio."""
+    blocks: int
+    """Of memory, that Python's objects have."""
+
+
+def held() -> Held:
+    """Nothing is touched for it: whoever lists all objects keeps them from going."""
+    return Held(at_s=time.time(), tasks=len(asyncio.tasks._all_tasks), blocks=sys.getallocatedblocks())
+
+
+def count(file: Path) -> None:
+    """Write it down again and again."""
+    while True:
+        replacement = file.with_suffix(".new")
+        replacement.write_bytes(msgspec.json.encode(held()))
+        replacement.replace(file)
+        time.sleep(EVERY_S)
+
+
+def trace(file: Path) -> None:
+    """Say again and again where memory was taken since, and of which types there are more objects."""
+    before, types_before = tracemalloc.take_snapshot(), types()
+    while True:
+        time.sleep(TRACED_EVERY_S)
+        gc.collect()
+        now, types_now = tracemalloc.take_snapshot(), types()
+        with file.open("a") as out:
+            print(f"--- {time.ctime()}, traced {tracemalloc.get_traced_memory()}", file=out)
+            for line in now.compare_to(before, "lineno")[:TRACED_LINES]:
+                print(line, file=out)
+            for name, more in (types_now - types_before).most_common(TRACED_LINES):
+                print(f"{more:+} {name}", file=out)
+        before, types_before = now, types_now
+
+
+def say_where(file: Path) -> None:
+    """Write down where every task and thread is."""
+    with file.open("w") as out:
+        for task in list(asyncio.tasks._all_tasks):
+            print(f"--- {task}", file=out)
+            task.print_stack(file=out)
+        faulthandler.dump_traceback(out, all_threads=True)
+
+
+def types() -> Counter[str]:
+    return Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
+
+
+def main() -> None:
+    file, module = sys.argv[1:]
+    sys.argv = [module]
+    threading.Thread(target=count, args=(Path(file),), daemon=True, name="counted").start()
+    signal.signal(signal.SIGUSR2, lambda *_: say_where(Path(f"{file}.where")))
+    if os.environ.get(TRACED):
+        tracemalloc.start(8)
+        threading.Thread(target=trace, args=(Path(f"{file}.traced"),), daemon=True, name="traced").start()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
