@@ -24,7 +24,8 @@ ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     STORAGE_DIR=/storage \
-    MODELS_DIR=/models
+    MODELS_DIR=/models \
+    CONSUMER_METRICS_ADDRESS=0.0.0.0:9464
 RUN install --directory --owner=10001 --group=10001 --mode=0750 /storage /models
 COPY contracts /app/contracts
 COPY engine /app/engine
@@ -33,7 +34,10 @@ COPY models /app/models
 RUN python -m compileall -q /app
 WORKDIR /app
 USER 10001:10001
+EXPOSE 9464
 VOLUME /storage /models
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request; port = os.environ[\"CONSUMER_METRICS_ADDRESS\"].rpartition(\":\")[2]; urllib.request.urlopen(f'http://127.0.0.1:{port}/health/live', timeout=4)"]
 ENTRYPOINT ["python", "-P", "-m", "consumers"]
 
 FROM consumer AS cpu

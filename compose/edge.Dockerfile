@@ -16,6 +16,7 @@ ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     EDGE_HOST=0.0.0.0 \
     EDGE_PORT=8000 \
+    EDGE_METRICS_ADDRESS=0.0.0.0:9464 \
     STORAGE_DIR=/storage
 RUN install --directory --owner=10001 --group=10001 --mode=0750 /storage
 COPY --from=packages /venv /venv
@@ -24,7 +25,7 @@ COPY edge /app/edge
 RUN python -m compileall -q /app
 WORKDIR /app
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 9464
 VOLUME /storage
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"EDGE_PORT\"]}/health/live', timeout=4)"]

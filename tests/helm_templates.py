@@ -192,12 +192,6 @@ def _indented(width: int, text: str) -> str:
     return "\n".join(" " * width + line for line in text.split("\n"))
 
 
-def _required(message: str, value: Any) -> Any:
-    if value is None or value == "":
-        raise TemplateError(message)
-    return value
-
-
 def _printf(form: str, *values: Any) -> str:
     parts = re.split(r"%[sdv]", form)
     if len(parts) != len(values) + 1 or any("%" in part for part in parts):
@@ -208,14 +202,11 @@ def _printf(form: str, *values: Any) -> str:
 FUNCTIONS: dict[str, _Function] = {
     "add": lambda *values: sum(map(int, values)),
     "default": lambda otherwise, value=None: value or otherwise,
-    "eq": lambda first, *others: any(first == other for other in others),
-    "indent": _indented,
     "list": lambda *values: list(values),
     "nindent": lambda width, text: "\n" + _indented(width, text),
     "not": lambda value: not value,
     "printf": _printf,
     "quote": lambda value: json.dumps(_printed(value, "quote"), ensure_ascii=False),
-    "required": _required,
     "sha256sum": lambda text: hashlib.sha256(text.encode()).hexdigest(),
     "toJson": lambda value: json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
     "toYaml": to_yaml,

@@ -12,6 +12,7 @@ from consumers.app import LAST_WORD_S
 from consumers.settings import SHARED as CONSUMER_SHARED
 from consumers.settings import ConsumerSettings
 from consumers.settings import from_environment as consumer_settings
+from contracts.operator_port import address_of
 from contracts.settings import variable_name
 from detections.broker_setup import CONSUMER_TIMEOUT_MS
 from edge.admission import check_admission
@@ -29,6 +30,11 @@ OURS = ("edge", "consumer-cpu", "consumer-gpu")
 ENDING_S = 10
 """For connections that are closed and threads that are joined, on a busy machine: in a stopped stack of tests at most 2 s."""
 MADE_HERE = COMPOSE / "secrets"
+METRICS = {
+    "edge": "EDGE_METRICS_ADDRESS",
+    "consumer-cpu": "CONSUMER_METRICS_ADDRESS",
+    "consumer-gpu": "CONSUMER_METRICS_ADDRESS",
+}
 SEAL_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
@@ -154,7 +160,7 @@ def test_ports_are_those_of_the_images_and_open_to_this_machine_alone() -> None:
     shown = {name: service["ports"] for name, service in written.items() if "ports" in service}
 
     assert {port.rpartition(":")[0].partition(":")[0] for ports in shown.values() for port in ports} == {"127.0.0.1"}
-    assert [int(port.rpartition(":")[2]) for port in shown["edge"]] == list(image_of(written["edge"]).ports)
+    assert [int(port.rpartition(":")[2]) for port in shown["edge"]] == list(image_of(written["edge"]).ports[:1])
     assert shown["rabbitmq"] == [f"127.0.0.1:{conf()['management.tcp.port']}:{conf()['management.tcp.port']}"]
 
 
@@ -168,11 +174,32 @@ def test_the_broker_loads_our_definitions_and_waits_as_long_for_a_video_as_a_vid
     broker = services()["rabbitmq"]
     mounted = dict(map(reversed, (mount[:2] for mount in binds_and_volumes(broker))))
 
-    assert mounted[conf()["load_definitions"]] == "./secrets/definitions.json"
+    assert mounted[conf()["definitions.local.path"]] == "./secrets/definitions.json"
     assert int(conf()["consumer_timeout"]) == CONSUMER_TIMEOUT_MS
     assert broker["hostname"] in (COMPOSE / "make-secrets.sh").read_text()
     plugins = (COMPOSE / "rabbitmq" / "enabled_plugins").read_text().strip()
     assert plugins == "[rabbitmq_management,rabbitmq_prometheus]."
+
+
+def test_prometheus_asks_every_service_on_the_port_where_it_has_metrics() -> None:
+    written = services()
+    jobs = yaml.safe_load((COMPOSE / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {(name, each["port"]) for job in jobs for each in job["dns_sd_configs"] for name in each["names"]}
+
+    ports = {name: address_of(image_of(written[name]).environ[variable]).port for name, variable in METRICS.items()}
+    assert asked == {*ports.items(), ("rabbitmq", int(conf()["prometheus.tcp.port"]))}
+    shared = {name for name, service in written.items() if "inside" in service["networks"]}
+    assert {"prometheus", *dict(asked)} <= shared
+
+
+def test_grafana_finds_its_dashboards_and_prometheus() -> None:
+    mounted = {target: COMPOSE / source for source, target, *_ in binds_and_volumes(services()["grafana"])}
+    provisioning = mounted["/etc/grafana/provisioning"]
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "detections.yml").read_text())["providers"]
+
+    assert source["url"] == "http://prometheus:9090"
+    assert list(mounted[provider["options"]["path"]].glob("*.json"))
 
 
 def test_who_opens_untrusted_media_reaches_the_broker_and_nothing_else() -> None:
@@ -192,7 +219,7 @@ def test_who_is_waited_for_says_when_it_is_well() -> None:
         for other, said in service.get("depends_on", {}).items():
             assert said == {"condition": "service_healthy"}
             assert written[other]["healthcheck"]["test"]
-    assert image_of(written["edge"]).health_check
+    assert all(image_of(written[name]).health_check for name in OURS)
 
 
 def test_there_is_time_to_stop_in_good_order(tmp_path: Path) -> None:

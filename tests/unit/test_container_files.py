@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from consumers.model_store import SHIPPED_MODEL
 from consumers.settings import from_environment as consumer_settings
+from contracts.operator_port import address_of
 from edge.app import ROUTES
 from edge.settings import from_environment as edge_settings
 from tests.bare import locked
@@ -194,8 +196,27 @@ def test_the_health_check_asks_a_route_that_is_there_on_the_port_that_is_shown()
     asked = re.search(r"127\.0\.0\.1:\{os\.environ\[\"(\w+)\"\]\}(/[\w/]+)", image.health_check[-1])
 
     assert asked
-    assert (int(image.environ[asked[1]]),) == image.ports
+    assert (int(image.environ[asked[1]]), metrics_port(image, "EDGE")) == image.ports
     assert asked[2] in {path for route in ROUTES for path in getattr(route, "paths", ())}
+
+
+def test_a_consumer_is_asked_on_the_port_of_its_operator() -> None:
+    image = image_of("consumer-gpu")
+
+    assert image.ports == (metrics_port(image, "CONSUMER"),)
+    assert re.search(r"CONSUMER_METRICS_ADDRESS.*/health/live", image.health_check[-1])
+
+
+def metrics_port(image: Image, service: str) -> int:
+    return address_of(image.environ[f"{service}_METRICS_ADDRESS"]).port
+
+
+def test_what_pip_installs_brings_the_shipped_models_to_where_the_code_looks_for_them() -> None:
+    packaged = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+    assert SHIPPED_MODEL.parent == REPOSITORY / "models"
+    assert {"consumers", SHIPPED_MODEL.parent.name} <= set(packaged["packages"])
+    assert packaged["package-data"][SHIPPED_MODEL.parent.name] == ["*"]
 
 
 def test_a_stage_has_what_the_one_before_it_had(tmp_path: Path) -> None:

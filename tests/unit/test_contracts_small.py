@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -70,6 +71,20 @@ def test_settings_come_from_the_environment_with_a_prefix_for_their_own_and_none
 def test_a_setting_outside_its_range_names_the_variable(value: str) -> None:
     with pytest.raises(ConfigurationError, match="EDGE_PORT"):
         read_settings(Settings, {"EDGE_PORT": value}, prefix="EDGE_", shared=SHARED)
+
+
+def test_a_setting_may_lie_in_a_file_that_its_variable_names(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("amqp://user:word@broker/\n")
+    environ = {"AMQP_URL_FILE": str(secret), "EDGE_PORT": "9000"}
+
+    assert read_settings(Settings, environ, prefix="EDGE_", shared=SHARED) == Settings(
+        amqp_url="amqp://user:word@broker/", port=9000
+    )
+    with pytest.raises(ConfigurationError, match="AMQP_URL and AMQP_URL_FILE"):
+        read_settings(Settings, environ | {"AMQP_URL": "amqp://other"}, prefix="EDGE_", shared=SHARED)
+    with pytest.raises(ConfigurationError, match="AMQP_URL_FILE="):
+        read_settings(Settings, {"AMQP_URL_FILE": str(tmp_path / "nowhere")}, prefix="EDGE_", shared=SHARED)
 
 
 def test_images_never_wait_behind_videos_nor_these_behind_shots() -> None:
