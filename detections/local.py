@@ -42,6 +42,8 @@ class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     amqp_url: str
+    management_url: str | None = None
+    """Of a broker that is ours."""
 
 
 def amqp_url_of(storage: Path) -> str | None:
@@ -178,7 +180,8 @@ class LocalStack:
             self._rabbit = PrivateRabbit(self.storage / "rabbitmq", logs=self.logs)
         for program in self._rabbit.programs() if self._rabbit else ():
             supervisor.start(program)  # the others wait for it by themselves
-        replace_record(self.storage / RUNNING, RunningStack(url=self.url, amqp_url=self.amqp_url))
+        running = RunningStack(url=self.url, amqp_url=self.amqp_url, management_url=self.management_url)
+        replace_record(self.storage / RUNNING, running)
         (self.storage / RUNNING).chmod(0o600)  # the broker's password is in it
         if self._model is not None:  # said now, so it goes before what was chosen earlier
             models = Path(self._environ.get("MODELS_DIR") or self.storage / "models")
