@@ -8,7 +8,7 @@ import msgspec
 
 from contracts.events import AnyEvent, FrameDetected, TaskEnded
 from contracts.topology import TASK_ID_HEADER
-from contracts.trace_context import TraceContext, continued, read_trace
+from contracts.trace_context import TRACEPARENT, TRACESTATE, TraceContext, continued, read_trace
 from contracts.tracing import TASK_ID, Attributes, Begun, Span, SpanKind, is_recording, span
 
 REPORT_SPANS_MAX = 16
@@ -86,9 +86,7 @@ def processed(message: Passed) -> Generator[Span | None]:
 
 def trace_of(headers: Mapping[str, Any]) -> TraceContext | None:
     """The trace that the headers of a message name; long ones come as bytes."""
+    named = {name: headers[name] for name in (TRACEPARENT, TRACESTATE) if name in headers}
     return read_trace(
-        {
-            name: value.decode("ascii", "replace") if isinstance(value, bytes) else value
-            for name, value in headers.items()
-        }
+        {name: value.decode("ascii", "replace") if isinstance(value, bytes) else value for name, value in named.items()}
     )

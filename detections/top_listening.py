@@ -41,6 +41,7 @@ async def listen(board: Board, amqp_url: str, management: Management) -> None:
 
 async def _hear_all(board: Board, connection: "AbstractConnection") -> None:
     """Until the connection is gone."""
+    from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
     def consumer(body: bytes) -> None:
         board.hear_consumer(wire.decode_presence(body))
@@ -48,10 +49,12 @@ async def _hear_all(board: Board, connection: "AbstractConnection") -> None:
     def event(body: bytes) -> None:
         board.hear_event(wire.decode_event(body))
 
-    async with connection:
-        for exchange, hear in ((topology.PRESENCE, consumer), (topology.EVENTS, event)):
-            await _hear(board, connection, exchange, hear)
-        await connection.closed()
+    with contextlib.suppress(*CONNECTION_EXCEPTIONS):
+        async with connection:
+            watched = await connection.channel()
+            for exchange, hear in ((topology.PRESENCE, consumer), (topology.EVENTS, event)):
+                await _hear(board, connection, exchange, hear)
+            await asyncio.wait((asyncio.ensure_future(watched.closed()),))  # a connection does not tell when it is lost
 
 
 async def _hear(board: Board, connection: "AbstractConnection", exchange: str, hear: Hear) -> None:
