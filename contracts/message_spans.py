@@ -1,15 +1,15 @@
 """Spans of messages on the broker, by OpenTelemetry's semantic conventions for RabbitMQ."""
 
 from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
 
 from contracts.events import AnyEvent, FrameDetected, TaskEnded
 from contracts.topology import TASK_ID_HEADER
-from contracts.trace_context import TraceContext, continued, read_trace
-from contracts.tracing import TASK_ID, Attributes, Begun, Span, SpanKind, span
+from contracts.trace_context import TRACEPARENT, TRACESTATE, TraceContext, continued, read_trace
+from contracts.tracing import TASK_ID, Attributes, Begun, Span, SpanKind, is_recording, span
 
 REPORT_SPANS_MAX = 16
 """Reports of a task that have spans; of the others there may be one a frame, and the spans of the stages count them."""
@@ -62,6 +62,8 @@ def has_span(event: AnyEvent) -> bool:
 
 def published(message: Passed) -> AbstractContextManager[Span | None]:
     """A span around the publishing of a message, whose headers are to be those of the trace inside."""
+    if not is_recording():
+        return nullcontext()
     begun = Begun(
         name=f"publish {message.destination}",
         kind=SpanKind.PRODUCER,
@@ -84,9 +86,7 @@ def processed(message: Passed) -> Generator[Span | None]:
 
 def trace_of(headers: Mapping[str, Any]) -> TraceContext | None:
     """The trace that the headers of a message name; long ones come as bytes."""
+    named = {name: headers[name] for name in (TRACEPARENT, TRACESTATE) if name in headers}
     return read_trace(
-        {
-            name: value.decode("ascii", "replace") if isinstance(value, bytes) else value
-            for name, value in headers.items()
-        }
+        {name: value.decode("ascii", "replace") if isinstance(value, bytes) else value for name, value in named.items()}
     )

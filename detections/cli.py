@@ -6,7 +6,7 @@ from typer.core import TyperGroup
 
 from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
-from detections import broker_commands, dead_letters, models_check, run, stack_commands
+from detections import broker_commands, dead_letters, models_check, run, stack_commands, top
 from detections.exits import EXIT_FAILED, EXIT_MISUSED
 
 _MISUSES = frozenset((FailureCode.MALFORMED_OPTIONS, FailureCode.OPTIONS_OUT_OF_RANGE))
@@ -44,6 +44,7 @@ def build() -> typer.Typer:
     stack_commands.register(commands)
     broker_commands.register(commands)
     dead_letters.register(commands)
+    top.register(commands)
     return commands
 
 

@@ -41,6 +41,8 @@ class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     amqp_url: str
+    management_url: str | None = None
+    """Of a broker that is ours."""
     metrics_urls: dict[str, str] = {}
     """Where each process shows its metrics: `edge`, `consumer-1`, ..."""
 
@@ -185,7 +187,12 @@ class LocalStack:
         for program in self._rabbit.programs() if self._rabbit else ():
             supervisor.start(program)  # the others wait for it by themselves
         self._metrics_ports = {name: free_port() for name, _ in self._services()}
-        running = RunningStack(url=self.url, amqp_url=self.amqp_url, metrics_urls=self.metrics_urls)
+        running = RunningStack(
+            url=self.url,
+            amqp_url=self.amqp_url,
+            management_url=self.management_url,
+            metrics_urls=self.metrics_urls,
+        )
         replace_record(self.storage / RUNNING, running)
         (self.storage / RUNNING).chmod(0o600)  # the broker's password is in it
         if self._model is not None:  # said now, so it goes before what was chosen earlier

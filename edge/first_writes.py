@@ -49,9 +49,10 @@ class FirstWrites:
 
     def wrote(self, offset: int, next_offset: int, wanted: Wanted) -> None:
         """A listener was sent what it wants of the events from one offset to before another."""
-        for place in range(offset, next_offset) if self._waiting else ():
+        is_short = next_offset - offset < len(self._waiting)  # a listener that keeps up goes on by one or two
+        for place in range(offset, next_offset) if is_short else tuple(self._waiting):
             waiting = self._waiting.get(place)
-            if waiting is not None and wanted.matches(waiting.event):
+            if waiting is not None and offset <= place < next_offset and wanted.matches(waiting.event):
                 del self._waiting[place]
                 _record(waiting)
 

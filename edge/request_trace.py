@@ -6,7 +6,7 @@ import structlog
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts import tracing
-from contracts.trace_context import continued, read_trace
+from contracts.trace_context import TRACEPARENT, TRACESTATE, continued, read_trace
 from contracts.tracing import MEDIA_ID, TASK_ID, Attributes, Begun, SpanKind
 
 _NEVER_ENDING = "/detect/stream"
@@ -14,6 +14,7 @@ _NEVER_ENDING = "/detect/stream"
 _PROBES = ("/health", "/metrics")
 """Asked every few seconds, by machines."""
 _SERVER_ERRORS = 500
+_NAMES = {name.encode(): name for name in (TRACEPARENT, TRACESTATE)}
 
 
 def request_trace(app: ASGIApp) -> ASGIApp:
@@ -82,4 +83,4 @@ def _attributes(scope: Any) -> Attributes:
 
 
 def _headers(scope: Any) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    return {_NAMES[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _NAMES}

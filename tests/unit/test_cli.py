@@ -8,7 +8,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
 from detections.cli import Commands, build
 
-COMMANDS = ("run", "up", "edge", "consumer", "submit", "watch", "models", "broker")
+COMMANDS = ("run", "up", "edge", "consumer", "submit", "watch", "models", "broker", "top")
 
 
 def failing(error: Exception) -> typer.Typer:

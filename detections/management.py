@@ -1,0 +1,74 @@
+"""What RabbitMQ's management says of the queues, over HTTP."""
+
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+import msgspec
+
+from contracts.failures import Failure, FailureCode
+
+TIMEOUT_S = 5.0
+PORT = 15672
+_COLUMNS = (
+    "name,messages_ready,messages_unacknowledged,consumers,"
+    "message_stats.publish_details.rate,message_stats.deliver_get_details.rate"
+)
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """Messages a second, over the last few."""
+
+    rate: float = 0.0
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    publish_details: Rate = Rate()
+    deliver_get_details: Rate = Rate()
+
+
+class QueueSeen(msgspec.Struct, frozen=True):
+    """One queue; what the management has not counted yet is 0."""
+
+    name: str
+    messages_ready: int = 0
+    messages_unacknowledged: int = 0
+    consumers: int = 0
+    message_stats: Traffic = Traffic()
+
+
+class Management:
+    """The management of one broker. The user needs the tag `monitoring` there."""
+
+    def __init__(self, url: str, *, virtual_host: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """url: with user and password, as `address_of` makes it."""
+        parts = urlsplit(url)
+        self.address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        self._path = f"/api/queues/{quote(virtual_host, safe='')}"
+        auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
+        self._http = httpx.AsyncClient(
+            base_url=self.address, auth=auth, timeout=TIMEOUT_S, trust_env=False, transport=transport
+        )
+
+    async def queues(self) -> list[QueueSeen]:
+        """All queues of the virtual host. Raises `Failure(broker_unavailable)`, `Failure(forbidden)`."""
+        try:
+            answer = await self._http.get(self._path, params={"columns": _COLUMNS})
+            if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+                detail = f"the management at {self.address} refuses the user: it needs the tag `monitoring`"
+                raise Failure(FailureCode.FORBIDDEN, detail)
+            return msgspec.json.decode(answer.raise_for_status().content, type=list[QueueSeen])
+        except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
+            detail = f"the management at {self.address}: {error or type(error).__name__}"
+            raise Failure(FailureCode.BROKER_UNAVAILABLE, detail) from error
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+def address_of(amqp_url: str, management_url: str | None) -> str:
+    """Where the management is, with the user of the AMQP URL unless it names another; by default on the broker's host."""
+    amqp = urlsplit(amqp_url)
+    parts = urlsplit(management_url or f"http://{amqp.hostname or '127.0.0.1'}:{PORT}")
+    if parts.username is None and amqp.username is not None:
+        parts = parts._replace(netloc=f"{amqp.netloc.rpartition('@')[0]}@{parts.netloc}")
+    return parts.geturl()
