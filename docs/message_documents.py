@@ -157,7 +157,8 @@ Written by `python docs/generate.py` from `contracts/`; a test fails when it is 
 Every message is JSON with a `type` and a `version`. An unknown field is ignored; an unknown type or version is a failure
 with a name (`unknown_type`, `unknown_version`) and the message goes to the dead-letter queue. AMQP properties of what we
 publish: `content_type` application/json, `type` = the message's type, `message_id` = `taskId:sequence` for numbered events,
-`app_id` edge or consumer, `timestamp`, header `x-task-id`, delivery mode persistent. Where to look at them, and as whom: [broker](broker.md).
+`app_id` edge or consumer, `timestamp`, header `x-task-id`, delivery mode persistent. Where to look at them, and as whom:
+[broker](broker.md).
 
 Delivery is at least once. A report has the id `taskId:sequence`, equal on every run: a reader that remembers the last sequence
 of a task sees each report once. `epoch` says which taker of the task speaks; ignore an older one than you have seen.
