@@ -83,8 +83,9 @@ async def announced(
     from aio_pika.exceptions import AMQPError
 
     try:
-        named = {"connection_name": "detections models use"}
-        connection = await aio_pika.connect(amqp_url, timeout=CONNECT_TIMEOUT_S, client_properties=named)
+        connection = await aio_pika.connect(
+            amqp_url, timeout=CONNECT_TIMEOUT_S, client_properties={"connection_name": "detections models use"}
+        )
     except (AMQPError, OSError, TimeoutError) as error:
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"no broker: {error or type(error).__name__}") from error
     async with connection:

@@ -214,8 +214,9 @@ def _shortened(content: Any) -> Any:
 async def _channel(amqp_url: str) -> AsyncGenerator["AbstractChannel"]:
     import aio_pika
 
-    named = {"connection_name": "detections dead-letters"}
-    connection = await aio_pika.connect(amqp_url, timeout=TIMEOUT_S, client_properties=named)
+    connection = await aio_pika.connect(
+        amqp_url, timeout=TIMEOUT_S, client_properties={"connection_name": "detections dead-letters"}
+    )
     async with connection:
         yield await connection.channel(publisher_confirms=True, on_return_raises=True)
 
