@@ -121,7 +121,7 @@ class ConsumerApp:
     async def _serve(self) -> None:
         logger.info("starting", id=self.id, broker=_without_password(self._settings.amqp_url))
         connection = await self._outgoing.connect()
-        connection.reconnect_callbacks.add(lambda *_: self._reconnected.set())
+        connection.reconnect_callbacks.add(self._be_reconnected)
         await self._complete()
         await self._outgoing.start()
         await self._sender.prepare()
@@ -142,6 +142,9 @@ class ConsumerApp:
             await self.room.workers()
         except Failure as failure:
             logger.warning("not warm", code=failure.code.value, detail=failure.detail)
+
+    def _be_reconnected(self, *_: object) -> None:
+        self._reconnected.set()
 
     async def _complete(self) -> None:
         """Create what is missing on the broker, if it lets us.

@@ -153,7 +153,7 @@ class Channel(Protocol):
 async def declare(channel: Channel) -> None:
     """Create all of it. Idempotent; raises what the channel raises if something exists with other arguments."""
     parts = topology()
-    await _create(channel, {part.name for part in (*parts.exchanges, *parts.queues)})
+    await create(channel, {part.name for part in (*parts.exchanges, *parts.queues)})
 
 
 async def complete(open_channel: Callable[[], Awaitable[Channel]], *, absent: type[Exception]) -> None:
@@ -171,7 +171,7 @@ async def complete(open_channel: Callable[[], Awaitable[Channel]], *, absent: ty
         except absent:
             missing.add(part.name)
             channel = await open_channel()
-    await _create(channel, missing)
+    await create(channel, missing)
     await channel.close()
 
 
@@ -183,8 +183,8 @@ async def _look_for(channel: Channel, part: Exchange | Queue) -> None:
             await channel.get_queue(part.name)
 
 
-async def _create(channel: Channel, names: set[str]) -> None:
-    """The exchanges and queues of these names, and every binding of one of them."""
+async def create(channel: Channel, names: set[str]) -> None:
+    """Create those of these names, with their bindings. Raises what the channel raises if one is there and differs."""
     parts = topology()
     for exchange in parts.exchanges:
         if exchange.name in names:

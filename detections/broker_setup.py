@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
@@ -12,6 +13,9 @@ from contracts import topology
 from contracts.broker_nodes import nodes
 from contracts.failures import Failure, FailureCode
 from detections.broker_connection import connect
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractConnection
 
 AMQP_URL_DEFAULT = "amqp://guest:guest@127.0.0.1:5672/"
 TIMEOUT_S = 15.0
@@ -24,6 +28,11 @@ CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
 WAKE_UPS_MAX = 100_000
 """Wake-ups while no edge runs; what is dropped is found again by looking through the storage."""
 _CONSUMER_TIMEOUT_SINCE = (3, 12)
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']+)'"
+    r".*: received (the value )?(?P<wanted>.+?)( of type '\w+')?"
+    r" but current is (the value )?(?P<there>.+?)( of type '\w+')?$"
+)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,19 +69,50 @@ def policies(version: str) -> tuple[Policy, ...]:
 
 
 def declare(amqp_url: str) -> None:
-    """Create the topology. Raises `Failure(broker_unavailable)` if there is no broker, or it has other queues."""
+    """Create the topology.
+
+    Raises `Failure(broker_unavailable)` if there is no broker, this user may not create, or something is there already that
+    differs; what is missing is created all the same.
+    """
     from aio_pika.exceptions import AMQPError
 
-    async def declared() -> None:
+    async def declared() -> list[str]:
         connection = await connect(amqp_url, name="detections broker setup", timeout_s=TIMEOUT_S)
         async with connection:
-            await topology.declare(await connection.channel())
+            return await _created(connection)
 
     try:
-        asyncio.run(asyncio.wait_for(declared(), TIMEOUT_S * len(nodes(amqp_url))))
+        differing = asyncio.run(asyncio.wait_for(declared(), TIMEOUT_S * len(nodes(amqp_url))))
     except (AMQPError, OSError, TimeoutError) as error:
         reason = str(error) or type(error).__name__
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
+    if differing:
+        advice = "these came from an older version; how to drain and replace them is in docs/broker.md"
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{'; '.join(differing)}; {advice}")
+
+
+async def _created(connection: "AbstractConnection") -> list[str]:
+    """What is there already with other arguments, one text for each; all else is there now."""
+    from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+
+    await topology.complete(connection.channel, absent=ChannelNotFoundEntity)
+    differing: list[str] = []
+    parts = topology.topology()
+    for part in (*parts.exchanges, *parts.queues):
+        channel = await connection.channel()
+        try:
+            await topology.create(channel, {part.name})
+        except ChannelPreconditionFailed as error:  # it has closed the channel
+            differing.append(f"{part.name} is not as it should be ({difference(str(error))})")
+        else:
+            await channel.close()
+    return differing
+
+
+def difference(refusal: str) -> str:
+    """What a broker says that differs, without the rest of its sentence."""
+    said = _INEQUIVALENT.search(refusal)
+    return f"{said['argument']}: wanted {said['wanted']}, is {said['there']}" if said else refusal
 
 
 def set_policies(management_url: str, *, virtual_host: str, transport: httpx.BaseTransport | None = None) -> str:

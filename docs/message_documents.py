@@ -158,14 +158,15 @@ Written by `python docs/generate.py` from `contracts/`; a test fails when it is 
 Every message is JSON with a `type` and a `version`. An unknown field is ignored; an unknown type or version is a failure
 with a name (`unknown_type`, `unknown_version`) and the message goes to the dead-letter queue. AMQP properties of what we
 publish: `content_type` application/json, `type` = the message's type, `message_id` = `taskId:sequence` for numbered events,
-header `x-task-id`, delivery mode persistent; with `traceparent` (and `tracestate`) the task goes on in that trace
-([tracing.md](tracing.md)).
+`app_id` edge or consumer, `timestamp`, header `x-task-id`, delivery mode persistent; with `traceparent` (and `tracestate`) the
+task goes on in that trace ([tracing.md](tracing.md)). Where to look at them, and as whom: [broker](broker.md).
 
 Delivery is at least once. A report has the id `taskId:sequence`, equal on every run: a reader that remembers the last sequence
 of a task sees each report once. `epoch` says which taker of the task speaks; ignore an older one than you have seen.
 
 To ask for a detection from another service, publish a `DetectImage`, `DetectVideo` or `FindShots` to the exchange
-`detections.commands` with the routing key `image`, `video` or `shots`, persistent, mandatory, and wait for the confirm.
+`detections.commands` with the routing key `image`, `video` or `shots`, persistent, mandatory, and wait for the confirm. The
+user `publisher` may do that and nothing else.
 
 Between edges there are two more, put into a queue straight: a `WakeUp` into `detections.outbox` (one that has to wait lies
 in `detections.outbox.later.<step>`), and a `DeadPost` into `detections.dead-letters`, from where an operator may put it into

@@ -1,5 +1,6 @@
 """The private broker: ours alone, reachable from this machine alone, gone when told, its data kept."""
 
+import asyncio
 import json
 import socket
 from pathlib import Path
@@ -13,6 +14,7 @@ from contracts.failures import Failure
 from detections import broker_setup, rabbitmq
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, is_free
 from tests.processes import WAIT_S, processes_of
+from tests.virtual_hosts import new_virtual_host
 
 pytestmark = pytest.mark.broker
 
@@ -163,3 +165,33 @@ def test_a_refused_password_is_a_named_failure(rabbit: PrivateRabbit) -> None:
         broker_setup.declare(rabbit.url.replace("guest:guest", "guest:wrong"))
     with pytest.raises(Failure, match="401"):
         broker_setup.set_policies(f"http://guest:wrong@127.0.0.1:{rabbit.management_port}", virtual_host="/")
+
+
+async def test_a_queue_of_an_older_version_is_named_with_what_differs_and_all_else_is_created(
+    rabbit: PrivateRabbit,
+) -> None:
+    url = new_virtual_host(rabbit)
+    older = {"x-queue-type": "quorum", "x-dead-letter-exchange": topology.DEAD, "x-delivery-limit": 20}
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        for name in (topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS, topology.EVENTS_LOG):
+            await channel.queue_delete(name)
+        for name in (topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS):
+            await channel.declare_queue(name, durable=True, arguments=older)
+
+        with pytest.raises(Failure, match="broker_unavailable") as raised:
+            await asyncio.to_thread(broker_setup.declare, url)
+        said = str(raised.value)
+        for name in (topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS):
+            await channel.queue_delete(name)
+        await asyncio.to_thread(broker_setup.declare, url)
+
+        assert (await channel.get_queue(topology.EVENTS_LOG)).name == topology.EVENTS_LOG
+    assert (
+        f"{topology.VIDEO_COMMANDS} is not as it should be (x-dead-letter-strategy: wanted 'at-least-once', is none)"
+        in said
+    )
+    assert topology.SHOTS_COMMANDS in said
+    assert topology.IMAGE_COMMANDS not in said
+    assert topology.EVENTS_LOG not in said
+    assert "docs/broker.md" in said

@@ -2,7 +2,7 @@
 
 import pytest
 
-from detections.broker_setup import policies, virtual_host, without_password
+from detections.broker_setup import difference, policies, virtual_host, without_password
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,28 @@ def test_the_virtual_host_is_in_the_url(url: str, name: str) -> None:
 
 def test_a_shown_url_has_no_password() -> None:
     assert without_password("amqp://ops:s@cret@broker:5671/x") == "amqp://broker:5671/x"
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (
+            "arg 'x-overflow' for queue 'q' in vhost '/': received the value 'a' of type 'longstr' but current is none",
+            "x-overflow: wanted 'a', is none",
+        ),
+        (
+            "arg 'x' for queue 'q' in vhost '/': received the value '20' of type 'long' but current is the value '5' of type 'long'",
+            "x: wanted '20', is '5'",
+        ),
+        (
+            "arg 'type' for exchange 'e' in vhost '/': received 'topic' but current is 'fanout'",
+            "type: wanted 'topic', is 'fanout'",
+        ),
+    ],
+)
+def test_of_a_refusal_is_shown_what_differs(refused: str, said: str) -> None:
+    assert difference(f"PRECONDITION_FAILED - inequivalent {refused}") == said
+
+
+def test_a_refusal_in_other_words_is_shown_as_it_is() -> None:
+    assert difference("something new") == "something new"
