@@ -68,8 +68,8 @@ class Work:
                         left -= await self._publish_one(channel)
 
     async def _publish_one(self, channel: AbstractChannel) -> bool:
-        if self.unfinished >= QUEUED_MAX:
-            await asyncio.sleep(0.05)
+        if self.unfinished >= QUEUED_MAX and len(self.accepted) - self.ended >= QUEUED_MAX:
+            await asyncio.sleep(0.2)
             return False
         medium = Medium(root="videos", path="clip.mp4", kind=MediumKind.VIDEO, media_id="clip")
         command = DetectVideo(task_id=new_task(), medium=medium, options=EVERY_FRAME)
