@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 import aio_pika
+import msgspec
 from aio_pika.abc import AbstractChannel
 
 from contracts.commands import DetectVideo
@@ -102,7 +103,8 @@ def judge(system: Fleet, amqp_url: str, promised: Sequence[Accepted], *, refused
     accepted = [*promised, *(Accepted(task_id=task) for task in tried)]
     wait_until(lambda: not check(asyncio.run(seen_on(amqp_url, accepted))).stuck, timeout_s=WAIT_S)
     seen = asyncio.run(seen_on(amqp_url, accepted))
-    verdict = check(seen)
+    # nothing is written down of a picture that somebody waits for: a command that comes twice ends twice, and who waits takes the first
+    verdict = check(msgspec.structs.replace(seen, events=[event for event in seen.events if not event.is_quiet]))
     assert verdict.is_clean, verdict
     assert list(seen.dead_letters) == []
     for promise in promised:
