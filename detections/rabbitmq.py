@@ -18,6 +18,8 @@ from detections.processes import Guard, Program
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
+CTL_TIMEOUT_S = 180.0
+"""For `rabbitmqctl`, which needs seconds of CPU before it begins."""
 CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
 """A video may take a day; the broker's default would start it again after 30 minutes."""
 INSTALL_HINT = "apt-get install rabbitmq-server"
@@ -148,7 +150,7 @@ class PrivateRabbit:
     def is_running(self) -> bool:
         return self._server is not None and self._server.poll() is None
 
-    def ctl(self, *arguments: str, timeout_s: float = 60.0) -> str:
+    def ctl(self, *arguments: str, timeout_s: float = CTL_TIMEOUT_S) -> str:
         """The output of `rabbitmqctl ARGUMENTS`. Raises `subprocess.CalledProcessError`."""
         command = [str(self._scripts / "rabbitmqctl"), "-n", self._node, *arguments]
         done = subprocess.run(  # noqa: S603 - our own script and arguments

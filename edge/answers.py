@@ -17,6 +17,9 @@ from edge.racing import first_of
 POLL_S = 1.0
 """How often the storage is asked for a video's end, should the feed have missed it."""
 
+ALARM_POLL_S = 0.5
+"""How often it is asked whether the broker is in alarm: twice in a row, and no answer can come for now."""
+
 Gone = Callable[[], Coroutine[Any, Any, NoReturn]]
 """Raises `Failure(upload_aborted)` when the client no longer waits."""
 
@@ -40,7 +43,7 @@ class Answers:
         """
         with self._feed.listen_to_task(command.task_id) as events:
             await (self._outbox.publish if command.is_fleeting else self._announcer.announce_once)(command)
-            return await self._within_time(command.task_id, first_of(_detections(events), gone()))
+            return await self._within_time(command.task_id, first_of(_detections(events), gone(), self._alarm()))
 
     async def video(self, command: DetectVideo, gone: Gone) -> TaskEnded:
         """The end of a video's task; its reports are in its results.
@@ -69,6 +72,14 @@ class Answers:
             if failure.code is FailureCode.UPLOAD_ABORTED:
                 await self._give_up(task_id)
             raise
+
+    async def _alarm(self) -> NoReturn:
+        """Raises `Failure(broker_unavailable)` in an alarm: whoever has looked at the picture cannot say what it shows."""
+        polls_blocked = 0
+        while polls_blocked < 2:  # noqa: PLR2004 - a short one is waited out
+            await asyncio.sleep(ALARM_POLL_S)
+            polls_blocked = polls_blocked + 1 if self._outbox.is_blocked else 0
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, "the broker is in alarm, and answers cannot pass")
 
     async def _give_up(self, task_id: str) -> None:
         with contextlib.suppress(Failure):  # a broker that is away: the marker in the storage is found later

@@ -29,9 +29,9 @@ IDLE_AFTER_S = 1.0
 """Seconds without a new byte after which the slower poll is enough."""
 EXTENT_AGE_MAX_S = 0.25
 """A reader that does not starve looks this often whether the upload was aborted."""
-WRITER_SILENT_MAX_S = 10.0
-"""The writer's heartbeat changes at least every second; unchanged for this long, its process is gone. A resumable upload has
-its `resume_s` on top of that."""
+WRITER_SILENT_MAX_S = 9.0
+"""The writer's heartbeat changes at least every second; unchanged for this long, its process is gone, and the task ends within
+10 s. A resumable upload has its `resume_s` on top of that."""
 PROMISED_WAIT_MAX_S = 10.0
 """How long bytes that the extent promises may be missing from the body (a network file system's cache)."""
 

@@ -130,6 +130,7 @@ class Run:
         self.task_id = new_task()
         self.victim: Actor = world.edge if case.victim == "edge" else world.consumer
         self._clip = unlike_others(self.order.clip)
+        self._armed_life = self.victim.lives
         self._told = told
         self._pool = ThreadPoolExecutor(1)
 
@@ -140,6 +141,7 @@ class Run:
             armed["EDGE_UPLOAD_RESUME_S"] = str(ABANDONED_AFTER_S)
         self.victim.kill()
         self.victim.start(**armed)
+        self._armed_life = self.victim.lives
         self.world.fleet.wait_until_ready()
         self._told.note(f"{self.victim.name} is armed")
 
@@ -164,12 +166,16 @@ class Run:
 
     def until_it_reports(self) -> None:
         wait_until(
-            lambda: not self.victim.is_working or self.world.reported(self.task_id) >= self.order.reports_halfway,
+            lambda: self._has_died() or self.world.reported(self.task_id) >= self.order.reports_halfway,
             timeout_s=WAIT_S,
         )
 
     def until_it_dies(self) -> None:
-        wait_until(lambda: not self.victim.is_working, timeout_s=WAIT_S)
+        wait_until(self._has_died, timeout_s=WAIT_S)
+
+    def _has_died(self) -> bool:
+        """Or stands still. Asked by clients while another thread may start it again."""
+        return self.victim.lives > self._armed_life or not self.victim.is_working
 
     def bury(self) -> None:
         """The victim has died where it was to die; another one goes on."""

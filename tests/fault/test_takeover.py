@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
 from contracts.events import TaskProgressed
+from contracts.failures import FailureCode
 from contracts.results import Checkpoint, TakenOver, latest_epoch, records_backwards, reports
 from contracts.storage import Layout, Lease, read_record
 from tests.broker.consumer_stage import scripted_model
@@ -118,6 +120,12 @@ class Running:
         assert verdict.is_clean, verdict
         return [(report.sequence, report.frame_index) for report in reports(self._stage.layout, self.task_id)]
 
+    def give_up(self) -> None:
+        """Of an upload whose edge is gone."""
+        self._go_on.set()
+        assert self._sending.result(WAIT_S) is None
+        self._pool.shutdown()
+
     def inferred_by(self, epoch: int) -> int:
         """Frames that a taker said it had looked at, at most a second before it died."""
         seen = asyncio.run(seen_on(self._stage.broker.url, []))
@@ -188,6 +196,31 @@ def test_a_frozen_consumer_is_taken_over_from_and_says_nothing_when_it_wakes(sta
 
     assert running.finish() == UNDISTURBED
     assert took_s < 60
+
+
+def test_an_upload_whose_edge_dies_ends_where_another_edge_lives(stage: Stage) -> None:
+    """Nobody asked to go on with it, so it is the silence of its writer that ends it."""
+    other = stage.fleet.another_edge()
+    other.start()
+    stage.fleet.wait_until_ready()
+    took_s: list[float] = []
+    for _ in range(3):
+        running = Running(stage)
+        stage.fleet.edge.kill()
+        killed_s = time.monotonic()
+        end = wait_for_end(stage.layout, running.task_id)
+        took_s.append(time.monotonic() - killed_s)
+        assert end.failure is not None
+        assert end.failure.code is FailureCode.UPLOAD_ABANDONED
+        assert httpx.get(f"{other.url}/tasks/{running.task_id}", trust_env=False).json()["status"] == "Failed"
+        assert not stage.layout.seal(running.task_id).exists(), "no file looks complete"
+        running.give_up()
+        stage.fleet.edge.start()
+        stage.fleet.wait_until_ready()
+    other.kill()
+    told("edge killed in mid-upload -> its task has ended", took_s)
+
+    assert statistics.median(took_s) < 60
 
 
 def test_after_a_restart_of_the_broker_work_goes_on(stage: Stage) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 import aio_pika
+import msgspec
 from aio_pika.abc import AbstractChannel
 
 from contracts.commands import DetectVideo
@@ -68,8 +69,8 @@ class Work:
                         left -= await self._publish_one(channel)
 
     async def _publish_one(self, channel: AbstractChannel) -> bool:
-        if self.unfinished >= QUEUED_MAX:
-            await asyncio.sleep(0.05)
+        if self.unfinished >= QUEUED_MAX and len(self.accepted) - self.ended >= QUEUED_MAX:
+            await asyncio.sleep(0.2)
             return False
         medium = Medium(root="videos", path="clip.mp4", kind=MediumKind.VIDEO, media_id="clip")
         command = DetectVideo(task_id=new_task(), medium=medium, options=EVERY_FRAME)
@@ -100,12 +101,22 @@ def judge(system: Fleet, amqp_url: str, promised: Sequence[Accepted], *, refused
     tried = [task for task in refused if layout.task_record(task).exists()]
     wait_until(lambda: all(layout.end(task).exists() for task in tried), timeout_s=WAIT_S)
     accepted = [*promised, *(Accepted(task_id=task) for task in tried)]
-    wait_until(lambda: not check(asyncio.run(seen_on(amqp_url, accepted))).stuck, timeout_s=WAIT_S)
-    seen = asyncio.run(seen_on(amqp_url, accepted))
-    verdict = check(seen)
+    deadline_s = time.monotonic() + WAIT_S * 2
+    while (verdict := check(seen := heard_in_log(amqp_url, accepted))).stuck and time.monotonic() < deadline_s:
+        time.sleep(0.5)
     assert verdict.is_clean, verdict
     assert list(seen.dead_letters) == []
     for promise in promised:
         assert len(list(reports(layout, promise.task_id))) == promise.reports
     asyncio.run(until_empty(amqp_url))
     return seen
+
+
+def heard_in_log(amqp_url: str, accepted: list[Accepted]) -> Seen:
+    """What there is to check.
+
+    Nothing is written down of a picture that somebody waits for: a command that comes twice ends twice, and whoever waits takes
+    the first end.
+    """
+    seen = asyncio.run(seen_on(amqp_url, accepted))
+    return msgspec.structs.replace(seen, events=[event for event in seen.events if not event.is_quiet])

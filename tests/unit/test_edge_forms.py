@@ -185,6 +185,15 @@ async def test_no_answer_in_time_is_said_and_the_task_is_cancelled(tmp_path: Pat
         assert edge.outbox.cancelled == [edge.outbox.commands[0].task_id]
 
 
+async def test_whoever_waits_when_an_alarm_begins_is_told_and_need_not_wait_for_its_end(tmp_path: Path) -> None:
+    async with running_edge(tmp_path) as edge:
+        sending = await post(edge, form(picture()))
+        edge.outbox.is_blocked = True
+        answer = await sending
+
+        assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "broker_unavailable", "5")
+
+
 async def test_a_client_that_no_longer_waits_cancels_its_task(tmp_path: Path) -> None:
     async with running_edge(tmp_path) as edge:
         call = edge.request("POST", "/detect", headers=HEADERS)
