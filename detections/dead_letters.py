@@ -20,7 +20,7 @@ from rich.table import Table
 
 from contracts import topology
 from contracts.commands import AnyCommand
-from contracts.failures import Failure, FailureCode
+from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.posts import DeadPost
 from contracts.wire import CONTENT_TYPE, decode_command, decode_outgoing, encode
 from detections.broker_setup import AMQP_URL_DEFAULT, without_password
@@ -77,7 +77,7 @@ def show(letter_id: Annotated[str, typer.Argument(help="As listed.")], amqp_url:
         raise Failure(FailureCode.TASK_NOT_FOUND, f"there is no dead letter {letter_id}")
     try:
         content = _shortened(msgspec.json.decode(letter.body))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_READ:
         content = _shortened(letter.body.decode(errors="replace"))
     shown = {"id": letter.id, "code": letter.code, "detail": letter.detail, "letter": content}
     print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
