@@ -27,7 +27,7 @@ from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, 
 from contracts.crashpoints import crashpoint
 from contracts.detections import PICTURE_COUNTS, Counts, Detection
 from contracts.events import TaskEnded
-from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.failures import NOT_READ, Failure, FailureCode, FailureRecord
 from contracts.options import DetectionOptions
 from contracts.results import Checkpoint
 from contracts.tracing import Begun
@@ -247,7 +247,7 @@ class Detecting:
         crashpoint("consumer.letter.sent")
         try:
             readable = msgspec.json.decode(body, type=Readable)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_READ:
             return
         await self._desk.sender.send(event_message(readable.end(failure)))
         crashpoint("consumer.letter.told")

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from contracts.failures import Failure, FailureCode
+from contracts.failures import NOT_READ, Failure, FailureCode
 
 FOLDER = "models"
 """The Loader's name of where models lie."""
@@ -142,6 +142,6 @@ class _Reason(msgspec.Struct, frozen=True):
 def _refusal(filename: str, status: int, body: bytes) -> Refused:
     try:
         reason = msgspec.json.decode(body, type=_Reason).detail
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_READ:
         reason = "no reason given"
     return Refused(FailureCode.MODEL_MISSING, f"the Loader does not give {filename}: {status} {reason}")

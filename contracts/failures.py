@@ -4,6 +4,9 @@ from enum import StrEnum
 
 import msgspec
 
+NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not what was agreed; the last one for what is nested without end."""
+
 
 class FailureCode(StrEnum):
     """A stable name for each failure; a client may branch on it, so a code is never renamed."""

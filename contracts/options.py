@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from contracts.failures import Failure, FailureCode
+from contracts.failures import NOT_READ, Failure, FailureCode
 
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
@@ -79,7 +79,7 @@ def read_options(text: bytes | str | None) -> ReadOptions:
         return ReadOptions(options=DetectionOptions())
     try:
         fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_READ as error:
         raise Failure(FailureCode.MALFORMED_OPTIONS, f"config is not a JSON object: {error}") from error
     try:
         options = msgspec.json.decode(text, type=DetectionOptions)

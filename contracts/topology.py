@@ -39,6 +39,8 @@ LOG_MARKER_TYPE = "Marker"
 TASK_ID_HEADER = "x-task-id"
 FAILURE_CODE_HEADER = "x-failure-code"
 FAILURE_DETAIL_HEADER = "x-failure-detail"
+DETAIL_CHARACTERS_MAX = 1_000
+"""Of that header: the broker closes a connection whose headers do not fit into one frame of 128 KiB."""
 
 
 _QUORUM: Mapping[str, str | int] = {"x-queue-type": "quorum"}

@@ -6,11 +6,14 @@ import msgspec
 
 from contracts.commands import AnyCommand, CancelTask
 from contracts.events import AnyEvent, ConsumerSeen, ModelChanged
-from contracts.failures import Failure, FailureCode
+from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.posts import DeadPost, WakeUp
 
 CONTENT_TYPE = "application/json"
 VERSION = 1
+
+NAMED_CHARACTERS_MAX = 200
+"""Of what a refused message says, where its refusal says it again: it travels in a header, and no header may be long."""
 
 AnyControl = CancelTask | ModelChanged
 AnyMessage = AnyCommand | AnyControl | AnyEvent | ConsumerSeen | WakeUp | DeadPost
@@ -70,7 +73,7 @@ def decode_presence(body: bytes) -> ConsumerSeen:
 def _decode(body: bytes, decoder: "msgspec.json.Decoder[_Message]", *, types: tuple[str, ...]) -> _Message:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_READ as error:
         raise _named(body, error, types) from error
 
 
@@ -78,10 +81,18 @@ def _named(body: bytes, error: Exception, types: tuple[str, ...]) -> Failure:
     """The failure that says why `body` was not understood: asked only after decoding failed."""
     try:
         envelope = _envelopes.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Failure(FailureCode.MALFORMED_MESSAGE, str(error))
+    except NOT_READ:
+        return Failure(FailureCode.MALFORMED_MESSAGE, _shortened(str(error)))
     if envelope.type not in types:
-        return Failure(FailureCode.UNKNOWN_TYPE, f"type {envelope.type!r}, known: {', '.join(types)}")
+        named = envelope.type[:NAMED_CHARACTERS_MAX]
+        return Failure(FailureCode.UNKNOWN_TYPE, f"type {named!r}, known: {', '.join(types)}")
     if envelope.version != VERSION:
         return Failure(FailureCode.UNKNOWN_VERSION, f"version {envelope.version} of {envelope.type}, known: {VERSION}")
-    return Failure(FailureCode.MALFORMED_MESSAGE, str(error))
+    return Failure(FailureCode.MALFORMED_MESSAGE, _shortened(str(error)))
+
+
+def _shortened(text: str) -> str:
+    """Its begin and its end, which names the field."""
+    if len(text) <= 2 * NAMED_CHARACTERS_MAX:
+        return text
+    return f"{text[:NAMED_CHARACTERS_MAX]} ... {text[-NAMED_CHARACTERS_MAX:]}"

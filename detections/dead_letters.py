@@ -20,7 +20,7 @@ from rich.table import Table
 
 from contracts import topology
 from contracts.commands import AnyCommand
-from contracts.failures import Failure, FailureCode
+from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.message_spans import trace_of
 from contracts.posts import DeadPost
 from contracts.trace_context import TraceContext
@@ -82,7 +82,7 @@ def show(letter_id: Annotated[str, typer.Argument(help="As listed.")], amqp_url:
         raise Failure(FailureCode.TASK_NOT_FOUND, f"there is no dead letter {letter_id}")
     try:
         content = _shortened(msgspec.json.decode(letter.body))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_READ:
         content = _shortened(letter.body.decode(errors="replace"))
     shown = {"id": letter.id, "code": letter.code, "detail": letter.detail, "letter": content}
     print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())

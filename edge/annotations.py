@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from contracts.failures import Failure, FailureCode
+from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.posts import Post
 from contracts.trace_context import trace_headers
 from edge.settings import EdgeSettings
@@ -159,5 +159,5 @@ class Annotations:
 def _read(answer: bytes, kind: type[_Answer]) -> _Answer:
     try:
         return msgspec.json.decode(answer, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_READ as error:
         raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, f"the answer is not what was agreed: {error}") from error

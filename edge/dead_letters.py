@@ -11,7 +11,7 @@ from contracts.commands import AnyCommand, DetectImage, TaskId, kind_of
 from contracts.crashpoints import crashpoint
 from contracts.detections import Counts
 from contracts.events import TaskEnded
-from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.failures import NOT_READ, Failure, FailureCode, FailureRecord
 from contracts.message_spans import Passed, processed
 from contracts.results import last_checkpoint, latest_epoch
 from contracts.storage import Layout, Seal, create_record, read_record
@@ -123,7 +123,7 @@ def read_notice(message: AbstractIncomingMessage) -> Notice | None:
 def _read_addressee(message: AbstractIncomingMessage, failure: Failure) -> Notice | None:
     try:
         task_id = msgspec.json.decode(message.body, type=_Addressee).task_id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_READ:
         _log.warning("unreadable dead letter", code=failure.code, detail=failure.detail)
         return None
     return Notice(task_id=task_id, failure=_reason(message, failure))

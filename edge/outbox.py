@@ -102,7 +102,7 @@ class Outbox:
         """Keep a post that came to nothing for the operator. Raises `Failure` broker_unavailable."""
         message = _message(encode(dead), kind="DeadPost", task_id=dead.task_id, id=dead.post.key)
         message.headers[topology.FAILURE_CODE_HEADER] = dead.reason.code.value
-        message.headers[topology.FAILURE_DETAIL_HEADER] = dead.reason.detail
+        message.headers[topology.FAILURE_DETAIL_HEADER] = dead.reason.detail[: topology.DETAIL_CHARACTERS_MAX]
         await self._send("", message, key=topology.DEAD_LETTERS)  # past the notices: no task ends of it
 
     async def mark_log(self, name: str) -> None:

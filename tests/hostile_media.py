@@ -110,10 +110,10 @@ def files_of_two_kinds(folder: Path) -> Iterator[Hostile]:
         yield Hostile(f"{name}.mp4", content)
 
 
-def flipped(folder: Path, *, seed: int, count: int) -> Iterator[Hostile]:
+def flipped(folder: Path, *, seed: int, count: int, pictures: tuple[str, ...] = FLIPPED_PICTURES) -> Iterator[Hostile]:
     """Pictures and clips in turn, each with some bytes changed; the same for the same seed."""
     chance = random.Random(seed)
-    whole = [Hostile(f"a.{suffix}", _picture(folder, suffix)) for suffix in FLIPPED_PICTURES]
+    whole = [Hostile(f"a.{suffix}", _picture(folder, suffix)) for suffix in pictures]
     for container in FLIPPED_VIDEOS:
         clip = write_video(folder / "flipped", frames=12, container=container, b_frames=0, gop=6)
         whole.append(Hostile(f"a{container.suffix}", clip.read_bytes()))

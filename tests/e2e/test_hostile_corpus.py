@@ -4,7 +4,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -26,12 +26,15 @@ from tests.media import Container, write_video
 
 pytestmark = pytest.mark.e2e
 
+VIDEO_ROUTES = ("/detect/video", "/shots")
 SIDE_BY_SIDE = 4
 END_TIMEOUT_S = 120.0
 CONSUMER_MEMORY_MAX_BYTES = 1 << 30
 """High water of the consumer, whatever it was sent; a picture of 100 million pixels is 0.3 GB."""
 FLIPS_IN_CI = 52
 FLIPS_IN_SOAK = 10_000
+FLIPS_OF_SHOTS_IN_CI = 16
+FLIPS_OF_SHOTS_IN_SOAK = 2_000
 
 OF_THE_MEDIUM = {
     "unsupported_media": 400,
@@ -137,9 +140,9 @@ def detected(http: httpx.Client, file: Hostile) -> str:
     return outcome(http.post("/detect", files={"file": (file.name, file.content)}))
 
 
-def uploaded(http: httpx.Client, file: Hostile) -> str:
-    """What becomes of it on `/detect/video`: refused during the upload, or with the end of its task."""
-    answer = http.post("/detect/video", content=file.content, headers={"X-Filename": file.name})
+def uploaded(http: httpx.Client, file: Hostile, path: str = "/detect/video") -> str:
+    """What becomes of it on a route for videos: refused during the upload, or with the end of its task."""
+    answer = http.post(path, content=file.content, headers={"X-Filename": file.name})
     if answer.status_code in (400, 413, 422):
         return answer.json()["code"]
     assert answer.status_code == 202, answer.text
@@ -167,15 +170,16 @@ def test_each_bad_picture_has_its_answer(http: httpx.Client, shared_data: Path) 
 
 
 @pytest.mark.real_media
-def test_each_bad_video_has_its_answer(http: httpx.Client, shared_data: Path) -> None:
+@pytest.mark.parametrize("path", VIDEO_ROUTES)
+def test_each_bad_video_has_its_answer(http: httpx.Client, shared_data: Path, path: str) -> None:
     files = sorted(path for path in (shared_data / "videos" / "bad").iterdir() if path.name not in LARGE)
     assert len(files) > 25
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        outcomes = pool.map(lambda path: uploaded(http, named(path, VIDEO_EXTENSIONS, "mp4")), files)
-        told = dict(zip([path.name for path in files], outcomes, strict=True))
+        outcomes = pool.map(lambda file: uploaded(http, named(file, VIDEO_EXTENSIONS, "mp4"), path), files)
+        told = dict(zip([file.name for file in files], outcomes, strict=True))
 
-    assert told == {path.name: VIDEOS.get(path.name, SEEN) for path in files}
+    assert told == {file.name: VIDEOS.get(file.name, SEEN) for file in files}
 
 
 @pytest.mark.soak
@@ -190,10 +194,10 @@ def test_media_at_the_limits_are_seen(http: httpx.Client, shared_data: Path) -> 
 
 def test_bombs_are_refused(http: httpx.Client, tmp_path: Path) -> None:
     pictures = {bomb.name: detected(http, bomb) for bomb in picture_bombs()}
-    videos = [uploaded(http, bomb) for bomb in video_bombs(tmp_path)]
+    videos = [uploaded(http, bomb, path) for bomb in video_bombs(tmp_path) for path in VIDEO_ROUTES]
 
     assert set(pictures.values()) == {"too_many_pixels"}, pictures
-    assert videos == ["too_many_pixels"]
+    assert set(videos) == {"too_many_pixels"}
 
 
 def test_files_of_two_kinds_are_what_their_content_says_first(http: httpx.Client, tmp_path: Path) -> None:
@@ -210,14 +214,15 @@ def test_files_of_two_kinds_are_what_their_content_says_first(http: httpx.Client
     }
 
 
-def test_no_list_of_other_files_is_followed(http: httpx.Client, stack: LocalStack) -> None:
+@pytest.mark.parametrize("path", VIDEO_ROUTES)
+def test_no_list_of_other_files_is_followed(http: httpx.Client, stack: LocalStack, path: str) -> None:
     neighbour = write_video(stack.storage / "neighbour.ts", frames=5, container=Container.TS)
     with closing(Listener()) as listener:
         chance, files = random.Random(6), list(lists_of_other_files(neighbour, port=listener.port))
         assert len(files) >= 40
         for file in files:
             name = f"{file.name}.{chance.choice(('mp4', 'mkv', 'ts', 'avi'))}"
-            told = uploaded(http, Hostile(name, file.content.ljust(chance.choice((0, 70_000)), b"\n")))
+            told = uploaded(http, Hostile(name, file.content.ljust(chance.choice((0, 70_000)), b"\n")), path)
             assert told in ("unsupported_media", "unreadable_media"), name
 
     assert listener.calls == 0
@@ -227,25 +232,43 @@ def test_no_list_of_other_files_is_followed(http: httpx.Client, stack: LocalStac
     "count", [FLIPS_IN_CI, pytest.param(FLIPS_IN_SOAK, marks=(pytest.mark.soak, pytest.mark.timeout(7200)))]
 )
 def test_flipped_bytes_are_seen_or_refused(http: httpx.Client, tmp_path: Path, count: int) -> None:
-    slots = threading.Semaphore(2 * SIDE_BY_SIDE)  # files that are made ahead
-
-    def ask(file: Hostile) -> str:
-        try:
-            return detected(http, file)
-        finally:
-            slots.release()
-
-    def sent() -> Iterator[Hostile]:
-        for file in flipped(tmp_path, seed=20261122, count=count):
-            slots.acquire()
-            yield file
-
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        told = [each.result() for each in [pool.submit(ask, file) for file in sent()]]
+    told = told_of_each(flipped(tmp_path, seed=20261122, count=count), lambda file: detected(http, file))
 
     assert len(told) == count
     assert told.count(SEEN) > 0
     assert set(told) - {SEEN}, "nothing was refused: nothing was flipped"
+
+
+@pytest.mark.parametrize(
+    "count",
+    [FLIPS_OF_SHOTS_IN_CI, pytest.param(FLIPS_OF_SHOTS_IN_SOAK, marks=(pytest.mark.soak, pytest.mark.timeout(7200)))],
+)
+def test_no_flipped_byte_stops_who_looks_for_shots(http: httpx.Client, tmp_path: Path, count: int) -> None:
+    files = flipped(tmp_path, seed=20261123, count=count, pictures=())
+    told = told_of_each(files, lambda file: uploaded(http, file, "/shots"))
+
+    assert len(told) == count
+    assert told.count(SEEN) > 0
+    assert set(told) - {SEEN} <= set(OF_THE_MEDIUM)
+
+
+def told_of_each(files: Iterator[Hostile], ask: Callable[[Hostile], str]) -> list[str]:
+    """What is said of each, some side by side; they are made while others are asked about."""
+    slots = threading.Semaphore(2 * SIDE_BY_SIDE)
+
+    def asked(file: Hostile) -> str:
+        try:
+            return ask(file)
+        finally:
+            slots.release()
+
+    def sent() -> Iterator[Hostile]:
+        for file in files:
+            slots.acquire()
+            yield file
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return [each.result() for each in [pool.submit(asked, file) for file in sent()]]
 
 
 class Listener:

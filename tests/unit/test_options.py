@@ -109,3 +109,10 @@ def test_any_json_is_read_or_refused_by_a_named_failure(value: object) -> None:
         codes.append(failure.code)
 
     assert set(codes) <= {FailureCode.MALFORMED_OPTIONS, FailureCode.OPTIONS_OUT_OF_RANGE}
+
+
+def test_what_is_nested_without_end_is_malformed() -> None:
+    deep = b'{"new": ' + b"[" * 30_000 + b"]" * 30_000 + b"}"
+    with pytest.raises(Failure) as caught:
+        read_options(deep)
+    assert caught.value.code is FailureCode.MALFORMED_OPTIONS

@@ -107,3 +107,29 @@ def test_a_failed_end_is_an_error_for_clients_and_a_good_one_is_processed() -> N
 
 def test_annotations_are_always_present_for_clients() -> None:
     assert all(as_seen_by_clients(event).annotations == [] for event in EVENTS)
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize("body", [DEEP, b'{"type":"DetectVideo","version":1,"new":' + DEEP + b"}"])
+def test_what_is_nested_without_end_is_malformed(body: bytes) -> None:
+    for decode in (wire.decode_command, wire.decode_event, wire.decode_control, wire.decode_presence):
+        with pytest.raises(Failure) as raised:
+            decode(body)
+        assert raised.value.code is FailureCode.MALFORMED_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "named"),
+    [
+        (b'{"type":"', b'"}', "known: DetectImage"),
+        (b'{"type":"DetectImage","medium":{"kind":"', b'"}}', "$.medium.kind"),
+    ],
+)
+def test_the_reason_of_a_refusal_is_short_however_long_the_message_is(begin: bytes, end: bytes, named: str) -> None:
+    with pytest.raises(Failure) as raised:
+        wire.decode_command(begin + b"y" * 1_000_000 + end)
+
+    assert len(raised.value.detail) < 500
+    assert named in raised.value.detail
