@@ -43,8 +43,8 @@ def listening_addresses(folder: Path) -> dict[int, str]:
 def test_everything_it_opens_is_on_the_loopback(rabbit: PrivateRabbit) -> None:
     addresses = listening_addresses(rabbit.folder)
 
-    assert {rabbit.port, rabbit.management_port} <= set(addresses)
-    assert len(addresses) == 4  # also epmd and the distribution
+    assert {rabbit.port, rabbit.management_port, rabbit.metrics_port} <= set(addresses)
+    assert len(addresses) == 5  # also epmd and the distribution
     assert set(addresses.values()) <= set(LOOPBACK)
 
 

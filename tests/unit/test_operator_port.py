@@ -37,6 +37,7 @@ async def broken() -> Page:
     return Page(status=HTTPStatus.SERVICE_UNAVAILABLE, body=b"no broker\n")
 
 
+WAIT_S = 30.0
 PAGES = {"/metrics": shown, "/health/ready": broken}
 
 
@@ -97,7 +98,8 @@ async def test_of_too_many_visitors_the_last_are_sent_away() -> None:
     request = b"GET /metrics HTTP/1.1\r\n\r\n"
     waiting = [asyncio.create_task(answer_to(request, visitors=visitors)) for _ in range(CONNECTIONS_MAX)]
     await asyncio.sleep(0)  # each has come in
-    one_more = await answer_to(request, visitors=visitors)
+    async with asyncio.timeout(WAIT_S):
+        one_more = await answer_to(request, visitors=visitors)
     held.set()
     answers = await asyncio.gather(*waiting)
 
