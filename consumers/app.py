@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 import aiormq.exceptions
 import structlog
@@ -19,7 +18,7 @@ from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from consumers.attempt import Desk
-from consumers.connections import RECONNECT_INTERVAL_S, to_consume, to_publish
+from consumers.connections import RECONNECT_INTERVAL_S, is_lost, to_consume, to_publish, without_password
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.leases import Leases
@@ -104,8 +103,15 @@ class ConsumerApp:
         if not serving.cancelled():
             serving.result()  # it never returns: this raises why it could not serve
 
+    async def is_stopped_within(self, seconds: float) -> bool:
+        """True once a signal has told it to stop, also after it could not serve."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
+
     async def _serve(self) -> None:
-        logger.info("starting", id=self.id, broker=_without_password(self._settings.amqp_url))
+        logger.info("starting", id=self.id, broker=without_password(self._settings.amqp_url))
         await self._outgoing.connect()
         await self._declare()
         await self._outgoing.start()
@@ -270,7 +276,16 @@ def run(settings: ConsumerSettings) -> None:
     log_as_json(settings.log_level)
 
     async def serve() -> None:
-        await build(settings).run()
+        while True:
+            app = build(settings)
+            try:
+                return await app.run()
+            except (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError) as error:
+                if not is_lost(error):
+                    raise
+                logger.warning("the broker went away before all was ready", error=repr(error))
+            if await app.is_stopped_within(RECONNECT_INTERVAL_S):
+                return None
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -278,8 +293,3 @@ def run(settings: ConsumerSettings) -> None:
         except aiormq.exceptions.AMQPError as error:
             logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
             sys.exit(1)
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"

@@ -4,6 +4,12 @@ import logging
 import socket
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    ChannelInvalidStateError,
+    ConnectionClosed,
+    ConnectionInternalError,
+)
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 
@@ -44,6 +50,18 @@ def to_publish(url: str) -> RabbitBroker:
         logger=logging.getLogger("consumers.broker"),
         log_level=logging.DEBUG,
     )
+
+
+def is_lost(error: BaseException) -> bool:
+    """True if a connection went away, which says nothing of whether the broker would have us; its refusals have types of
+    their own."""
+    return type(error) in (AMQPConnectionError, ChannelInvalidStateError, ConnectionClosed, ConnectionInternalError)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be logged."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
 
 
 async def _as_it_came(message: RabbitMessage) -> RabbitMessage:
