@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import sys
-from urllib.parse import urlsplit
 
 import aiormq.exceptions
 import structlog
@@ -17,7 +16,7 @@ from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from consumers.attempt import Desk
-from consumers.connections import INCOMPLETE, RECONNECT_INTERVAL_S, complete_topology, to_consume, to_publish
+from consumers.connections import INCOMPLETE, RECONNECT_INTERVAL_S, complete_topology, is_lost, to_consume, to_publish
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.heartbeat import Heartbeat
@@ -33,7 +32,7 @@ from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from consumers.shot_room import shot_room_of
 from contracts import topology, wire
-from contracts.broker_nodes import nodes
+from contracts.broker_nodes import without_password
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
 from contracts.events import ModelChanged
@@ -118,8 +117,15 @@ class ConsumerApp:
         if not serving.cancelled():
             serving.result()  # it never returns: this raises why it could not serve
 
+    async def is_stopped_within(self, seconds: float) -> bool:
+        """True once a signal has told it to stop, also after it could not serve."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
+
     async def _serve(self) -> None:
-        logger.info("starting", id=self.id, broker=_without_password(self._settings.amqp_url))
+        logger.info("starting", id=self.id, broker=without_password(self._settings.amqp_url))
         connection = await self._outgoing.connect()
         connection.reconnect_callbacks.add(self._be_reconnected)
         await self._complete()
@@ -260,7 +266,16 @@ def run(settings: ConsumerSettings) -> None:
     log_as_json(settings.log_level)
 
     async def serve() -> None:
-        await build(settings).run()
+        while True:
+            app = build(settings)
+            try:
+                return await app.run()
+            except (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError) as error:
+                if not is_lost(error):
+                    raise
+                logger.warning("the broker went away before all was ready", error=repr(error))
+            if await app.is_stopped_within(RECONNECT_INTERVAL_S):
+                return None
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -268,8 +283,3 @@ def run(settings: ConsumerSettings) -> None:
         except aiormq.exceptions.AMQPError as error:
             logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
             sys.exit(1)
-
-
-def _without_password(url: str) -> str:
-    parts = [urlsplit(node) for node in nodes(url)]
-    return ",".join(f"{node.scheme}://{node.hostname}:{node.port}{node.path}" for node in parts)

@@ -27,6 +27,13 @@ CONNECT_TIMEOUT_S = 5.0
 RECONNECT_INTERVAL_S = 1.0
 APP_ID = "consumer"
 """What our messages say of their sender."""
+LOST = (
+    aiormq.exceptions.AMQPConnectionError,
+    aiormq.exceptions.ChannelInvalidStateError,
+    aiormq.exceptions.ConnectionClosed,
+    aiormq.exceptions.ConnectionInternalError,
+)
+"""What says that a connection went away, and nothing of whether the broker would have us; refusals are types below these."""
 INCOMPLETE = (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused, OSError)
 """What a broker that starts says of what it will have, and to a user who may not create it; or it is gone again."""
 
@@ -127,6 +134,11 @@ async def is_flowing(broker: RabbitBroker) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def is_lost(error: BaseException) -> bool:
+    """True if the connection went away while we worked on it."""
+    return type(error) in LOST
 
 
 async def _as_it_came(message: RabbitMessage) -> RabbitMessage:

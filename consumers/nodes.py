@@ -25,10 +25,17 @@ class AnyNodeConnection(RobustConnection):
         self._looking: asyncio.Task[None] | None = None
 
     async def connect(self, timeout: float | None = None) -> None:  # type: ignore[override]
-        """Return when a node has answered."""
+        """Return when a node has answered.
+
+        Whoever gives up waiting ends it: the library's own task survives a cancellation, and would keep the process alive.
+        """
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_elsewhere())
-        await super().connect(timeout)
+        try:
+            await super().connect(timeout)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
 
     async def close(self, exc: Any = asyncio.CancelledError) -> None:
         """As the library's."""

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from contracts import topology
-from contracts.broker_nodes import nodes
+from contracts.broker_nodes import nodes, without_password
 from contracts.failures import Failure, FailureCode
 from detections.broker_connection import connect
 
@@ -137,12 +137,6 @@ def set_policies(management_url: str, *, virtual_host: str, transport: httpx.Bas
 def virtual_host(amqp_url: str) -> str:
     """The virtual host that an AMQP URL names: `/` if none. Every node of a cluster has the same."""
     return unquote(urlsplit(nodes(amqp_url)[0]).path.removeprefix("/")) or "/"
-
-
-def without_password(url: str) -> str:
-    """The URL, or those of all nodes, as it may be shown."""
-    parts = [urlsplit(node) for node in nodes(url)]
-    return ",".join(node._replace(netloc=node.netloc.rpartition("@")[2]).geturl() for node in parts)
 
 
 class _Overview(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts import topology
+from contracts.broker_nodes import without_password
 from contracts.commands import AnyCommand
 from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.message_spans import trace_of
@@ -26,7 +27,7 @@ from contracts.posts import DeadPost
 from contracts.trace_context import TraceContext
 from contracts.wire import CONTENT_TYPE, decode_command, decode_outgoing, encode
 from detections.broker_connection import connect
-from detections.broker_setup import AMQP_URL_DEFAULT, without_password
+from detections.broker_setup import AMQP_URL_DEFAULT
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage

@@ -10,8 +10,9 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from contracts.broker_nodes import without_password
 from contracts.storage import read_record
-from detections.broker_setup import AMQP_URL_DEFAULT, virtual_host, without_password
+from detections.broker_setup import AMQP_URL_DEFAULT, virtual_host
 from detections.exits import EXIT_INTERRUPTED
 
 DRAWN_EVERY_S = 0.5

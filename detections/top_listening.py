@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from contracts import topology, wire
+from contracts.broker_nodes import without_password
 from contracts.failures import Failure, FailureCode
-from detections.broker_setup import without_password
 from detections.management import Management
 from detections.top_board import Board
 

@@ -4,6 +4,7 @@ At SIGUSR2 it says in FILE.where what it is doing.
 """
 
 import asyncio
+import contextlib
 import faulthandler
 import gc
 import os
@@ -30,14 +31,21 @@ class Held(msgspec.Struct, frozen=True):
 
     at_s: float
     tasks: int
-    """Of asyncio."""
+    """Of asyncio, that are not done."""
     blocks: int
     """Of memory, that Python's objects have."""
 
 
 def held() -> Held:
-    """Nothing is touched for it: whoever lists all objects keeps them from going."""
-    return Held(at_s=time.time(), tasks=len(asyncio.tasks._all_tasks), blocks=sys.getallocatedblocks())
+    """No list of all objects is made for it: under one that is held, tuples in the making break (`SystemError`)."""
+    return Held(at_s=time.time(), tasks=pending_tasks(), blocks=sys.getallocatedblocks())
+
+
+def pending_tasks() -> int:
+    """Those that are done stay until the garbage collector has seen them, so they say nothing."""
+    while True:
+        with contextlib.suppress(RuntimeError):  # the loop made one meanwhile
+            return sum(not task.done() for task in list(asyncio.tasks._all_tasks))
 
 
 def count(file: Path) -> None:

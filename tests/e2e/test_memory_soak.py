@@ -30,13 +30,17 @@ from tests.scripted import write_model
 SOAK_S = float(os.environ.get("MEMORY_SOAK_S", "600"))
 WARM_UP_S = min(600.0, SOAK_S / 4)
 """Until caches are full: bounds, the allocator's arenas, the thread pools."""
+LONG_S = 3600.0
+"""From here on the slope alone decides."""
 SAMPLE_S = 5.0
 TURN_S = 2.0
 END_TIMEOUT_S = 120.0
 LISTENER_TURN_S = 20.0
 SLOPE_MAX_MB_PER_H = 1.0
-NOISE_MB = 1.0
-"""By so much the median of minutes may differ from that of others; it decides only where the soak is short."""
+NOISE_MB = 3.0
+"""What thread pools and the collector still take after a short warm-up; it decides only where the soak is short."""
+POOL_THREADS = (os.cpu_count() or 1) + 4
+"""The event loop's own pool begins a thread whenever all others are busy, up to so many."""
 BOUNDS = {
     "EDGE_RING_EVENTS_MAX": "200",
     "EDGE_TASKS_REMEMBERED_MAX": "100",
@@ -243,8 +247,8 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_flat(self) -> bool:
-        is_steady = self.mb_per_h < SLOPE_MAX_MB_PER_H or self.mb < NOISE_MB
-        return is_steady and max(self.descriptors, self.threads, self.tasks) <= 0
+        is_steady = self.mb_per_h < SLOPE_MAX_MB_PER_H or (SOAK_S < LONG_S and self.mb < NOISE_MB)
+        return is_steady and self.threads <= POOL_THREADS and max(self.descriptors, self.tasks) <= 0
 
 
 def growth(samples: Sequence[Sample], *, since_s: float) -> Growth:

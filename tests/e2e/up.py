@@ -15,6 +15,8 @@ from tests.media import STATIC, Container, write_video
 from tests.processes import processes_of, wait_until
 
 READY_TIMEOUT_S = 180.0
+LAST_CHARACTERS = 3_000
+"""Of a log that is shown."""
 NO_BOX_TIME = {"frame_recognition_seconds": 0, "frame_period_recognition": 1}
 
 
@@ -38,9 +40,16 @@ class Up:
     def wait_until_ready(self) -> None:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("ready: "), self.process.communicate()
+        assert line.startswith("ready: "), self._why_not(line)
         self.url, _, broker = line.removeprefix("ready: ").rstrip().partition(", RabbitMQ ")
         self.management_url = broker.partition(" ")[0]
+
+    def _why_not(self, line: str) -> str:
+        """Everything it said, and the end of what each of its processes did."""
+        self.process.kill()
+        _, said = self.process.communicate()
+        logs = [f"--- {log.name}\n{log.read_text()[-LAST_CHARACTERS:]}" for log in self.storage.glob("logs/*.log")]
+        return "\n".join([f"exit code {self.process.returncode}, stdout {line!r}, stderr:", said, *logs])
 
     def interrupt(self) -> None:
         """Ctrl-C: the signal goes to the whole foreground group."""

@@ -8,8 +8,8 @@ import pytest
 from yarl import URL
 
 from consumers.nodes import AnyNodeConnection
-from contracts.broker_nodes import nodes
-from detections.broker_setup import virtual_host, without_password
+from contracts.broker_nodes import nodes, without_password
+from detections.broker_setup import virtual_host
 
 ONE, TWO = "amqp://guest:g,uest@one:5672/here", "amqps://guest:g,uest@two/here?heartbeat=5"
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from detections.broker_setup import difference, policies, virtual_host, without_password
+from contracts.broker_nodes import without_password
+from detections.broker_setup import difference, policies, virtual_host
 
 
 @pytest.mark.parametrize(
