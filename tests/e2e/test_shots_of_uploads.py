@@ -15,14 +15,18 @@ import pytest
 from typer.testing import CliRunner
 
 from contracts.events import DetectionEvent, MediaStatus
+from contracts.results import latest_epoch
 from contracts.shots import Shot
+from contracts.storage import Layout
 from detections import Client
 from detections.answers import ServiceError, Task, TaskStatus
 from detections.cli import build
 from detections.local import LocalStack
 from tests.cut_finder import write_scenes
+from tests.fault.resuming_client import ResumingClient
 from tests.gated import Gated
 from tests.media import RED, Container, Square, write_image
+from tests.processes import wait_until
 from tests.shots_here import shots_here
 
 pytestmark = pytest.mark.e2e
@@ -141,6 +145,30 @@ def test_objects_and_shots_come_of_one_pass(client: Client, tmp_path: Path) -> N
     assert first_sights == [shot.start_frame for shot in of(told)], "each shot's first detections are reported"
     assert told[-1].counts is not None
     assert (told[-1].counts.shots, told[-1].counts.decoded) == (2, 150)
+
+
+def test_a_search_goes_on_when_its_upload_does_over_another_connection(
+    stack: LocalStack, client: Client, scenes: Path, expected: list[tuple[int, int]]
+) -> None:
+    task_id = str(uuid.uuid4())
+    upload = ResumingClient(stack.url, task_id, scenes.read_bytes(), path="/shots", sent_first=0.75)
+    upload.break_off(lambda: wait_until(lambda: told_so_far(client, task_id), timeout_s=WAIT_S))
+    before, status = told_so_far(client, task_id), client.task(task_id).status
+    assert upload.go_on() == 202
+
+    assert ended(client, task_id).status is TaskStatus.SUCCEEDED
+    assert (before, status) == (expected[: len(before)], TaskStatus.RUNNING)
+    assert 0 < len(before) < len(expected)
+    assert frames(of(client.results(task_id))) == expected
+    assert latest_epoch(Layout(stack.storage), task_id) == 1, "one consumer held it all the time"
+
+
+def told_so_far(client: Client, task_id: str) -> list[tuple[int, int]]:
+    """The shots in the results; none while there is no such task yet."""
+    try:
+        return frames(of(client.results(task_id)))
+    except ServiceError:
+        return []
 
 
 def test_a_search_that_is_cancelled_keeps_what_it_found(

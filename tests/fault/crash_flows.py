@@ -124,7 +124,7 @@ def resumed(run: Run) -> list[Accepted]:
 def in_parts(run: Run) -> list[Accepted]:
     def send() -> int | None:
         client = run.resuming_client()
-        client.send_half()
+        client.send_first()
         return client.go_on()
 
     sending = run.meanwhile(send)

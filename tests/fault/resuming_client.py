@@ -17,28 +17,39 @@ _ENDED = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 class ResumingClient:
     """Sends one upload over as many connections as it takes."""
 
-    def __init__(self, url: str, task_id: str, content: bytes, *, path: str = "/detect/video", **headers: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        task_id: str,
+        content: bytes,
+        *,
+        path: str = "/detect/video",
+        sent_first: float = 0.5,
+        **headers: str,
+    ) -> None:
+        """sent_first: the share of the content that goes over the first connection."""
         self._url = url
         self._task_id = task_id
         self._content = content
+        self._first = content[: round(len(content) * sent_first)]
         self._path = path
         said = {"X-Filename": "clip.mp4", "X-Task-Id": task_id, "Upload-Length": str(len(content))}
         self._headers = {**said, **CONFIG, **headers}
 
     def break_off(self, halfway: Callable[[], None]) -> None:
-        """Send the first half, and lose the connection once `halfway` returns."""
+        """Send the first part, and lose the connection once `halfway` returns."""
 
-        def halves() -> Iterator[bytes]:
-            yield self._content[: len(self._content) // 2]
+        def first() -> Iterator[bytes]:
+            yield self._first
             halfway()
             raise httpx.WriteError("the line breaks")
 
         said = {"Upload-Complete": "?1", "Content-Length": str(len(self._content))}
-        self._post(halves(), said)
+        self._post(first(), said)
 
-    def send_half(self) -> None:
-        """The first half, in a request of its own."""
-        self._post(self._content[: len(self._content) // 2], {"Upload-Complete": "?0"})
+    def send_first(self) -> None:
+        """The first part, in a request of its own."""
+        self._post(self._first, {"Upload-Complete": "?0"})
 
     def ask(self) -> httpx.Response | None:
         """How far the edge has it; None if the edge is away."""

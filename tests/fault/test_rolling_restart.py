@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,8 @@ from tests.processes import wait_until
 pytestmark = [pytest.mark.e2e, pytest.mark.broker]
 
 CALLERS = 3
+PATIENT = {"EDGE_PUBLISH_TIMEOUT_S": "40", "EDGE_PRESENCE_EXPIRY_S": "30"}
+"""A machine that is busy for some seconds is no failed request in every run; with `make soak` the defaults hold."""
 ROLLING_S = float(os.environ.get("FAULT_ROLLING_S", "300"))
 
 
@@ -43,11 +46,13 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
             actor.start()
         self.fleet.wait_until_ready()
 
-    def restart(self, actor: Actor) -> None:
-        """In good order; return when it serves again."""
-        actor.terminate()
-        assert actor.wait_until_dead() == 0, actor.output
-        actor.start()
+    def restart(self, *actors: Actor) -> None:
+        """In good order, at the same time; return when they serve again."""
+        for actor in actors:
+            actor.terminate()
+        for actor in actors:
+            assert actor.wait_until_dead() == 0, actor.output
+            actor.start()
         self.fleet.wait_until_ready()
 
 
@@ -56,7 +61,9 @@ def deployment(running: Fleet, amqp_url: str) -> Deployment:
     return Deployment(fleet=running, amqp_url=amqp_url, edges=edges, consumers=[running.consumer(), running.consumer()])
 
 
-def under_load(deployed: Deployment, folder: Path, work: Callable[[], None], *, told: Timeline) -> None:
+def under_load(
+    deployed: Deployment, folder: Path, work: Callable[[], None], *, told: Timeline, is_ordered: bool = True
+) -> None:
     """Have clients call while `work` goes on; then nothing may have failed, and everything be there."""
     stop = threading.Event()
     picture = write_image(folder / "a.png", squares=STATIC).read_bytes()
@@ -74,9 +81,10 @@ def under_load(deployed: Deployment, folder: Path, work: Callable[[], None], *, 
     requests, retried = sum(one.requests for one in callers), [why for one in callers for why in one.retried]
     accepted = [promise for one in callers for promise in one.accepted]
     told.note(f"{requests} requests, {len(retried)} of them twice; {len(accepted)} videos")
-    assert [why for one in callers for why in one.failed] == []
     assert len(accepted) >= CALLERS
-    judge(deployed.fleet, deployed.amqp_url, accepted)
+    judge(deployed.fleet, deployed.amqp_url, accepted, is_ordered=is_ordered)
+    told.note("nothing is lost")
+    assert [why for one in callers for why in one.failed] == []
 
 
 @pytest.mark.timeout(600)
@@ -85,15 +93,15 @@ def test_a_round_of_restarts_fails_no_request_and_loses_nothing(rabbit: PrivateR
     with (
         timeline("restarts") as told,
         virtual_host(rabbit) as url,
-        fleet(tmp_path / "storage", amqp_url=url, model=model) as running,
+        fleet(tmp_path / "storage", amqp_url=url, model=model, **PATIENT) as running,
     ):
         deployed = deployment(running, url)
         deployed.start()
 
         def one_round() -> None:
-            for actor in (*deployed.edges, *deployed.consumers):
-                told.note(f"restart {actor.name}")
-                deployed.restart(actor)
+            for edge, consumer in zip(deployed.edges, deployed.consumers, strict=True):
+                told.note(f"restart {edge.name} and {consumer.name}")
+                deployed.restart(edge, consumer)
 
         under_load(deployed, tmp_path, one_round, told=told)
 
@@ -110,7 +118,8 @@ def test_minutes_of_restarts_fail_no_request_and_lose_nothing(tmp_path: Path) ->
     ):
         deployed = deployment(running, cluster.url)
         deployed.start()
-        under_load(deployed, tmp_path, lambda: restart_for(ROLLING_S, deployed, cluster, told=told), told=told)
+        rounds = partial(restart_for, ROLLING_S, deployed, cluster, told=told)
+        under_load(deployed, tmp_path, rounds, told=told, is_ordered=False)
         told.note(f"load {os.getloadavg()[0]:.1f}")
         print(told)
 
