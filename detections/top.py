@@ -1,10 +1,10 @@
 """`detections top`: the service at a glance in a terminal, for those without Grafana."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
@@ -67,7 +67,7 @@ def top(
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-async def _fed(amqp_url: str, management_url: str, show: Callable[[Draw], Awaitable[None]]) -> None:
+async def _fed(amqp_url: str, management_url: str, show: Callable[[Draw], Coroutine[Any, Any, None]]) -> None:
     """Show a board while it is fed. Raises `Failure(broker_unavailable)`."""
     from detections.management import Management
     from detections.top_board import Board

@@ -66,10 +66,10 @@ async def _hear(board: Board, connection: "AbstractConnection", exchange: str, h
             hear(message.body)
 
     name = f"{topology.PRESENCE}.top-{secrets.token_hex(4)}"  # where a person may have queues
-    arguments = {"x-max-length": WAITING_MAX, "x-overflow": "drop-head"}
     try:
         channel = await connection.channel()
-        queue = await channel.declare_queue(name, exclusive=True, auto_delete=True, arguments=arguments)
+        bound = {"x-max-length": WAITING_MAX, "x-overflow": "drop-head"}
+        queue = await channel.declare_queue(name, exclusive=True, auto_delete=True, arguments={**bound})
         await queue.bind(await channel.get_exchange(exchange, ensure=False), "#")
         await queue.consume(heard, no_ack=True)
     except CONNECTION_EXCEPTIONS as error:
@@ -93,9 +93,10 @@ async def _connected(amqp_url: str) -> "AbstractConnection":
     import aio_pika
     from aio_pika.exceptions import AMQPError
 
-    named = {"connection_name": "detections top"}
     try:
-        return await aio_pika.connect(amqp_url, timeout=CONNECT_TIMEOUT_S, client_properties=named)
+        return await aio_pika.connect(
+            amqp_url, timeout=CONNECT_TIMEOUT_S, client_properties={"connection_name": "detections top"}
+        )
     except (AMQPError, OSError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
