@@ -333,7 +333,8 @@ def guarded(system: LocalStack) -> Iterator[str]:
     """The address of a second edge of the system, one that asks who calls."""
     port = free_port()
     settings = {"EDGE_AUTH": "jwt", "EDGE_JWT_KEY": SHARED_KEY, "EDGE_PORT": str(port), "EDGE_LOG_LEVEL": "warning"}
-    places = {"AMQP_URL": system.amqp_url, "STORAGE_DIR": str(system.storage)}
+    assert system._amqp is not None
+    places = {"AMQP_URL": system._amqp.edge, "STORAGE_DIR": str(system.storage)}
     edge = subprocess.Popen([sys.executable, "-m", "edge"], env={**os.environ, **settings, **places})
     with Client(f"http://127.0.0.1:{port}") as client:
         wait_until(lambda: is_ready(client), timeout_s=WAIT_S)
