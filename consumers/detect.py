@@ -21,7 +21,7 @@ from consumers.pictures import PictureLook
 from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
 from consumers.shot_room import ShotRoom
-from consumers.stages import Stages
+from consumers.spans import Spans
 from contracts import tracing, wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId, TaskKind
 from contracts.crashpoints import crashpoint
@@ -156,12 +156,12 @@ class Detecting:
         """One report and the end, for somebody who waits: nothing is written down."""
         narrator = narrator_of(command)
         send = self._desk.sender.send
-        running, stages = Running(command.task_id), Stages()
+        running, spans = Running(command.task_id), Spans()
         self._answering.add(running)
         try:
             workers = await self._workers()
             loop = asyncio.get_running_loop()
-            look = self._picture_look(workers, stages, stop=running.stop)
+            look = self._picture_look(workers, spans, stop=running.stop)
             detections = await loop.run_in_executor(self._pictures, self._see, look, command)
         except Failure as failure:
             await send(event_message(narrator.end(sequence=1, counts=Counts(), percent=0, failure=failure.record())))
@@ -169,7 +169,7 @@ class Detecting:
             return failure.record()
         finally:
             self._answering.discard(running)
-            stages.record()
+            spans.record()
         report = event_message(narrator.picture(detections))
         end = event_message(narrator.end(sequence=2, counts=PICTURE_COUNTS))
         crashpoint("consumer.answer.begun")
@@ -208,17 +208,17 @@ class Detecting:
     async def _hold(
         self, command: AnyCommand, held: Held, running: Running, delivery: Delivery
     ) -> FailureRecord | None:
-        stages = Stages()
+        spans = Spans()
 
         async def open_medium(resume: Checkpoint | None) -> Generator[Watched, None, None]:
             engines = await self._engines(command)
-            watched = self._look(command, engines, stages, resume=resume, stop=running.stop)
+            watched = self._look(command, engines, spans, resume=resume, stop=running.stop)
             return ReportFrames(self._desk.layout, command).kept(watched) if command.is_posted else watched
 
         try:
             return await Attempt(self._desk, command, held, running).run(open_medium, hang_up=delivery.hang_up)
         finally:
-            stages.record()
+            spans.record()
 
     async def _engines(self, command: AnyCommand) -> Engines:
         """What the command needs, loaded if nobody has. Raises `Failure`."""
@@ -255,14 +255,14 @@ class Detecting:
     def _see(self, look: PictureLook, command: DetectImage) -> list[Detection]:
         return look.at_once(self._roots.resolve(command.medium), command)
 
-    def _picture_look(self, workers: Workers, stages: Stages, *, stop: threading.Event) -> PictureLook:
-        return PictureLook(workers=workers, limits=self._desk.limits.picture, stages=stages, stop=stop)
+    def _picture_look(self, workers: Workers, spans: Spans, *, stop: threading.Event) -> PictureLook:
+        return PictureLook(workers=workers, limits=self._desk.limits.picture, spans=spans, stop=stop)
 
     def _look(
         self,
         command: AnyCommand,
         engines: Engines,
-        stages: Stages,
+        spans: Spans,
         *,
         resume: Checkpoint | None,
         stop: threading.Event,
@@ -270,7 +270,7 @@ class Detecting:
         """What a medium shows, as it is read; run in a thread."""
         path = self._roots.resolve(command.medium)
         if isinstance(command, DetectImage) and engines.objects is not None:
-            look = self._picture_look(engines.objects, stages, stop=stop)
+            look = self._picture_look(engines.objects, spans, stop=stop)
             yield from look.watched(path, command, resume=resume)
             return
         medium = MediumFile(path=path, extent=path.with_name("extent") if command.medium.is_growing else None)
@@ -278,8 +278,8 @@ class Detecting:
             limits=self._desk.limits.video,
             shots=engines.shots,
             keeps_frames=command.is_posted and engines.objects is not None,
-            open_video=stages.measured(open_video_in(self._sandbox)),
-            offered=stages.offered,
+            open_video=spans.measured(open_video_in(self._sandbox)),
+            offered=spans.offered,
         )
         with self._shot_room.used(engines.shots) if engines.shots is not None else contextlib.nullcontext():
             yield from watch_video(

@@ -8,7 +8,7 @@ import msgspec
 
 from consumers.checkpoints import Watched
 from consumers.narrator import READ_PERCENT
-from consumers.stages import Stages
+from consumers.spans import Spans
 from contracts.commands import DetectImage
 from contracts.detections import PICTURE_COUNTS, Detection
 from contracts.failures import Failure, FailureCode
@@ -24,17 +24,17 @@ class PictureLook(msgspec.Struct, frozen=True, kw_only=True):
 
     workers: Workers
     limits: PictureLimits
-    stages: Stages
+    spans: Spans
     stop: threading.Event
 
     def read(self, path: Path) -> Picture:
         """Raises `Failure` as `read_picture`."""
-        with self.stages.decode.one():
+        with self.spans.decode.one():
             return read_picture(path, limits=self.limits)
 
     def detect(self, picture: Picture, command: DetectImage) -> list[Detection]:
         """Raises `Failure` as `Workers.detect_image`."""
-        with self.stages.infer.one():
+        with self.spans.infer.one():
             return self.workers.detect_image(picture, command.options, stop=self.stop)
 
     def at_once(self, path: Path, command: DetectImage) -> list[Detection]:

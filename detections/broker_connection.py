@@ -16,11 +16,13 @@ async def connect(amqp_url: str, *, name: str, timeout_s: float) -> "AbstractCon
     import aio_pika
     from aio_pika.exceptions import AMQPError
 
-    named = {"connection_name": name}
+    async def connected(node: str) -> "AbstractConnection":
+        return await aio_pika.connect(node, timeout=timeout_s, client_properties={"connection_name": name})
+
     *others, last = nodes(amqp_url)
     for node in others:
         try:
-            return await aio_pika.connect(node, timeout=timeout_s, client_properties=named)
+            return await connected(node)
         except (AMQPError, OSError, TimeoutError):
             continue
-    return await aio_pika.connect(last, timeout=timeout_s, client_properties=named)
+    return await connected(last)

@@ -71,7 +71,7 @@ OPERATOR = User(
     tags=("monitoring",),
     configure=_names(below=topology.PRESENCE),
     write=_names(DEFAULT_EXCHANGE, topology.COMMANDS, topology.CONTROL, below=topology.PRESENCE),
-    read=_names(topology.DEAD_LETTERS, topology.PRESENCE, below=topology.PRESENCE),
+    read=_names(topology.DEAD_LETTERS, topology.EVENTS, topology.PRESENCE, below=topology.PRESENCE),
 )
 """A person: sees everything, sends dead letters on their way or purges them, chooses models."""
 USERS = (EDGE, CONSUMER, PUBLISHER, OPERATOR)

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from consumers.offload import Offload
-from consumers.stages import Stage, Stages
+from consumers.spans import Spans, StageSpan
 from contracts.trace_context import TraceContext, continued, current_trace
 from contracts.tracing import recorded_by
 from edge.first_writes import WAITING_MAX, FirstWrites
@@ -164,20 +164,20 @@ def looked(future: "Future[Any] | None") -> Looked:
 
 
 def test_a_stage_is_one_span_of_all_its_frames(recorder: Remembering) -> None:
-    stages = Stages()
-    with stages.measured(opened)(None, limits=None) as video:  # type: ignore[arg-type]
+    spans = Spans()
+    with spans.measured(opened)(None, limits=None) as video:  # type: ignore[arg-type]
         assert (video.damaged, video.decoded, video.is_partial()) == (1, 1, True)
         with pytest.raises(ValueError):
             list(video.frames())
     futures: list[Future[Any]] = [Future(), Future(), Future()]
     for future in futures:
-        stages.offered(looked(future))
-    stages.offered(looked(None))
+        spans.offered(looked(future))
+    spans.offered(looked(None))
     futures[0].set_result([])
     futures[1].set_exception(ValueError())
     futures[2].cancel()
     with continued(HERE):
-        stages.record()
+        spans.record()
 
     assert [stage_of(span) for span in recorder.spans] == [("decode", 2, 1), ("infer", 3, 2)]
     assert {span.parent for span in recorder.spans} == {HERE}
@@ -188,7 +188,7 @@ def test_a_stage_is_one_span_of_all_its_frames(recorder: Remembering) -> None:
 
 
 def test_one_that_raises_has_failed(recorder: Remembering) -> None:
-    stage = Stage("decode")
+    stage = StageSpan("decode")
     with pytest.raises(ValueError), stage.one():
         raise ValueError
     stage.record()
@@ -196,11 +196,11 @@ def test_one_that_raises_has_failed(recorder: Remembering) -> None:
 
 
 def test_where_nobody_records_nothing_is_measured() -> None:
-    stages = Stages()
+    spans = Spans()
     future: Future[Any] = Future()
-    stages.offered(looked(future))
+    spans.offered(looked(future))
     future.set_result([])
-    assert stages.measured(opened) is opened  # type: ignore[arg-type]
+    assert spans.measured(opened) is opened  # type: ignore[arg-type]
     assert not future._done_callbacks
 
 

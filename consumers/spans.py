@@ -15,7 +15,7 @@ from engine.video import EVERYTHING, OpenVideo, ReadableVideo, VideoLimits, Want
 from engine.video_frame import DecodedFrame
 
 
-class Stage:
+class StageSpan:
     """What was done of one kind, by whatever threads."""
 
     def __init__(self, name: str) -> None:
@@ -66,12 +66,12 @@ class Stage:
         tracing.record(begun, ended_ns=self._last_ns)
 
 
-class Stages:
+class Spans:
     """The stages of one attempt, measured if traces are recorded."""
 
     def __init__(self) -> None:
         self._is_measured = tracing.is_recording()
-        self.decode, self.infer, self.infer_shots = Stage("decode"), Stage("infer"), Stage("infer shots")
+        self.decode, self.infer, self.infer_shots = StageSpan("decode"), StageSpan("infer"), StageSpan("infer shots")
 
     def measured(self, open_video: OpenVideo) -> OpenVideo:
         """The same way to open a video, with its decoding measured."""
@@ -108,7 +108,7 @@ class Stages:
 class _Measured:
     """A video, and how long each of its frames takes."""
 
-    def __init__(self, video: ReadableVideo, stage: Stage) -> None:
+    def __init__(self, video: ReadableVideo, stage: StageSpan) -> None:
         self._video = video
         self._stage = stage
 
