@@ -64,8 +64,12 @@ class Collector:
         wait_until(lambda: bool(found()))
         return found()[0]
 
-    def way_up(self, span: Received) -> list[str]:
-        """The names from a span up to the first one of its trace that has come."""
+    def way_up(self, span: Received, *, length: int) -> list[str]:
+        """The names from a span upwards, once so many have come: each process sends its spans when it likes."""
+        wait_until(lambda: len(self._above(span)) >= length)
+        return self._above(span)
+
+    def _above(self, span: Received) -> list[str]:
         by_id = {other.span_id: other for other in self.spans(span.trace_id)}
         names = [span.name]
         while (above := by_id.get(span.parent_id)) is not None:

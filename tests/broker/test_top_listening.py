@@ -23,6 +23,7 @@ from detections.top_board import Board
 from detections.top_listening import listen
 from tests.events import new_task
 from tests.processes import WAIT_S
+from tests.virtual_hosts import as_administrator
 
 pytestmark = pytest.mark.broker
 
@@ -31,8 +32,8 @@ TASK_ID = new_task()
 
 
 @pytest.fixture(scope="module")
-def amqp_url(new_host: Callable[[], str]) -> str:
-    url = new_host()
+def amqp_url(new_host: Callable[[], dict[str, str]]) -> str:
+    url = as_administrator(new_host()["AMQP_URL"])
     declare(url)
     return url
 

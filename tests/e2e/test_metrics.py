@@ -29,6 +29,7 @@ from tests.media import Container, write_image, write_video
 from tests.metrics import Values, names_in, values_at
 from tests.processes import WAIT_S
 from tests.signing import bearer
+from tests.virtual_hosts import as_administrator
 
 pytestmark = pytest.mark.e2e
 
@@ -46,7 +47,7 @@ SETTINGS = {
     "EDGE_RING_EVENTS_MAX": "3",
 }
 NAMED = {"X-Filename": "a.mp4"}
-NewHost = Callable[[], str]
+NewHost = Callable[[], dict[str, str]]
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|[0-9a-f]{32}")
 LABEL_VALUES_MAX = 80
 """There are 60 codes of failures, and no other label has so many values."""
@@ -128,7 +129,7 @@ class System:
 @pytest.fixture(scope="module")
 def driven(tmp_path_factory: pytest.TempPathFactory, rabbit: PrivateRabbit, new_host: NewHost) -> Iterator[System]:
     """A system that was driven."""
-    wire = Wire(new_host())
+    wire = Wire(as_administrator(new_host()["AMQP_URL"]))
     system = System(tmp_path_factory.mktemp("metrics"), wire.url)
     with contextlib.ExitStack() as ended:
         ended.callback(wire.close)
