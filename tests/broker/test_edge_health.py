@@ -59,6 +59,7 @@ async def test_an_edge_without_a_broker_is_alive_and_healthy_and_not_ready(tmp_p
         "engineType": None,
         "errorMessage": None,
         "consumers": [],
+        "classColours": {},
     }
     assert ready.status_code == 503
     assert ready.headers["content-type"] == "application/problem+json"
@@ -98,6 +99,7 @@ async def test_a_consumer_that_was_seen_makes_the_edge_ready_until_it_is_silent(
                 "shots": None,
             }
         ],
+        "classColours": {},
     }
 
 

@@ -235,8 +235,8 @@ async def test_a_full_queue_is_said_to_whoever_publishes(rabbit: PrivateRabbit) 
 
 
 async def publish_many(outbox: Outbox, medium: Medium) -> None:
-    """More than a queue takes that is limited to one: it takes a few over its limit."""
-    for _ in range(10):
+    """More than a queue takes that is limited to one: it takes a few over its limit, and more until it hears of it."""
+    for _ in range(2_000):
         await outbox.publish(DetectVideo(task_id=new_task(), medium=medium))
 
 
