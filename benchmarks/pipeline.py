@@ -47,7 +47,9 @@ def main() -> None:
     arguments = parser.parse_args()
     print_head(f"Pipeline, {arguments.model.name}, {arguments.video.name if arguments.video else 'the street'}")
     with tempfile.TemporaryDirectory() as folder:
-        video = arguments.video or make_clip(Path(folder), "faststart.mp4", seconds=math.ceil(arguments.clip_seconds)).path
+        video = (
+            arguments.video or make_clip(Path(folder), "faststart.mp4", seconds=math.ceil(arguments.clip_seconds)).path
+        )
         video = shortened(video, Path(folder) / "clip.mp4", seconds=arguments.clip_seconds)
         _compare(arguments.model.absolute(), video, folder=Path(folder), arguments=arguments)
 

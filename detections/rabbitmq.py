@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections import deque
 from pathlib import Path
 
 from detections import processes
@@ -27,6 +28,9 @@ _SCRIPTS = Path("/usr/lib/rabbitmq/bin")  # not /usr/sbin, whose wrapper changes
 _NODE = "detections@localhost"  # the same at every start, or the data would belong to another node
 PORTS = range(20_000, 32_000)
 _PORT_TRIES_MAX = 100
+PROMISES_MAX = 500
+"""Ports, and so file descriptors."""
+_promises: deque[socket.socket] = deque()
 _HELLO = b"AMQP\0\0\x09\x01"
 
 
@@ -35,16 +39,31 @@ class RabbitMissingError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago.
+    """A TCP port on 127.0.0.1 that was free a moment ago, and that nobody else is given who asks here.
 
     Below the range of outgoing connections (32768 on Linux): a server that comes back finds its port still free.
     """
     for port in random.sample(PORTS, k=_PORT_TRIES_MAX):
-        if is_free(port):
+        if is_free(port) and _is_promised(port):
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _is_promised(port: int) -> bool:
+    """Keep others from being given a port whose server does not listen yet: several brokers may be starting, here and in
+    other processes. A name of this machine's says so; it goes with this process, or after `PROMISES_MAX` more."""
+    promise = socket.socket(socket.AF_UNIX)
+    try:
+        promise.bind(f"\0detections-port-{port}")
+    except OSError:
+        promise.close()
+        return False
+    if len(_promises) == PROMISES_MAX:
+        _promises.popleft().close()
+    _promises.append(promise)
+    return True
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
