@@ -112,7 +112,9 @@ def start(http: httpx.Client, media_id: str, headers: Json, **config: object) ->
 
 def upload(http: httpx.Client, path: Path, headers: Json, **config: object) -> Json:
     said = {**headers, "X-Filename": path.name, "X-Config": json.dumps(config)}
-    answer = http.post("/detect/video", content=path.read_bytes(), headers=said)
+    deadline_s = time.monotonic() + END_TIMEOUT_S
+    while (answer := http.post("/detect/video", content=path.read_bytes(), headers=said)).status_code == 503:
+        assert time.monotonic() < deadline_s, answer.text  # an edge that has just started may not have its broker yet
     assert answer.status_code == 202, answer.text
     return answer.json()
 
