@@ -44,14 +44,14 @@ def free_port() -> int:
     Below the range of outgoing connections (32768 on Linux): a server that comes back finds its port still free.
     """
     for port in random.sample(PORTS, k=_PORT_TRIES_MAX):
-        if is_free(port) and _is_promised(port):
+        if is_free(port) and _promise(port):
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _is_promised(port: int) -> bool:
+def _promise(port: int) -> bool:
     """Keep others from being given a port whose server does not listen yet: several brokers may be starting, here and in
     other processes. A name of this machine's says so; it goes with this process, or after `PROMISES_MAX` more."""
     promise = socket.socket(socket.AF_UNIX)

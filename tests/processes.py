@@ -8,6 +8,7 @@ from pathlib import Path
 POLL_S = 0.02
 WAIT_S = 60.0
 """How long a test waits for what must come, on however busy a machine."""
+HELPERS_END_S = 5.0
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -30,6 +31,12 @@ def wait_until(is_so: Callable[[], object], *, timeout_s: float = WAIT_S) -> Non
         if time.monotonic() - started_s > timeout_s:
             raise TimeoutError(f"not so within {timeout_s} s")
         time.sleep(POLL_S)
+
+
+def wait_until_nothing_lives_of(folder: Path) -> None:
+    """Raises `TimeoutError`. Erlang's helpers have sessions of their own and end a moment after the broker that is killed,
+    when they read the end of their input."""
+    wait_until(lambda: not processes_of(folder), timeout_s=HELPERS_END_S)
 
 
 def _pids() -> Iterator[int]:

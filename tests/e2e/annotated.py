@@ -22,7 +22,7 @@ from tests.processes import wait_until
 
 END_TIMEOUT_S = 60.0
 ALL_FRAMES = {"frame_period_recognition": 1, "frame_recognition_seconds": 0}
-CALL_S = 5.0
+CALL_S = 8.0
 SETTINGS = {
     "EDGE_POST_DELAYS_S": "0.2 0.4 0.8 1.2",
     "EDGE_POST_LEASE_S": "1.5",

@@ -16,7 +16,7 @@ from detections.local import LocalStack
 from detections.uploading import Progress
 from tests.e2e.conftest import is_ready
 from tests.e2e.up import NO_BOX_TIME, clip
-from tests.processes import processes_of, wait_until
+from tests.processes import wait_until, wait_until_nothing_lives_of
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +35,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory, scripted_model: Path, said:
     storage = tmp_path_factory.mktemp("victim") / "storage"
     with LocalStack(storage, model=scripted_model, consumers=2, say=said.append) as second:
         yield second
-    assert processes_of(storage) == []
+    wait_until_nothing_lives_of(storage)
 
 
 @pytest.fixture(scope="module")
