@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -53,14 +53,14 @@ EVERY_FRAME = '{"frame_period_recognition": 4, "frame_recognition_seconds": 0}'
 class Service:
     """An edge and a consumer, both counted."""
 
-    def __init__(self, folder: Path, amqp_url: str) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.folder = folder
         self._guard = Guard()
         self._port = free_port()
         model = write_model(folder / "model.json")
         self._environ = {
             **os.environ,
-            "AMQP_URL": amqp_url,
+            **environ,
             "STORAGE_DIR": str(folder / "storage"),
             "CONSUMER_MODEL": str(model),
             "CONSUMER_WORKERS": "1",
@@ -225,7 +225,7 @@ class Load:
 
 
 @pytest.fixture
-def service(tmp_path: Path, new_host: Callable[[], str]) -> Iterator[Service]:
+def service(tmp_path: Path, new_host: Callable[[], dict[str, str]]) -> Iterator[Service]:
     service = Service(tmp_path, new_host())
     try:
         service.start()
