@@ -60,7 +60,6 @@ class Service:
         model = write_model(folder / "model.json")
         self._environ = {
             **os.environ,
-            **environ,
             "STORAGE_DIR": str(folder / "storage"),
             "CONSUMER_MODEL": str(model),
             "CONSUMER_WORKERS": "1",
@@ -70,8 +69,8 @@ class Service:
             **BOUNDS,
         }
         self.actors = [
-            self._actor("edge", "edge", ready="edge listens"),
-            self._actor("consumer", "consumers", ready='"ready"'),
+            self._actor("edge", "edge", amqp_url=environ["EDGE_AMQP_URL"], ready="edge listens"),
+            self._actor("consumer", "consumers", amqp_url=environ["CONSUMER_AMQP_URL"], ready='"ready"'),
         ]
 
     @property
@@ -98,9 +97,11 @@ class Service:
     def sample(self, actor: Actor) -> Sample:
         return sample(actor.pid, self._counted(actor.name), time.monotonic())
 
-    def _actor(self, name: str, module: str, *, ready: str) -> Actor:
+    def _actor(self, name: str, module: str, *, amqp_url: str, ready: str) -> Actor:
         command = (sys.executable, "-P", "-m", "tests.counted", str(self._counted(name)), module)
-        program = Program(name=name, command=command, environ=self._environ, log=self.folder / f"{name}.log")
+        program = Program(
+            name=name, command=command, environ=self._environ | {"AMQP_URL": amqp_url}, log=self.folder / f"{name}.log"
+        )
         return Actor(self._guard, program, ready=ready)
 
     def _counted(self, name: str) -> Path:
