@@ -1,6 +1,5 @@
 """The two connections of a consumer: a broker in alarm freezes everything, acks too, on one that has ever published."""
 
-import asyncio
 import logging
 import os
 import random
@@ -19,6 +18,7 @@ from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 
 from consumers.nodes import AnyNodeBroker, AnyNodeConnection
 from contracts import topology
+from contracts.broker_flow import is_flowing
 from contracts.broker_nodes import nodes
 
 AMQP_HEARTBEAT_S = 10
@@ -123,17 +123,9 @@ async def is_connected(broker: RabbitBroker) -> bool:
     return await broker.ping(CONNECTED_WAIT_S)
 
 
-async def is_flowing(broker: RabbitBroker) -> bool:
-    """False while a connected broker takes no messages: it is in alarm, and has said so to one who published."""
-    transport = (await broker.connect()).transport
-    if transport is None:
-        return False
-    try:
-        async with asyncio.timeout(0):  # what is ready does not wait
-            await transport.ready()
-    except TimeoutError:
-        return False
-    return True
+async def takes_messages(broker: RabbitBroker) -> bool:
+    """False while a connected broker is in alarm, and has said so to one who published."""
+    return await is_flowing((await broker.connect()).transport)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from consumers import metrics
-from consumers.connections import is_connected, is_flowing
+from consumers.connections import is_connected, takes_messages
 from contracts.events import EngineStatus
 from contracts.operator_port import Page, operator_port
 from engine.stages import STOPWATCH
@@ -65,7 +65,7 @@ class Observed:
         for purpose, broker in self._connections.items():
             metrics.BROKER_CONNECTED.labels(purpose).set(await is_connected(broker))
         outgoing = self._connections["publish"]
-        metrics.BROKER_BLOCKED.set(await is_connected(outgoing) and not await is_flowing(outgoing))
+        metrics.BROKER_BLOCKED.set(await is_connected(outgoing) and not await takes_messages(outgoing))
         body = await asyncio.to_thread(generate_latest, metrics.REGISTRY)
         return Page(body=body, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 

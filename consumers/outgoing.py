@@ -92,10 +92,7 @@ def dead_letter(body: bytes, failure: FailureRecord) -> Outgoing:
         exchange=topology.DEAD,
         type="DeadLetter",
         body=body,
-        headers={
-            topology.FAILURE_CODE_HEADER: failure.code.value,
-            topology.FAILURE_DETAIL_HEADER: failure.detail[: topology.DETAIL_CHARACTERS_MAX],
-        },
+        headers=topology.failure_headers(failure),
         has_span=True,
     )
 

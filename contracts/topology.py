@@ -11,6 +11,7 @@ import msgspec
 
 from contracts.commands import AnyCommand, TaskKind, kind_of
 from contracts.events import AnyEvent, FrameDetected, TaskEnded
+from contracts.failures import FailureRecord
 
 DELIVERY_LIMIT = 20
 """Deliveries of one command before the broker dead-letters it: a backstop, tasks end by themselves before."""
@@ -114,6 +115,14 @@ def topology() -> Topology:
             Binding(DEAD_LETTER_NOTICES, DEAD),
         ),
     )
+
+
+def failure_headers(failure: FailureRecord) -> dict[str, str]:
+    """What a dead letter says of its failure; a long detail is cut."""
+    return {
+        FAILURE_CODE_HEADER: failure.code.value,
+        FAILURE_DETAIL_HEADER: failure.detail[:DETAIL_CHARACTERS_MAX],
+    }
 
 
 def own_queue(exchange: str, process: str) -> str:

@@ -13,6 +13,7 @@ from contracts import topology
 from contracts.broker_nodes import nodes, without_password
 from contracts.failures import Failure, FailureCode
 from detections.broker_connection import connect
+from detections.management import access
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -117,12 +118,10 @@ def difference(refusal: str) -> str:
 
 def set_policies(management_url: str, *, virtual_host: str, transport: httpx.BaseTransport | None = None) -> str:
     """Set the policies; returns the broker's version. Raises `Failure(broker_unavailable)`."""
-    parts = urlsplit(management_url)
-    user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    address, auth = access(management_url)
     try:
         with httpx.Client(
-            base_url=address, auth=(user, password), timeout=TIMEOUT_S, trust_env=False, transport=transport
+            base_url=address, auth=auth, timeout=TIMEOUT_S, trust_env=False, transport=transport
         ) as client:
             version = _version(client.get("/api/overview").raise_for_status().content)
             for policy in policies(version):

@@ -5,6 +5,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 import msgspec
 
+from contracts.broker_nodes import nodes
 from contracts.failures import Failure, FailureCode
 
 TIMEOUT_S = 5.0
@@ -36,15 +37,20 @@ class QueueSeen(msgspec.Struct, frozen=True):
     message_stats: Traffic = Traffic()
 
 
+def access(url: str) -> tuple[str, tuple[str, str]]:
+    """A management URL without user and password, and those two; each is `guest` where the URL names none."""
+    parts = urlsplit(url)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    return address, (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
+
+
 class Management:
     """The management of one broker. The user needs the tag `monitoring` there."""
 
     def __init__(self, url: str, *, virtual_host: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """url: with user and password, as `address_of` makes it."""
-        parts = urlsplit(url)
-        self.address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        self.address, auth = access(url)
         self._path = f"/api/queues/{quote(virtual_host, safe='')}"
-        auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
         self._http = httpx.AsyncClient(
             base_url=self.address, auth=auth, timeout=TIMEOUT_S, trust_env=False, transport=transport
         )
@@ -66,8 +72,11 @@ class Management:
 
 
 def address_of(amqp_url: str, management_url: str | None) -> str:
-    """Where the management is, with the user of the AMQP URL unless it names another; by default on the broker's host."""
-    amqp = urlsplit(amqp_url)
+    """Where the management is, with the user of the AMQP URL unless it names another; by default on the broker's host.
+
+    Of a cluster that is the first node's.
+    """
+    amqp = urlsplit(nodes(amqp_url)[0])
     parts = urlsplit(management_url or f"http://{amqp.hostname or '127.0.0.1'}:{PORT}")
     if parts.username is None and amqp.username is not None:
         parts = parts._replace(netloc=f"{amqp.netloc.rpartition('@')[0]}@{parts.netloc}")

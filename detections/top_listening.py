@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from contracts import topology, wire
 from contracts.broker_nodes import without_password
 from contracts.failures import Failure, FailureCode
+from detections.broker_connection import connect
 from detections.management import Management
 from detections.top_board import Board
 
@@ -90,13 +91,10 @@ async def _ask_for_queues(board: Board, management: Management) -> None:
 
 
 async def _connected(amqp_url: str) -> "AbstractConnection":
-    import aio_pika
     from aio_pika.exceptions import AMQPError
 
     try:
-        return await aio_pika.connect(
-            amqp_url, timeout=CONNECT_TIMEOUT_S, client_properties={"connection_name": "detections top"}
-        )
+        return await connect(amqp_url, name="detections top", timeout_s=CONNECT_TIMEOUT_S)
     except (AMQPError, OSError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error

@@ -31,8 +31,7 @@ from edge.parts import IntakeLimits, IntakeParts
 from edge.ports import Neighbours
 from edge.posting import Poster
 from edge.replay import Replay
-from edge.request_log import request_log
-from edge.request_metrics import request_metrics
+from edge.request_end import request_end
 from edge.request_trace import request_trace
 from edge.settings import EdgeSettings
 from edge.tickets import Tickets
@@ -86,7 +85,7 @@ def build(settings: EdgeSettings) -> Litestar:
         dependencies=parts.dependencies,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[partial(_running, parts)],
-        middleware=[request_trace, request_log, request_metrics],
+        middleware=[request_trace, request_end],
         openapi_config=OpenAPIConfig(
             title="Detections",
             version=VERSION,

@@ -80,21 +80,6 @@ async def until_closed(channel: AbstractChannel) -> None:
     await channel.closed()
 
 
-async def is_flowing(connection: AbstractConnection) -> bool:
-    """False while the broker takes no messages on this connection: it is in alarm, or the connection is gone.
-
-    A broker says so (`connection.blocked`) only once something was published; the library then holds everything back.
-    """
-    if connection.transport is None:
-        return False
-    try:
-        async with asyncio.timeout(0):  # what is ready does not wait
-            await connection.transport.ready()
-    except TimeoutError:
-        return False
-    return True
-
-
 async def close_quietly(closable: AbstractConnection | AbstractChannel) -> None:
     """Close what may be dead already, within `CLOSE_TIMEOUT_S`."""
     try:

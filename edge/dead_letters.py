@@ -23,7 +23,6 @@ from edge.outbox import Outbox
 from edge.settings import EdgeSettings
 
 _PREFETCH = 10
-_DETAIL_CHARACTERS_MAX = 1_000
 
 _log = structlog.get_logger()
 
@@ -142,7 +141,7 @@ def _passed(message: AbstractIncomingMessage) -> Passed:
 def _reason(message: AbstractIncomingMessage, failure: Failure | None) -> FailureRecord:
     """What the consumer that gave up said; else what is wrong with the command; else what the broker says."""
     code = str(message.headers.get(topology.FAILURE_CODE_HEADER, ""))
-    detail = str(message.headers.get(topology.FAILURE_DETAIL_HEADER, ""))[:_DETAIL_CHARACTERS_MAX]
+    detail = str(message.headers.get(topology.FAILURE_DETAIL_HEADER, ""))[: topology.DETAIL_CHARACTERS_MAX]
     if code in FailureCode.__members__.values():
         return FailureRecord(code=FailureCode(code), detail=detail)
     if failure is not None:

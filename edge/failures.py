@@ -13,7 +13,7 @@ from litestar.exceptions.http_exceptions import ValidationException
 
 from contracts.failures import Failure, FailureCode
 from edge.metrics import HTTP_FAILURES
-from edge.request_metrics import count_unmatched
+from edge.request_end import count_unmatched
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5

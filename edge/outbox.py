@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import PublishError
 
 from contracts import topology
+from contracts.broker_flow import is_flowing
 from contracts.commands import AnyCommand, CancelTask
 from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded, event_id
@@ -21,7 +22,7 @@ from contracts.message_spans import Passed, published
 from contracts.posts import DeadPost, WakeUp
 from contracts.trace_context import trace_headers
 from contracts.wire import CONTENT_TYPE, encode
-from edge.broker import BROKER_ERRORS, close_quietly, complete_topology, is_flowing, until_closed
+from edge.broker import BROKER_ERRORS, close_quietly, complete_topology, until_closed
 from edge.settings import EdgeSettings
 
 BLOCKED_POLL_S = 0.1
@@ -101,8 +102,7 @@ class Outbox:
     async def bury(self, dead: DeadPost) -> None:
         """Keep a post that came to nothing for the operator. Raises `Failure` broker_unavailable."""
         message = _message(encode(dead), kind="DeadPost", task_id=dead.task_id, id=dead.post.key)
-        message.headers[topology.FAILURE_CODE_HEADER] = dead.reason.code.value
-        message.headers[topology.FAILURE_DETAIL_HEADER] = dead.reason.detail[: topology.DETAIL_CHARACTERS_MAX]
+        message.headers.update(topology.failure_headers(dead.reason))
         await self._send("", message, key=topology.DEAD_LETTERS)  # past the notices: no task ends of it
 
     async def mark_log(self, name: str) -> None:
@@ -130,7 +130,7 @@ class Outbox:
     async def _watch(self, connection: AbstractConnection) -> None:
         """Tell those who wait when the broker is in alarm, for as long as the connection stands."""
         while True:
-            was_blocked, self.is_blocked = self.is_blocked, not await is_flowing(connection)
+            was_blocked, self.is_blocked = self.is_blocked, not await is_flowing(connection.transport)
             if self.is_blocked:
                 latest_s = asyncio.get_running_loop().time() + BLOCKED_WAIT_S
                 for deadline in self._deadlines:
@@ -183,9 +183,7 @@ class Outbox:
             await target.publish(message, key, mandatory=is_mandatory)
         except PublishError:
             self._connected.clear()
-            await close_quietly(
-                channel
-            )  # somebody deleted a queue: `serve` creates it again on the next connection, if it may
+            await close_quietly(channel)  # a queue was deleted: `serve` creates it on the next connection, if it may
             return f"no queue takes {key!r} of exchange {exchange!r}"
         except asyncio.CancelledError:
             task = asyncio.current_task()

@@ -18,7 +18,7 @@ from contracts.media import Medium, MediumKind
 from contracts.wire import encode
 from detections.broker_setup import declare, virtual_host
 from detections.management import Management, address_of
-from detections.rabbitmq import PrivateRabbit
+from detections.rabbitmq import PrivateRabbit, free_port
 from detections.top_board import Board
 from detections.top_listening import listen
 from tests.events import new_task
@@ -101,6 +101,12 @@ async def test_consumers_tasks_and_queues_are_heard(amqp_url: str, rabbit: Priva
         assert [(task.task_id, task.percent) for task in board.tasks] == [(TASK_ID, 40)]
         assert board.rates.progress > 0
         assert board.troubles == {}
+
+
+async def test_of_a_cluster_it_hears_the_node_that_is_there(amqp_url: str, rabbit: PrivateRabbit) -> None:
+    away = amqp_url.replace(f":{rabbit.port}/", f":{free_port()}/")
+    async with talking(amqp_url), listening(f"{away},{amqp_url}", rabbit) as board:
+        await until(lambda: board.consumers)
 
 
 async def test_a_lost_connection_is_said_and_comes_back(amqp_url: str, rabbit: PrivateRabbit) -> None:

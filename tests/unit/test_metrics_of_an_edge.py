@@ -18,7 +18,7 @@ from edge.app import build
 from edge.first_reports import MEDIA_MAX, FirstReports
 from edge.metrics_page import metrics_route, page
 from edge.posting_line import Delay, Line, backlog_in
-from edge.request_metrics import request_metrics
+from edge.request_end import request_end
 from edge.settings import EdgeSettings
 from tests.edge_app import running_edge
 from tests.events import end, new_task, progress, report, reports
@@ -50,7 +50,7 @@ async def asked(scope: dict[str, Any], *, status: int | None = 200) -> None:
 
     async def nothing(*_: Any) -> Any: ...
 
-    await request_metrics(app)({"type": "http", "method": "GET"} | scope, nothing, nothing)  # type: ignore[arg-type]
+    await request_end(app)({"type": "http", "method": "GET"} | scope, nothing, nothing)  # type: ignore[arg-type]
 
 
 async def test_a_request_is_counted_under_its_route_and_never_under_its_path() -> None:

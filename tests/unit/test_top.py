@@ -158,6 +158,7 @@ async def test_what_the_management_refuses_is_said_without_the_password(status: 
         ("amqp://rabbit/x", None, "http://rabbit:15672"),
         ("amqp://u:p@rabbit/", "https://m:15671", "https://u:p@m:15671"),
         ("amqp://u:p@rabbit/", "http://o:q@m", "http://o:q@m"),
+        ("amqp://u:p@one/,amqp://u:p@two/", None, "http://u:p@one:15672"),
     ],
 )
 def test_the_management_is_where_the_broker_is_unless_it_is_named(amqp: str, asked: str | None, address: str) -> None:

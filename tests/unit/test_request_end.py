@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from edge.request_log import request_log
+from edge.request_end import request_end
 
 
 async def lines_of(*, fails: bool = False) -> list[Any]:
@@ -21,11 +21,12 @@ async def lines_of(*, fails: bool = False) -> list[Any]:
         "type": "http",
         "method": "POST",
         "path": "/detect",
+        "path_template": "/detect",
         "query_string": b"token=secret",
         "headers": [(b"authorization", b"Bearer secret")],
     }
     with structlog.testing.capture_logs() as lines, contextlib.suppress(ConnectionError):
-        await request_log(app)(scope, nothing, nothing)  # type: ignore[arg-type]
+        await request_end(app)(scope, nothing, nothing)  # type: ignore[arg-type]
     return lines
 
 

@@ -1,0 +1,58 @@
+"""What is told of each request when it ends: one line in the log, and one count under the template of its route.
+
+Never a body, a header or a query string; never a metric under a path, of which clients make as many as they like.
+"""
+
+import time
+from typing import cast
+
+import structlog
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from edge.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS, METHODS, OTHER
+
+UNMATCHED = "unmatched"
+"""No route has that path, or not for that method."""
+
+_log = structlog.get_logger()
+
+
+def request_end(app: ASGIApp) -> ASGIApp:
+    """The application; each request that ends is logged and counted. What no route takes is counted elsewhere:
+    `count_unmatched`."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        started_s = time.perf_counter()
+        status = 0  # stays 0 when the client left before an answer began
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, watched)
+        finally:
+            _tell(cast("HTTPScope", scope), status, time.perf_counter() - started_s)
+
+    return told
+
+
+def count_unmatched(method: str, status: int) -> None:
+    """Count a request that no route took."""
+    HTTP_REQUESTS.labels(UNMATCHED, _known(method), str(status)).inc()
+
+
+def _tell(scope: HTTPScope, status: int, took_s: float) -> None:
+    _log.info("request", method=scope["method"], path=scope["path"], status=status, took_ms=round(took_s * 1000, 1))
+    route, method = scope["path_template"], _known(scope["method"])
+    HTTP_REQUESTS.labels(route, method, str(status)).inc()
+    HTTP_REQUEST_SECONDS.labels(route, method).observe(took_s)
+
+
+def _known(method: str) -> str:
+    return method if method in METHODS else OTHER
