@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from contracts.options import DetectionOptions
 from detections.street import Street
 from engine.batching import Workers
 from engine.detector import Detector
-from engine.kserve import Deadlines
+from engine.kserve import Away, Deadlines
 from engine.loading import load_detector
 from engine.models import describe
 from engine.opening import open_runtime
@@ -194,9 +195,17 @@ def test_a_server_that_dies_in_mid_stream_is_said_to_be_lost_and_used_again_when
     assert all("refused" in str(refusal) for refusal in refusals)
     assert all(lost), "the reason is the connection's: reset or refused, as it met the end"
     for runtime in runtimes:
-        assert runtime.infer({"images": BATCH})[0].shape == (6, 1, 6)
+        wait_until(partial(found_by, runtime))
         runtime.close()
     assert len(lost) == 2
+
+
+def found_by(runtime: TritonRuntime) -> bool:
+    """False while the server is away for it: gRPC tries to connect once a second."""
+    try:
+        return runtime.infer({"images": BATCH})[0].shape == (6, 1, 6)
+    except Away:
+        return False
 
 
 def refusal_of(model: RemoteModel) -> Failure:

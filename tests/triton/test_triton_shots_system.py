@@ -69,7 +69,7 @@ def test_a_task_waits_for_a_server_that_is_away_at_the_start(
 
     assert told[-1].error is None
     assert frames(told) == shots_here(scenes)
-    assert availability(client) == "Enabled"
+    wait_until(lambda: availability(client) == "Enabled", timeout_s=SEEN_S)
 
 
 def test_a_server_that_dies_in_the_middle_costs_a_pause_and_no_shot(
