@@ -32,6 +32,11 @@ EVENTS_PER_S = 200
 TURNS = 3
 LATE_MS = 25.0
 """A frame that comes later after the one before it was dropped: one and a half of a display's 60 Hz."""
+FRAME_MS = 1000 / 60
+"""What the main thread has for each frame; a task that needs more CPU drops one on however idle a machine."""
+MAIN_THREAD = "CrRendererMain"
+TASK = "ThreadControllerImpl::RunTask"
+TRACED = ("toplevel", "__metadata")
 TASK_ID = "00000000-0000-4000-8000-000000000001"
 BYTES_PER_S = 1_000_000
 OPENAPI = Path(__file__).parent.parent / "docs" / "openapi.json"
@@ -55,6 +60,10 @@ class Smoothness(msgspec.Struct, frozen=True):
     long_tasks: int
     cpu_s: float
     """Of the main thread, which has 16.7 ms for each frame at 60 Hz."""
+    longest_ms: float
+    """The task of the main thread that took most CPU: what else runs on the machine does not count."""
+    too_long: int
+    """Tasks that took more than `FRAME_MS` of CPU."""
 
 
 def events() -> list[bytes]:
@@ -179,17 +188,32 @@ def smoothness(browser: Browser, clip: Path, stream: list[bytes], *, is_played: 
         session.send("Performance.enable", {"timeDomain": "threadTicks"})
         before = metrics(session)
         page.evaluate(WATCH_FRAMES)
+        browser.start_tracing(page=page, categories=list(TRACED))
         go.set()
         if stream:
             until(page, f"document.querySelector('#summary').textContent.includes('in {EVENTS} reports')")
         else:
             page.wait_for_timeout(EVENTS / EVENTS_PER_S * 1_000)
+        tasks_ms = cpu_of_tasks(browser.stop_tracing())
         frames, long_tasks = page.evaluate("[frames_ms, long_ms.length]")
         after = metrics(session)
     context.close()
     busy_s = after["TaskDuration"] - before["TaskDuration"]
     late = sum(each > LATE_MS for each in frames)
-    return Smoothness(sum(frames) / 1e3, len(frames), late, max(frames), long_tasks, busy_s)
+    too_long = sum(each > FRAME_MS for each in tasks_ms)
+    return Smoothness(sum(frames) / 1e3, len(frames), late, max(frames), long_tasks, busy_s, max(tasks_ms), too_long)
+
+
+def cpu_of_tasks(trace: bytes) -> list[float]:
+    """CPU milliseconds of each task of the page's main thread: Chromium's trace events, `tdur` in us."""
+    told = json.loads(trace)["traceEvents"]
+    names = {(each["pid"], each["tid"]): each["args"]["name"] for each in told if each["name"] == "thread_name"}
+    mains = {thread for thread, name in names.items() if name == MAIN_THREAD}
+    return [
+        each["tdur"] / 1e3
+        for each in told
+        if each["name"] == TASK and "tdur" in each and (each["pid"], each["tid"]) in mains
+    ]
 
 
 def metrics(session: Any) -> dict[str, float]:
@@ -218,7 +242,8 @@ def first_box(browser: Browser, clip: Path, storage: Path) -> tuple[float, float
 def told(ran: Smoothness) -> str:
     return (
         f"{ran.frames:4} frames in {ran.seconds:4.1f} s, {ran.late:3} late, worst {ran.worst_ms:6.1f} ms, "
-        f"{ran.long_tasks:2} tasks over 50 ms, main thread {ran.cpu_s:.2f} s of CPU"
+        f"{ran.long_tasks:2} tasks over 50 ms, main thread {ran.cpu_s:.2f} s of CPU, "
+        f"{ran.too_long} tasks over {FRAME_MS:.1f} ms of CPU, the longest {ran.longest_ms:.1f} ms"
     )
 
 
