@@ -148,13 +148,13 @@ class WholeSystem:
         self._parts = parts
 
     def __call__(self, config: dict[str, object]) -> Slice:
-        before, began = self._cpu(), time.perf_counter()
         headers = {"X-Filename": self._video.name, "X-Config": json.dumps(config)}
         with httpx.Client(base_url=self._stack.url, timeout=END_TIMEOUT_S) as client:
+            before, began = self._cpu(), time.perf_counter()
             sent = client.post("/detect/video", content=self._video.read_bytes(), headers=headers).raise_for_status()
             while (task := client.get(f"/tasks/{sent.json()['taskId']}").json())["status"] in ("Queued", "Running"):
                 time.sleep(END_POLL_S)
-        wall_s = time.perf_counter() - began
+            wall_s = time.perf_counter() - began
         self._parts.append({name: cpu_s - before[name] for name, cpu_s in self._cpu().items()})
         return Slice(frames=task["counts"]["inferred"], wall_s=wall_s, cpu_s=sum(self._parts[-1].values()))
 
