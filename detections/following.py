@@ -131,7 +131,7 @@ class Following:
                 return None  # named events of a later version
 
     def _is_early(self, event: DetectionEvent) -> bool:
-        """Whether reports before this one are missing: an edge leaves out what reached the log in another order."""
+        """Whether reports before this one are missing: it was overtaken on its way, or lost sight of."""
         if self.task_id is None or event.sequence is None or self._sequence is None:
             return False
         return event.sequence > self._sequence + 1 and event.sequence != self._looked_before

@@ -6,13 +6,26 @@ import msgspec
 
 from contracts.events import AnyEvent, TaskEnded, TaskProgressed
 
+OVERTAKEN_MAX = 64
+"""Numbers of one task that are waited for: four times what a consumer has on its way (`IN_FLIGHT_MAX`)."""
+
 
 class _Last(msgspec.Struct, frozen=True, gc=False):
     """What was shown last of a task."""
 
     epoch: int
     sequence: int
+    overtaken: frozenset[int] = frozenset()
+    """Lower numbers that have not come yet."""
     has_ended: bool = False
+
+    def after(self, sequence: int, epoch: int) -> "_Last":
+        """What is remembered once that report was shown, which may have been overtaken by others."""
+        overtaken = self.overtaken - {sequence}
+        if self.sequence:  # the first that is seen of a task may be its tenth
+            skipped = range(max(self.sequence + 1, sequence - OVERTAKEN_MAX), sequence)
+            overtaken = frozenset(sorted(overtaken.union(skipped))[-OVERTAKEN_MAX:])
+        return _Last(epoch=epoch, sequence=max(sequence, self.sequence), overtaken=overtaken)
 
 
 class Shown:
@@ -29,7 +42,8 @@ class Shown:
         """Whether the event is news; from now on it is not.
 
         Not news: what an older taker says, a sequence that was shown, anything after the end. The end itself is news
-        whoever published it, since only one taker could have written it down (`end.json`).
+        whoever published it, since only one taker could have written it down (`end.json`). A report that others have
+        overtaken on its way, as happens where the leader of a cluster dies, is news.
         """
         last = self._last.get(event.task_id, _Last(epoch=0, sequence=0))
         if last.has_ended:
@@ -41,11 +55,11 @@ class Shown:
             case _ if event.epoch < last.epoch:
                 return False
             case TaskProgressed():
-                now = _Last(epoch=event.epoch, sequence=last.sequence)
+                now = msgspec.structs.replace(last, epoch=event.epoch)
                 is_news = True
             case _:
-                is_news = event.sequence > last.sequence
-                now = _Last(epoch=event.epoch, sequence=max(event.sequence, last.sequence))
+                is_news = event.sequence > last.sequence or event.sequence in last.overtaken
+                now = last.after(event.sequence, event.epoch)
         self._remember(event.task_id, now)
         return is_news
 

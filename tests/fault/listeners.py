@@ -155,12 +155,14 @@ def request(last_event_id: str) -> bytes:
 
 
 def to_be_heard(log: Sequence[AnyEvent]) -> list[Heard]:
-    """Reports and ends in the order of the log: each once, and nothing that an older taker says."""
+    """Reports and ends in the order of the log: each once, nothing that an older taker says, and nothing from before the
+    first report of a task that came."""
     heard: dict[Heard, None] = {}
-    standing: dict[str, tuple[int, int]] = {}
+    epochs: dict[str, int] = {}
+    first: dict[str, int] = {}
     ended: set[str] = set()
     for event in log:
-        epoch, sequence = standing.get(event.task_id, (0, 0))
+        epoch = epochs.get(event.task_id, 0)
         match event:
             case _ if event.task_id in ended:
                 pass
@@ -168,11 +170,11 @@ def to_be_heard(log: Sequence[AnyEvent]) -> list[Heard]:
                 ended.add(event.task_id)
                 heard[event.task_id, event.sequence] = None
             case FrameDetected() if event.epoch >= epoch:
-                standing[event.task_id] = (event.epoch, max(sequence, event.sequence))
-                if event.sequence > sequence:
-                    heard[event.task_id, event.sequence] = None
+                epochs[event.task_id] = event.epoch
+                if event.sequence >= first.setdefault(event.task_id, event.sequence):
+                    heard.setdefault((event.task_id, event.sequence))
             case _:
-                standing[event.task_id] = (max(epoch, event.epoch), sequence)
+                epochs[event.task_id] = max(epoch, event.epoch)
     return list(heard)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from contracts.events import AnyEvent
-from edge.shown import Shown
+from edge.shown import OVERTAKEN_MAX, Shown
 from tests.events import end, progress, report
 
 T = "00000000-0000-4000-8000-000000000001"
@@ -21,6 +21,11 @@ def admitted(*events: AnyEvent, tasks_max: int = 10) -> list[bool]:
         ((report(T, 1), report(T, 2)), [True, True]),
         ((report(T, 1), report(T, 1)), [True, False]),
         ((report(T, 2), report(T, 1)), [True, False]),
+        ((report(T, 1), report(T, 3), report(T, 2), report(T, 2)), [True, True, True, False]),
+        ((report(T, 1), report(T, 4), report(T, 3), report(T, 5), report(T, 2)), [True, True, True, True, True]),
+        ((report(T, 1), report(T, 4), progress(T, epoch=2), report(T, 3)), [True, True, True, False]),
+        ((report(T, 1), report(T, 4), report(T, 4, epoch=2), report(T, 3, epoch=2)), [True, True, False, True]),
+        ((report(T, 1), report(T, 3), end(T, 4), report(T, 2)), [True, True, True, False]),
         ((report(T, 1), report(OTHER, 1)), [True, True]),
         ((report(T, 1), report(T, 1, epoch=2), report(T, 2, epoch=2)), [True, False, True]),
         ((report(T, 1, epoch=2), report(T, 2, epoch=1)), [True, False]),
@@ -42,6 +47,18 @@ def test_the_task_that_was_silent_longest_is_forgotten_first() -> None:
         admitted(report(T, 1), report(OTHER, 1), progress(T), report(third, 1), report(T, 1), tasks_max=2)[-1] is False
     )
     assert admitted(report(T, 1), report(OTHER, 1), report(third, 1), report(T, 1), tasks_max=2)[-1] is True
+
+
+def test_of_too_many_that_were_overtaken_the_last_are_waited_for() -> None:
+    far = 2 * OVERTAKEN_MAX
+    assert admitted(
+        report(T, 1), report(T, far), report(T, far - OVERTAKEN_MAX), report(T, far - OVERTAKEN_MAX - 1)
+    ) == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_the_memory_is_bounded() -> None:
