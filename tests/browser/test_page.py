@@ -245,6 +245,25 @@ def test_a_run_is_cancelled_and_run_again(page: PageUnderTest, tmp_path: Path) -
     assert page.text("#summary") == SUMMARY
 
 
+def test_a_failed_run_whose_file_is_gone_is_done_again_by_the_service(page: PageUnderTest, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"this is no video at all " * 1000)
+    page.choose(bad)
+    page.wait_for_state("Failed")
+    page.page.reload()  # the page has no file any more
+    page.page.click("#runs button:has-text('bad.mp4')")
+    page.wait_for_state("Failed")
+
+    page.page.click("#retry")
+
+    page.until("document.querySelectorAll('#runs [data-tone=bad]').length === 2")
+    page.wait_for_state("Failed")
+    assert "can't be looked at" in page.text("#problem")
+    retried = [request for request in page.requests if request.url.endswith("/retry")]
+    assert [request.method for request in retried] == ["POST"]
+    assert len(page.uploads()) == 1
+
+
 def test_two_pages_of_one_browser_know_the_same_runs(
     page: PageUnderTest, open_page: Callable[[str], PageUnderTest], tmp_path: Path
 ) -> None:
