@@ -5,6 +5,7 @@ A task's reports are numbered and stored, so a listener of one task misses nothi
 """
 
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -19,6 +20,9 @@ RETRIES_MAX = 10
 """Connections in a row that brought nothing; with the delays below about 25 s, longer than an edge's restart."""
 OPENING_RETRIES_MAX = 2
 """The same before the first byte ever came: a wrong address is said at once."""
+SILENCE_S = 30.0
+"""A task that is worked on says so once a second. One that says nothing for so long waits, or its end was lost on its way (the
+log of a cluster whose leader dies), so what is stored is looked at."""
 _DELAY_FIRST_S = 0.1
 _DELAY_MAX_S = 5.0
 _RETRIABLE = frozenset((429, 502, 503, 504))
@@ -41,6 +45,7 @@ class Following:
         must_exist: bool = True,
         retries_max: int = RETRIES_MAX,
         on_gap: OnGap | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.task_id = task_id
         self._must_exist = must_exist
@@ -56,6 +61,9 @@ class Following:
         self._retries_max = retries_max
         self._has_received = False
         self._retries = 0
+        self._clock_s = clock_s
+        self._heard_s = clock_s()
+        """When an event came, or what is stored was asked for in its place."""
 
     def params(self) -> dict[str, str]:
         asked = {"taskId": self.task_id, "mediaId": self._media_id}
@@ -71,8 +79,14 @@ class Following:
 
     def receive(self, chunk: bytes) -> None:
         """Take what the connection brought. Raises `MalformedStreamError`."""
-        self._arrived.extend(self._parser.feed(chunk))
+        events = self._parser.feed(chunk)
+        self._arrived.extend(events)
         self._has_received, self._retries = True, 0
+        now_s = self._clock_s()
+        is_silent = self.task_id is not None and now_s - self._heard_s > SILENCE_S
+        self.wants_stored = self.wants_stored or (is_silent and not events)
+        if events or is_silent:
+            self._heard_s = now_s
 
     def restore(self, task: Task, reports: list[DetectionEvent]) -> None:
         """Take what was stored; it comes before what has arrived."""

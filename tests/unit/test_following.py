@@ -51,6 +51,25 @@ def test_the_next_connection_asks_after_the_last_whole_event() -> None:
     assert sequences(listener.take()) == [1]
 
 
+def test_a_task_that_falls_silent_is_asked_for_what_is_stored_now_and_then() -> None:
+    now_s = 0.0
+    listener = listening(clock_s=lambda: now_s)
+    asked_at_s = []
+    for now_s in range(0, 100, 5):
+        listener.receive(b": heartbeat\nid: 1\n\n" if now_s != 40 else as_bytes(1, report("t", 1)))
+        if listener.wants_stored:
+            asked_at_s.append(now_s)
+            listener.restore(Task(task_id="t", status=TaskStatus.RUNNING), [])
+
+    assert asked_at_s == [35, 75]
+    listener.take()
+    now_s = 200
+    listener.receive(b": heartbeat\n\n")
+    listener.restore(Task(task_id="t", status=TaskStatus.SUCCEEDED), [report("t", 1), report("t", 2)])
+    assert sequences(listener.take()) == [2, 3]
+    assert listener.is_over
+
+
 def test_half_an_event_is_forgotten_with_its_connection() -> None:
     listener = listening()
     listener.receive(as_bytes(1, report("t", 1))[:-20])
