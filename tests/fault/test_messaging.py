@@ -249,7 +249,6 @@ async def test_a_broker_that_has_fallen_silent_holds_nobody_for_longer_than_the_
     rabbit: PrivateRabbit, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Left to the library it would be three heartbeats and a cancellation that nobody asked for."""
-    monkeypatch.setattr(outgoing, "PUBLISH_TIMEOUT_S", 0.5)
     command = DetectVideo(task_id=new_task(), medium=Medium(root="videos", path="no", kind=MediumKind.VIDEO))
     event = event_message(FrameDetected(task_id=new_task(), media_id="m", sequence=1))
     async with (
@@ -258,6 +257,7 @@ async def test_a_broker_that_has_fallen_silent_holds_nobody_for_longer_than_the_
         sending(through(proxy, amqp_url)) as sender,
     ):
         await sender.send(event)
+        monkeypatch.setattr(outgoing, "PUBLISH_TIMEOUT_S", 0.5)
         proxy.fall_silent()
         async with asyncio.timeout(15):
             with pytest.raises(Failure, match="does not confirm"):
