@@ -27,6 +27,7 @@ _DELAY_FIRST_S = 0.1
 _DELAY_MAX_S = 5.0
 _RETRIABLE = frozenset((429, 502, 503, 504))
 _event = msgspec.json.Decoder(DetectionEvent)
+clock_s = time.monotonic
 
 
 OnGap = Callable[[], None]
@@ -45,7 +46,6 @@ class Following:
         must_exist: bool = True,
         retries_max: int = RETRIES_MAX,
         on_gap: OnGap | None = None,
-        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.task_id = task_id
         self._must_exist = must_exist
@@ -61,7 +61,6 @@ class Following:
         self._retries_max = retries_max
         self._has_received = False
         self._retries = 0
-        self._clock_s = clock_s
         self._heard_s = clock_s()
         """When an event came, or what is stored was asked for in its place."""
 
@@ -82,7 +81,7 @@ class Following:
         events = self._parser.feed(chunk)
         self._arrived.extend(events)
         self._has_received, self._retries = True, 0
-        now_s = self._clock_s()
+        now_s = clock_s()
         is_silent = self.task_id is not None and now_s - self._heard_s > SILENCE_S
         self.wants_stored = self.wants_stored or (is_silent and not events)
         if events or is_silent:

@@ -51,9 +51,10 @@ def test_the_next_connection_asks_after_the_last_whole_event() -> None:
     assert sequences(listener.take()) == [1]
 
 
-def test_a_task_that_falls_silent_is_asked_for_what_is_stored_now_and_then() -> None:
+def test_a_task_that_falls_silent_is_asked_for_what_is_stored_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
-    listener = listening(clock_s=lambda: now_s)
+    monkeypatch.setattr(following, "clock_s", lambda: now_s)
+    listener = listening()
     asked_at_s = []
     for now_s in range(0, 100, 5):
         listener.receive(b": heartbeat\nid: 1\n\n" if now_s != 40 else as_bytes(1, report("t", 1)))
