@@ -118,8 +118,8 @@ class Janitor:
     def sweep(self) -> Swept:
         """Remove what has had its time."""
         swept = Swept()
-        used_media = self._sweep_tasks(swept)
         self._sweep_uploads(swept)
+        used_media = self._sweep_tasks(swept)
         self._sweep_media(swept, used_media)
         for path in (path for records in self._records for path in records.stale()):
             path.unlink(missing_ok=True)
@@ -139,6 +139,8 @@ class Janitor:
                 elif self._is_older(
                     _ended_at(end, folder), self._retention.tasks if end else self._retention.unfinished
                 ):
+                    upload = self._layout.uploads / folder.name  # first: without its task it would stay for hours
+                    shutil.rmtree(upload, ignore_errors=True)
                     shutil.rmtree(folder, ignore_errors=True)
                     swept.tasks += 1
         return used

@@ -16,7 +16,8 @@ class Sample(msgspec.Struct, frozen=True):
     """What a process holds at a time."""
 
     at_s: float
-    rss_bytes: int
+    held_bytes: int
+    """Its own memory, resident: pages of files come and go with the page cache."""
     descriptors: int
     threads: int
     tasks: int
@@ -29,7 +30,7 @@ def sample(pid: int, counted: Path, at_s: float) -> Sample:
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return Sample(
         at_s=at_s,
-        rss_bytes=int(status["VmRSS"].split()[0]) << 10,
+        held_bytes=int(status["RssAnon"].split()[0]) << 10,
         descriptors=sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
         threads=int(status["Threads"]),
         tasks=held.tasks,

@@ -255,7 +255,7 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
 def growth(samples: Sequence[Sample], *, since_s: float) -> Growth:
     kept = [each for each in samples if each.at_s >= since_s]
     times = [each.at_s for each in kept]
-    memory = [each.rss_bytes / 1e6 for each in kept]
+    memory = [each.held_bytes / 1e6 for each in kept]
     return Growth(
         hours=(times[-1] - times[0]) / 3600,
         mb_per_h=slope_per_h(times, memory),

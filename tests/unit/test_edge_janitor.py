@@ -41,8 +41,8 @@ class Place:
     def clock(self) -> datetime:
         return self.now
 
-    def another_janitor(self) -> Janitor:
-        return Janitor(self.layout, [self.keys], retention=Retention(), clock=self.clock)
+    def another_janitor(self, **kept: timedelta) -> Janitor:
+        return Janitor(self.layout, [self.keys], retention=Retention(**kept), clock=self.clock)
 
     def pass_time(self, age: timedelta) -> None:
         self.now += age
@@ -125,6 +125,15 @@ def test_the_upload_of_an_ended_task_goes_and_its_medium_stays_for_its_time(plac
     place.pass_time(30 * DAY)
     assert place.janitor.sweep() == Swept(tasks=1)
     assert names_in(place.layout.tasks) == []
+
+
+def test_where_tasks_are_not_kept_for_long_an_upload_goes_with_its_task(place: Place) -> None:
+    task_id = place.upload()
+    place.end(task_id)
+    place.pass_time(timedelta(seconds=40))
+    place.another_janitor(tasks=timedelta(seconds=30)).sweep()
+    assert names_in(place.layout.tasks) == names_in(place.layout.uploads) == []
+    assert len(names_in(place.layout.media)) == 1
 
 
 def test_a_medium_that_came_in_again_is_kept_from_then_on(place: Place) -> None:
