@@ -82,10 +82,10 @@ class Following:
         self._arrived.extend(events)
         self._has_received, self._retries = True, 0
         now_s = clock_s()
-        is_silent = self.task_id is not None and now_s - self._heard_s > SILENCE_S
-        self.wants_stored = self.wants_stored or (is_silent and not events)
-        if events or is_silent:
+        if events:
             self._heard_s = now_s
+        elif self.task_id is not None and now_s - self._heard_s > SILENCE_S:
+            self.wants_stored, self._heard_s = True, now_s
 
     def restore(self, task: Task, reports: list[DetectionEvent]) -> None:
         """Take what was stored; it comes before what has arrived."""

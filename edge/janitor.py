@@ -118,8 +118,8 @@ class Janitor:
     def sweep(self) -> Swept:
         """Remove what has had its time."""
         swept = Swept()
-        self._sweep_uploads(swept)
         used_media = self._sweep_tasks(swept)
+        self._sweep_uploads(swept)
         self._sweep_media(swept, used_media)
         for path in (path for records in self._records for path in records.stale()):
             path.unlink(missing_ok=True)
@@ -139,8 +139,9 @@ class Janitor:
                 elif self._is_older(
                     _ended_at(end, folder), self._retention.tasks if end else self._retention.unfinished
                 ):
-                    upload = self._layout.uploads / folder.name  # first: without its task it would stay for hours
-                    shutil.rmtree(upload, ignore_errors=True)
+                    _remove_upload(
+                        self._layout.uploads / folder.name, swept
+                    )  # first: without its task it stays for hours
                     shutil.rmtree(folder, ignore_errors=True)
                     swept.tasks += 1
         return used
@@ -159,8 +160,7 @@ class Janitor:
         for folder in _folders(self._layout.uploads):
             with _left_alone_if_broken(folder):
                 if self._is_done_with(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-                    swept.uploads += 1
+                    _remove_upload(folder, swept)
 
     def _is_done_with(self, upload: Path) -> bool:
         task_id = upload.name
@@ -210,6 +210,13 @@ class Janitor:
 
     def _is_older(self, moment: datetime, age: timedelta) -> bool:
         return self._clock() - moment > age
+
+
+def _remove_upload(folder: Path, swept: Swept) -> None:
+    """Take an upload away, if it is still there."""
+    if folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        swept.uploads += 1
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ class _Last(msgspec.Struct, frozen=True, gc=False):
 
     def after(self, sequence: int, epoch: int) -> "_Last":
         """What is remembered once that report was shown, which may have been overtaken by others."""
+        if sequence == self.sequence + 1:  # nearly always
+            return msgspec.structs.replace(self, epoch=epoch, sequence=sequence)
         overtaken = self.overtaken - {sequence}
         if self.sequence:  # the first that is seen of a task may be its tenth
             skipped = range(max(self.sequence + 1, sequence - OVERTAKEN_MAX), sequence)
