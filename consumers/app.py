@@ -32,6 +32,7 @@ from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from consumers.shot_room import shot_room_of
 from contracts import topology, wire
+from contracts.broker_calls import end
 from contracts.broker_nodes import without_password
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
@@ -179,8 +180,8 @@ class ConsumerApp:
         """Hand running tasks on, answer what is nearly answered, and leave."""
         logger.info("stopping", tasks=self._detecting.tasks_running)
         self._detecting.stop()
-        serving.cancel()
-        await asyncio.gather(serving, self._incoming.stop(), return_exceptions=True)
+        await end(serving)
+        await self._incoming.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD_S):
                 await self._heartbeat.beat()

@@ -18,6 +18,7 @@ from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 
 from consumers.nodes import AnyNodeBroker, AnyNodeConnection
 from contracts import topology
+from contracts.broker_calls import broker_call
 from contracts.broker_flow import is_flowing
 from contracts.broker_nodes import nodes
 
@@ -105,12 +106,13 @@ async def complete_topology(url: str) -> None:
     Raises what the broker raises if we may not, `OSError` if that node does not answer.
     """
     node = random.choice(_named(url, "setup"))  # noqa: S311 - spreads load, keeps no secret
-    async with await aio_pika.connect(node, timeout=CONNECT_TIMEOUT_S) as connection:
+    with broker_call():
+        async with await aio_pika.connect(node, timeout=CONNECT_TIMEOUT_S) as connection:
 
-        async def open_channel() -> AbstractChannel:
-            return await connection.channel()
+            async def open_channel() -> AbstractChannel:
+                return await connection.channel()
 
-        await topology.complete(open_channel, absent=aiormq.exceptions.ChannelNotFoundEntity)
+            await topology.complete(open_channel, absent=aiormq.exceptions.ChannelNotFoundEntity)
 
 
 def process_name() -> str:

@@ -11,6 +11,7 @@ from faststream.exceptions import IncorrectState
 from faststream.rabbit import RabbitBroker, RabbitExchange
 
 from contracts import topology, wire
+from contracts.broker_calls import broker_call
 from contracts.commands import AnyCommand
 from contracts.events import AnyEvent, ConsumerSeen, TaskProgressed, event_id
 from contracts.failures import FailureRecord
@@ -132,14 +133,10 @@ class RabbitSender:
     async def send(self, message: Outgoing) -> None:
         """Return when the broker has confirmed the message. Raises `Undelivered`."""
         try:
-            async with asyncio.timeout(PUBLISH_TIMEOUT_S):  # the library's own timeout is not honoured (STACK 2.5)
-                with published(message.passed()) if message.has_span else nullcontext():
-                    await self._publish(message)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise Undelivered(f"{message.type}: the connection was lost") from error  # aio-pika cancels its waiters
+            with broker_call():
+                async with asyncio.timeout(PUBLISH_TIMEOUT_S):  # the library's own timeout is not honoured (STACK 2.5)
+                    with published(message.passed()) if message.has_span else nullcontext():
+                        await self._publish(message)
         except (TimeoutError, OSError, RuntimeError, aiormq.exceptions.AMQPError, IncorrectState) as error:
             raise Undelivered(f"{message.type}: {error!r}") from error
 

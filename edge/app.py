@@ -14,6 +14,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
+from contracts.broker_calls import end
 from contracts.storage import Layout
 from edge import detect, health, media_by_id, metrics_page, page, stream, tasks, uploads
 from edge.admission import auth_of
@@ -167,9 +168,7 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
                 yield
     finally:
         parts.feed.close()
-        for task in kept:
-            task.cancel()
-        await asyncio.gather(*kept, return_exceptions=True)
+        await asyncio.gather(*(end(task) for task in kept))
 
 
 @contextmanager

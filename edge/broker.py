@@ -19,6 +19,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
 from contracts import topology
+from contracts.broker_calls import broker_call
 from contracts.broker_nodes import nodes
 from contracts.failures import Failure
 from edge.metrics import BROKER_CONNECTED
@@ -92,11 +93,8 @@ async def close_quietly(closable: AbstractConnection | AbstractChannel) -> None:
 async def _connect_once(settings: EdgeSettings, purpose: str, work: Work) -> str:
     """Why there is no connection any more."""
     try:
-        await _work_connected(settings, purpose, work)
-    except asyncio.CancelledError:
-        if _is_being_cancelled():
-            raise
-        return "the broker is silent"  # aiormq cancels us when heartbeats stay away
+        with broker_call():
+            await _work_connected(settings, purpose, work)
     except (*BROKER_ERRORS, Failure) as error:
         return _reason(error)
     except Exception as error:  # noqa: BLE001 - an outermost loop: one bad turn must not make an edge deaf for good
@@ -116,11 +114,6 @@ async def _work_connected(settings: EdgeSettings, purpose: str, work: Work) -> N
         await work(connection)
     finally:
         await close_quietly(connection)
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _reason(error: BaseException) -> str:

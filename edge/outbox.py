@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import PublishError
 
 from contracts import topology
+from contracts.broker_calls import broker_call
 from contracts.broker_flow import is_flowing
 from contracts.commands import AnyCommand, CancelTask
 from contracts.crashpoints import crashpoint
@@ -120,9 +121,10 @@ class Outbox:
         if connection is None:
             return False
         try:
-            channel = await connection.channel()
-            await channel.get_exchange(name, ensure=True)
-            await close_quietly(channel)
+            with broker_call():
+                channel = await connection.channel()
+                await channel.get_exchange(name, ensure=True)
+                await close_quietly(channel)
         except BROKER_ERRORS:
             return False
         return True
@@ -179,17 +181,13 @@ class Outbox:
         if channel is None:
             return _NOT_CONNECTED
         try:
-            target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
-            await target.publish(message, key, mandatory=is_mandatory)
+            with broker_call():
+                target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
+                await target.publish(message, key, mandatory=is_mandatory)
         except PublishError:
             self._connected.clear()
             await close_quietly(channel)  # a queue was deleted: `serve` creates it on the next connection, if it may
             return f"no queue takes {key!r} of exchange {exchange!r}"
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            return "the broker is silent"  # aiormq cancels the waiting publisher when heartbeats stay away
         except BROKER_ERRORS as error:
             return f"{type(error).__name__}: {error}"
         return None
