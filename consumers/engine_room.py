@@ -86,6 +86,7 @@ class EngineRoom:
         self._loading = OneForAll(self._load_what_is_active)
         self._one_at_a_time = asyncio.Lock()
         self._serving: Loaded | None = None
+        self._is_closed = False
         self._asked: ModelSource | None = None
         """What was to be loaded last."""
         self.model: ModelCard | None = None
@@ -162,7 +163,8 @@ class EngineRoom:
             self._serving.detector.watch(on_lost)
 
     def close(self) -> None:
-        """Free the engine; running inferences end first."""
+        """Free the engine; running inferences end first. A model that is still being loaded will not serve."""
+        self._is_closed = True
         self._models.close()
         if self._running_behind is not None:
             self._running_behind.cancel()
@@ -187,6 +189,9 @@ class EngineRoom:
             if isinstance(self._asked, RemoteModel) and failure.code in TRANSIENT:
                 self._start_behind(self._asked)
             raise
+        if self._is_closed:
+            loaded.detector.close()
+            raise closed()
         self.ready = self._make_workers(loaded.detector)
         self._serve(loaded)
         self._start_behind(loaded.source)
@@ -261,6 +266,11 @@ class EngineRoom:
         model = self.model.name if self.model else None
         logger.info("engine", status=state.status.api_name, model=model, reason=state.reason)
         self._announce()
+
+
+def closed() -> Failure:
+    """What those hear who still wait for a model."""
+    return Failure(FailureCode.ENGINE_UNAVAILABLE, "this consumer stops")
 
 
 @contextlib.contextmanager

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from consumers.engine_room import every_fault_named
+from consumers.engine_room import closed, every_fault_named
 from consumers.model_store import SHIPPED_MODEL
 from consumers.one_for_all import OneForAll
 from consumers.settings import ConsumerSettings
 from contracts.crashpoints import crashpoint
 from contracts.failures import Failure, FailureCode
 from engine.shot_model import open_shot_model, shot_model_file
-from engine.shot_workers import ShotWorkers
+from engine.shot_workers import LooksForShots, ShotWorkers
 from engine.sources import ModelSource, is_address, remote_model
 from engine.status import EngineState, StatusBoard, Step
 
@@ -29,21 +29,26 @@ class LoadedShots(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     engine_type: str
-    workers: ShotWorkers
+    finder: LooksForShots
 
 
 class ShotRoom:
     """Loads the model once for all who wait, and again after a failure."""
 
-    def __init__(self, load: Callable[[], LoadedShots], *, announce: Callable[[], None] = lambda: None) -> None:
-        """load: blocks; raises `Failure`."""
+    def __init__(
+        self, load: Callable[[], LoadedShots], *, cores: int, announce: Callable[[], None] = lambda: None
+    ) -> None:
+        """load: blocks; raises `Failure`. cores: how many may be used."""
         self._load = load
+        self._cores = cores
         self._announce = announce
         self._board = StatusBoard(tell=self._tell)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loading = OneForAll(self._load_now)
         self._users: Counter[ShotWorkers] = Counter()
         self._counting = threading.Lock()
+        self._is_closed = False
+        self._ready: ShotWorkers | None = None
         self.model: LoadedShots | None = None
         """What is loaded; None before and after a failure."""
 
@@ -57,8 +62,8 @@ class ShotRoom:
         Raises `Failure`: `model_missing`, `model_corrupt`, `model_not_a_detector`, `engine_unavailable`; the next call
         tries again.
         """
-        if self.model is not None:
-            return self.model.workers
+        if self._ready is not None:
+            return self._ready
         return await self._loading.outcome()
 
     @contextlib.contextmanager
@@ -82,10 +87,11 @@ class ShotRoom:
                 workers.close()
 
     def close(self) -> None:
-        """Free the model; nobody uses it any more."""
-        if self.model is not None:
-            self.model.workers.close()
-            self.model = None
+        """Free the model; nobody uses it any more. One that is still being loaded will not serve."""
+        self._is_closed = True
+        if self._ready is not None:
+            self._ready.close()
+            self._ready = self.model = None
 
     async def _load_now(self) -> ShotWorkers:
         self._loop = asyncio.get_running_loop()
@@ -96,16 +102,19 @@ class ShotRoom:
         except Failure as failure:
             self._board.step(Step.LOAD_FAILED, str(failure))
             raise
-        self.model = loaded
+        if self._is_closed:
+            loaded.finder.close()
+            raise closed()
+        self._ready, self.model = ShotWorkers(loaded.finder, count=self._cores), loaded
         crashpoint("consumer.shots.loaded")
         self._board.step(Step.LOADED)
-        return loaded.workers
+        return self._ready
 
     def _lose(self, workers: ShotWorkers, reason: str) -> None:
         with self._counting:
             if not self._serves(workers):  # another task was faster
                 return
-            self.model = None
+            self._ready = self.model = None
         self._board.step(Step.LOST, reason)
 
     def _let_go(self, workers: ShotWorkers) -> bool:
@@ -118,7 +127,7 @@ class ShotRoom:
             return True
 
     def _serves(self, workers: ShotWorkers) -> bool:
-        return self.model is not None and self.model.workers is workers
+        return self._ready is workers
 
     def _tell(self, state: EngineState) -> None:
         logger.info("engine for shots", status=state.status.api_name, reason=state.reason)
@@ -131,10 +140,9 @@ def shot_room_of(settings: ConsumerSettings, *, announce: Callable[[], None]) ->
 
     def load() -> LoadedShots:
         model = open_shot_model(_source(settings), provider=settings.provider)
-        workers = ShotWorkers(model, count=settings.workers)
-        return LoadedShots(name=model.card.name, engine_type=model.card.engine_type, workers=workers)
+        return LoadedShots(name=model.card.name, engine_type=model.card.engine_type, finder=model)
 
-    return ShotRoom(load, announce=announce)
+    return ShotRoom(load, cores=settings.workers, announce=announce)
 
 
 def _source(settings: ConsumerSettings) -> ModelSource:

@@ -15,7 +15,6 @@ from contracts.commands import AnyCommand
 from contracts.failures import Failure
 from contracts.storage import Layout
 from engine.batching import Workers
-from engine.shot_workers import ShotWorkers
 from tests.cut_finder import CutFinder
 from tests.unit.consumer_fakes import FakeBroker
 from tests.unit.model_fakes import FakeModels
@@ -41,7 +40,7 @@ class Consumer:
         self.broker = broker or FakeBroker()
         self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers=partial(Workers, count=1))
         self.cuts = cuts or CutFinder()
-        self.shot_room = ShotRoom(self._load_cuts)
+        self.shot_room = ShotRoom(self._load_cuts, cores=1)
         self.shot_loads = 0
         self.shot_failure: Failure | None = None
         self.hung_up = 0
@@ -66,4 +65,4 @@ class Consumer:
         self.shot_loads += 1
         if self.shot_failure is not None:
             raise self.shot_failure
-        return LoadedShots(name="cuts", engine_type="scripted", workers=ShotWorkers(self.cuts, count=1))
+        return LoadedShots(name="cuts", engine_type="scripted", finder=self.cuts)

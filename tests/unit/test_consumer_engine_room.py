@@ -107,6 +107,19 @@ async def test_one_who_stops_waiting_does_not_take_the_load_from_the_others(stag
     assert len(stage.loader.loads) == 1
 
 
+async def test_a_model_whose_load_ends_after_the_room_was_closed_does_not_serve(stage: Stage) -> None:
+    stage.loader.may_go_on.clear()
+    waiting = asyncio.create_task(stage.room.workers())
+    while not stage.loader.loads:
+        await asyncio.sleep(0.001)
+    stage.room.close()
+    stage.loader.may_go_on.set()
+    with pytest.raises(Failure) as refused:
+        await waiting
+    assert refused.value.code is FailureCode.ENGINE_UNAVAILABLE
+    assert stage.room.ready is None
+
+
 async def test_after_a_failure_the_next_one_tries_again(stage: Stage) -> None:
     stage.models.failures["default.json"] = AWAY
     with pytest.raises(Failure) as failed:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from contracts.options import DetectionOptions
 from contracts.results import reports
 from contracts.shots import Shot
 from contracts.storage import upload_medium
-from engine.shot_workers import ShotWorkers
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
 from tests.cut_finder import CutFinder, write_scenes
 from tests.media import RED, STATIC, Container, Square, write_audio_only, write_image
@@ -301,9 +301,9 @@ async def test_workers_that_were_lost_are_closed_behind_their_last_user_and_used
 
     def load() -> LoadedShots:
         finders.append(CutFinder())
-        return LoadedShots(name="cuts", engine_type="scripted", workers=ShotWorkers(finders[-1], count=1))
+        return LoadedShots(name="cuts", engine_type="scripted", finder=finders[-1])
 
-    room = ShotRoom(load)
+    room = ShotRoom(load, cores=1)
     workers = await room.workers()
     with room.used(workers):
         with pytest.raises(Failure), room.used(workers):
@@ -321,3 +321,22 @@ async def test_workers_that_were_lost_are_closed_behind_their_last_user_and_used
         raise Failure(FailureCode.INFERENCE_FAILED, "a fault of the video")
     assert await room.workers() is following
     room.close()
+
+
+async def test_a_model_whose_load_ends_after_the_room_was_closed_is_freed_and_does_not_serve() -> None:
+    finder, may_go_on = CutFinder(), threading.Event()
+
+    def load() -> LoadedShots:
+        may_go_on.wait(10)
+        return LoadedShots(name="cuts", engine_type="scripted", finder=finder)
+
+    room = ShotRoom(load, cores=1)
+    waiting = asyncio.create_task(room.workers())
+    await asyncio.sleep(0)
+    room.close()
+    may_go_on.set()
+    with pytest.raises(Failure) as refused:
+        await waiting
+    assert refused.value.code is FailureCode.ENGINE_UNAVAILABLE
+    assert finder.is_closed
+    assert room.model is None
