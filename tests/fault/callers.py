@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import httpx
+import msgspec
 
 from tests.fault.checker import Accepted
 from tests.fault.flow import ANSWER_TIMEOUT_S, CONFIG, new_task
@@ -15,9 +16,15 @@ PIECES = 5
 PIECE_EVERY_S = 0.1
 PAUSE_S = 0.2
 
+PROMISES = {
+    "/detect/video": Accepted(task_id="", reports=FRAMES),
+    "/shots": Accepted(task_id="", shots=((0, FRAMES - 1),)),
+}
+"""What a client is promised of its clip, where it uploads it."""
+
 
 class Caller:
-    """One client: uploads a video, shows a picture, asks how the video went, and again."""
+    """One client: uploads a video, has shots found in it, shows a picture, asks how the video went, and again."""
 
     def __init__(self, urls: list[str], *, clip: bytes, picture: bytes, stop: threading.Event) -> None:
         self.accepted: list[Accepted] = []
@@ -43,11 +50,12 @@ class Caller:
     def _run(self) -> None:
         with httpx.Client(timeout=ANSWER_TIMEOUT_S, trust_env=False) as http:
             while not self._stop.is_set():
-                answer = self._ask("upload", lambda url: self._upload(http, url))
-                if answer is not None:
-                    task = answer.json()["taskId"]
-                    self.accepted.append(Accepted(task_id=task, reports=FRAMES))
-                    self._ask("task", lambda url: http.get(f"{url}/tasks/{task}"))  # noqa: B023 - called at once
+                for path, promise in PROMISES.items():
+                    answer = self._ask(path, lambda url: self._upload(http, url + path))  # noqa: B023 - called at once
+                    if answer is not None:
+                        task = answer.json()["taskId"]
+                        self.accepted.append(msgspec.structs.replace(promise, task_id=task))
+                        self._ask("task", lambda url: http.get(f"{url}/tasks/{task}"))  # noqa: B023
                 files = {"file": ("a.png", self._picture)}
                 self._ask("picture", lambda url: http.post(f"{url}/detect", files=files))  # noqa: B023
                 time.sleep(PAUSE_S)
@@ -60,7 +68,7 @@ class Caller:
                 time.sleep(PIECE_EVERY_S)
 
         said = {"X-Filename": "clip.mp4", "X-Task-Id": new_task(), "Content-Length": str(len(self._clip)), **CONFIG}
-        return http.post(f"{url}/detect/video", content=pieces(), headers=said)
+        return http.post(url, content=pieces(), headers=said)
 
     def _ask(self, what: str, ask: Callable[[str], httpx.Response]) -> httpx.Response | None:
         """The answer; None if both edges failed."""

@@ -2,12 +2,17 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 _PIECE_BYTES = 64 * 1024
+_END_S = 5.0
+"""How long the two ends of a connection that was cut may take to see it."""
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0 s: closing sends RST
 
 
@@ -30,6 +35,7 @@ class Proxy:
         self._passing = asyncio.Event()
         self._passing.set()
         self._links: set[_Link] = set()
+        self._handlers: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -42,6 +48,8 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+        if self._handlers:
+            await asyncio.wait(self._handlers, timeout=_END_S)
 
     @property
     def connections(self) -> int:
@@ -56,6 +64,12 @@ class Proxy:
         """Break every connection (RST), on both sides."""
         for link in tuple(self._links):
             link.reset()
+
+    def reset_some(self, chance: random.Random) -> None:
+        """Break each connection, or leave it."""
+        for link in tuple(self._links):
+            if chance.random() < 0.5:
+                link.reset()
 
     def fall_silent(self) -> None:
         """Pass nothing on in either direction and close nothing: a half-open connection, a cable that was pulled."""
@@ -78,11 +92,15 @@ class Proxy:
             return
         link.add(to_server[1])
         self._links.add(link)
+        handler = asyncio.current_task()
+        assert handler is not None
+        self._handlers.add(handler)
         try:
             await asyncio.gather(
                 self._pass_on(reader, to_server[1], is_upwards=True), self._pass_on(to_server[0], writer)
             )
         finally:
+            self._handlers.discard(handler)
             self._links.discard(link)
             link.close()
 
@@ -131,3 +149,37 @@ async def proxy_to(port: int) -> AsyncGenerator[Proxy]:
         yield proxy
     finally:
         await proxy.stop()
+
+
+class ProxyBeside:
+    """A proxy in a thread of its own, for tests that are no coroutines."""
+
+    def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
+        self.port = proxy.port
+        self._proxy = proxy
+        self._loop = loop
+
+    def do(self, action: Callable[[Proxy], None]) -> None:
+        """Have it done soon."""
+        self._loop.call_soon_threadsafe(action, self._proxy)
+
+
+@contextmanager
+def proxy_beside(port: int) -> Generator[ProxyBeside]:
+    """A proxy in front of a port of this machine."""
+    loop, proxy = asyncio.new_event_loop(), Proxy(port)
+    loop.run_until_complete(proxy.start())
+    thread = threading.Thread(target=loop.run_forever, name="proxy")
+    thread.start()
+    try:
+        yield ProxyBeside(proxy, loop)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(proxy.stop())
+        loop.close()
+
+
+def through(port: int, amqp_url: str) -> str:
+    """The URL of a virtual host, by the proxy at that port."""
+    return f"amqp://guest:guest@127.0.0.1:{port}/{amqp_url.rpartition('/')[2]}"

@@ -28,7 +28,7 @@ from edge.settings import EdgeSettings
 from tests.broker.consumer_stage import scripted_model, until
 from tests.fault.fleet import Fleet, fleet
 from tests.fault.flow import channel_on, clip_of, new_task, send_video, virtual_host, wait_for_end
-from tests.fault.proxy import Proxy, proxy_to
+from tests.fault.proxy import proxy_to, through
 from tests.processes import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(300)]
@@ -241,10 +241,6 @@ async def publish_many(outbox: Outbox, medium: Medium) -> None:
         await outbox.publish(DetectVideo(task_id=new_task(), medium=medium))
 
 
-def through(proxy: Proxy, amqp_url: str) -> str:
-    return f"amqp://guest:guest@127.0.0.1:{proxy.port}/{amqp_url.rpartition('/')[2]}"
-
-
 async def test_a_broker_that_has_fallen_silent_holds_nobody_for_longer_than_the_deadline(
     rabbit: PrivateRabbit, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,8 +249,8 @@ async def test_a_broker_that_has_fallen_silent_holds_nobody_for_longer_than_the_
     event = event_message(FrameDetected(task_id=new_task(), media_id="m", sequence=1))
     async with (
         proxy_to(rabbit.port) as proxy,
-        outbox_on(through(proxy, amqp_url), publish_timeout_s=0.5) as outbox,
-        sending(through(proxy, amqp_url)) as sender,
+        outbox_on(through(proxy.port, amqp_url), publish_timeout_s=0.5) as outbox,
+        sending(through(proxy.port, amqp_url)) as sender,
     ):
         await sender.send(event)
         monkeypatch.setattr(outgoing, "PUBLISH_TIMEOUT_S", 0.5)
@@ -269,6 +265,9 @@ async def test_a_broker_that_has_fallen_silent_holds_nobody_for_longer_than_the_
 
 async def test_a_reset_connection_is_opened_again_and_the_message_arrives(rabbit: PrivateRabbit, amqp_url: str) -> None:
     missing = Medium(root="images", path="no", kind=MediumKind.IMAGE)
-    async with proxy_to(rabbit.port) as proxy, outbox_on(through(proxy, amqp_url), publish_timeout_s=30.0) as outbox:
+    async with (
+        proxy_to(rabbit.port) as proxy,
+        outbox_on(through(proxy.port, amqp_url), publish_timeout_s=30.0) as outbox,
+    ):
         proxy.reset()
         await outbox.publish(DetectImage(task_id=new_task(), medium=missing))

@@ -115,7 +115,8 @@ def judge(
     assert verdict.is_clean, verdict
     assert list(seen.dead_letters) == []
     for promise in promised:
-        assert len(list(reports(layout, promise.task_id))) == promise.reports
+        if promise.reports is not None:
+            assert len(list(reports(layout, promise.task_id))) == promise.reports
     asyncio.run(until_empty(amqp_url))
     return seen
 
