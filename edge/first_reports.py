@@ -23,6 +23,10 @@ class FirstReports:
         if len(self._begun_s) > MEDIA_MAX:
             self._begun_s.pop(next(iter(self._begun_s)))
 
+    def forget(self, task_id: str) -> None:
+        """Its medium came to nothing before it was a task."""
+        self._begun_s.pop(task_id, None)
+
     def see(self, event: AnyEvent) -> None:
         """An event was read."""
         match event:
@@ -32,7 +36,7 @@ class FirstReports:
                     medium = "image" if event.video_time is None else "video"
                     FIRST_DETECTION_SECONDS.labels(medium).observe(self._clock_s() - begun_s)
             case TaskEnded():
-                self._begun_s.pop(event.task_id, None)
+                self.forget(event.task_id)
             case _:
                 pass
 

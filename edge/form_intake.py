@@ -63,8 +63,8 @@ class FormIntake:
         check_announced(form.content_length, self._limits)
         self._uploads.quota.check(form.caller.client)
         with self._uploads.quota.counted(form.caller.client):
-            FIRST_REPORTS.begin(form.task_id)
             body = await asyncio.to_thread(self._uploads.begin, form.task_id, UploadPlan(), has_extent=False)
+            FIRST_REPORTS.begin(form.task_id)
             try:
                 await store(reading.file(bounded(chunks, self._limits)), Inflow(body))
             except BaseException:
@@ -74,6 +74,7 @@ class FormIntake:
 
     async def discard(self, task_id: str, body: GrowingBody) -> None:
         """Remove the upload; a medium that was kept of it stays."""
+        FIRST_REPORTS.forget(task_id)
         await asyncio.shield(asyncio.to_thread(self._discard, task_id, body))
 
     def _discard(self, task_id: str, body: GrowingBody) -> None:

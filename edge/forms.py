@@ -13,6 +13,7 @@ from edge.announce import Announcer
 from edge.answers import Answers, Gone
 from edge.background import Background
 from edge.failures import RequestFailed
+from edge.first_reports import FIRST_REPORTS
 from edge.form_intake import FormIntake, FormUpload, ReceivedForm
 from edge.idempotency import IdempotencyKeys, fingerprint, once
 from edge.outcomes import AnyOutcome, PictureSeen, Refused, Started, TaskStarted, VideoSeen
@@ -129,14 +130,17 @@ class Forms:
         )
 
     async def _let_go(self, received: ReceivedForm) -> None:
-        await asyncio.to_thread(self._let_go_now, received)
+        if await asyncio.to_thread(self._let_go_now, received):
+            FIRST_REPORTS.forget(received.task_id)
 
-    def _let_go_now(self, received: ReceivedForm) -> None:
-        """Remove the upload, unless a task without an end still looks at it."""
+    def _let_go_now(self, received: ReceivedForm) -> bool:
+        """Remove the upload, unless a task without an end still looks at it; then False."""
         received.body.end(ExtentState.ABORTED)
         tasks = self._parts.announcer.tasks
-        if not tasks.exists(received.task_id) or tasks.last_event(received.task_id):
+        is_needed = tasks.exists(received.task_id) and not tasks.last_event(received.task_id)
+        if not is_needed:
             self._parts.uploads.discard(received.task_id)
+        return not is_needed
 
 
 def _medium(received: ReceivedForm, seal: Seal) -> Medium:

@@ -98,8 +98,8 @@ class VideoIntake:
         )
         upload = msgspec.structs.replace(upload, command=command)
         with self._background.attended(), self._uploads.quota.counted(upload.caller.client):
-            FIRST_REPORTS.begin(upload.task_id)
             body = await asyncio.to_thread(self._begin, upload)
+            FIRST_REPORTS.begin(upload.task_id)
             begun()
             return await self._take_in(upload, body, chunks)
 
@@ -247,6 +247,8 @@ class VideoIntake:
         was_announced = await asyncio.shield(asyncio.to_thread(self._close, task_id, body, failure))
         if was_announced:
             self._background.start(self._announcer.end_soon(task_id, failure.record()))
+        else:
+            FIRST_REPORTS.forget(task_id)
 
     def _close(self, task_id: str, body: GrowingBody, failure: Failure) -> bool:
         was_announced = self._announcer.tasks.mark_aborted(task_id, failure)

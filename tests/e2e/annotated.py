@@ -21,6 +21,7 @@ from tests.media import Container, Square, write_video
 from tests.processes import wait_until
 
 END_TIMEOUT_S = 60.0
+POLL_S = 0.05
 ALL_FRAMES = {"frame_period_recognition": 1, "frame_recognition_seconds": 0}
 CALL_S = 8.0
 SETTINGS = {
@@ -100,7 +101,7 @@ def ended(http: httpx.Client, task_id: str) -> Json:
         assert answer.status_code == 200, answer.text
         if answer.json()["status"] not in ("Queued", "Running"):
             return answer.json()
-        time.sleep(0.05)
+        time.sleep(POLL_S)
     raise AssertionError(f"task {task_id} did not end")
 
 
@@ -115,6 +116,7 @@ def upload(http: httpx.Client, path: Path, headers: Json, **config: object) -> J
     deadline_s = time.monotonic() + END_TIMEOUT_S
     while (answer := http.post("/detect/video", content=path.read_bytes(), headers=said)).status_code == 503:
         assert time.monotonic() < deadline_s, answer.text  # an edge that has just started may not have its broker yet
+        time.sleep(POLL_S)
     assert answer.status_code == 202, answer.text
     return answer.json()
 

@@ -15,7 +15,7 @@ from contracts.failures import FailureCode, FailureRecord
 from contracts.storage import Layout, replace_record
 from edge import metrics
 from edge.app import build
-from edge.first_reports import MEDIA_MAX, FirstReports
+from edge.first_reports import FIRST_REPORTS, MEDIA_MAX, FirstReports
 from edge.metrics_page import metrics_route, page
 from edge.posting_line import Delay, Line, backlog_in
 from edge.request_end import request_end
@@ -157,6 +157,17 @@ def test_media_of_other_edges_and_media_that_showed_nothing_are_not_timed() -> N
     waits.see(end(task, 1), report(task, 2), report(new_task(), 1), at_s=1.0)
 
     assert waits.count["image"].now == 0
+
+
+async def test_a_medium_that_came_to_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    task, timed = new_task(), Growth("detections_first_detection_seconds_count", medium="image")
+    async with running_edge(tmp_path) as edge:
+        call = edge.request("POST", "/detect/video", headers={"X-Filename": "a.mp4", "X-Task-Id": task})
+        call.disconnect()
+        await call.answer()
+    FIRST_REPORTS.see(report(task, 1))
+
+    assert timed.now == 0
 
 
 def test_of_too_many_media_the_oldest_are_forgotten() -> None:
