@@ -12,6 +12,7 @@ import sys
 import aiormq.exceptions
 import structlog
 import uvloop
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
@@ -32,7 +33,7 @@ from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from consumers.shot_room import shot_room_of
 from contracts import topology, wire
-from contracts.broker_calls import end
+from contracts.broker_calls import BrokerSilentError, broker_call, end
 from contracts.broker_nodes import without_password
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
@@ -126,6 +127,16 @@ class ConsumerApp:
         return self._stopping.is_set()
 
     async def _serve(self) -> None:
+        with broker_call():
+            await self._begin()
+        async with asyncio.TaskGroup() as serving:
+            serving.create_task(self._heartbeat.run(self._news))
+            serving.create_task(self._follower.run())
+            serving.create_task(self._keep_complete())
+            if self._settings.warm_up:
+                serving.create_task(self._warm_up())
+
+    async def _begin(self) -> None:
         logger.info("starting", id=self.id, broker=without_password(self._settings.amqp_url))
         connection = await self._outgoing.connect()
         connection.reconnect_callbacks.add(self._be_reconnected)
@@ -137,12 +148,6 @@ class ConsumerApp:
             await asyncio.to_thread(self._sandbox.confinement)  # it says in the log what is in force
         await self._incoming.start()
         logger.info("ready", id=self.id, workers=self._settings.workers, videos_max=self._settings.videos_max)
-        async with asyncio.TaskGroup() as serving:
-            serving.create_task(self._heartbeat.run(self._news))
-            serving.create_task(self._follower.run())
-            serving.create_task(self._keep_complete())
-            if self._settings.warm_up:
-                serving.create_task(self._warm_up())
 
     async def _warm_up(self) -> None:
         try:
@@ -216,7 +221,11 @@ class ConsumerApp:
         raw = message.raw_message
 
         async def hang_up() -> None:
-            await raw.channel.basic_cancel(raw.consumer_tag or "")
+            try:
+                with broker_call():
+                    await raw.channel.basic_cancel(raw.consumer_tag or "")
+            except CONNECTION_EXCEPTIONS as error:
+                raise Undelivered(f"no longer a consumer: {error!r}") from error
 
         try:
             await self._detecting.take(
@@ -271,7 +280,11 @@ def run(settings: ConsumerSettings) -> None:
             app = build(settings)
             try:
                 return await app.run()
-            except (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError) as error:
+            except (
+                aiormq.exceptions.AMQPError,
+                aiormq.exceptions.ChannelInvalidStateError,
+                BrokerSilentError,
+            ) as error:
                 if not is_lost(error):
                     raise
                 logger.warning("the broker went away before all was ready", error=repr(error))

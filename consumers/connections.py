@@ -18,7 +18,7 @@ from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 
 from consumers.nodes import AnyNodeBroker, AnyNodeConnection
 from contracts import topology
-from contracts.broker_calls import broker_call
+from contracts.broker_calls import BrokerSilentError, broker_call
 from contracts.broker_flow import is_flowing
 from contracts.broker_nodes import nodes
 
@@ -29,6 +29,7 @@ RECONNECT_INTERVAL_S = 1.0
 APP_ID = "consumer"
 """What our messages say of their sender."""
 LOST = (
+    BrokerSilentError,
     aiormq.exceptions.AMQPConnectionError,
     aiormq.exceptions.ChannelInvalidStateError,
     aiormq.exceptions.ConnectionClosed,

@@ -21,6 +21,7 @@ from detections.resuming import PASSING, Interrupted, Patience
 from detections.uploading import OnProgress, Progress, Upload, UploadStoppedError
 
 CANCEL_TIMEOUT_S = 5.0
+"""How long an upload that is broken off may take to tell the edge; a second Ctrl-C does not wait."""
 
 _Result = TypeVar("_Result")
 
@@ -119,10 +120,7 @@ async def send_in_thread(
         with upload, httpx.Client(base_url=url, headers=headers, event_hooks=hooks, trust_env=False) as http:
             return send(http, url, upload, tell)
 
-    try:
-        return await _in_thread(work)
-    finally:
-        upload.stop()
+    return await _in_thread(work, stop=upload.stop)
 
 
 def _body(upload: Upload, on_progress: OnProgress | None) -> Iterator[bytes]:
@@ -145,9 +143,10 @@ def _cancel(http: httpx.Client, task_id: str) -> None:
         http.request(call.method, call.path, timeout=calls.timeout(CANCEL_TIMEOUT_S))
 
 
-async def _in_thread(work: Callable[[], _Result]) -> _Result:
-    """The result of `work`. A thread of its own that nobody waits for: a cancelled upload to a stalled edge ends later."""
+async def _in_thread(work: Callable[[], _Result], *, stop: Callable[[], None]) -> _Result:
+    """The result of `work`, in a thread of its own. Cancelled, it is stopped and has `CANCEL_TIMEOUT_S` to tell the edge."""
     future: Future[_Result] = Future()
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
     def run() -> None:
         with contextlib.suppress(InvalidStateError):  # nobody waits any more
@@ -155,7 +154,18 @@ async def _in_thread(work: Callable[[], _Result]) -> _Result:
                 future.set_result(work())
             except BaseException as error:  # noqa: BLE001 - it is raised in the other thread
                 future.set_exception(error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(ended.set)
 
     here = contextvars.copy_context()  # the trace of whoever asks
     threading.Thread(target=here.run, args=(run,), name="upload", daemon=True).start()
-    return await asyncio.wrap_future(future)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                await ended.wait()
+        raise
+    finally:
+        stop()

@@ -1,9 +1,9 @@
 """Resumable uploads whose client does not come back come to an end, on whatever edge they began, also on one that died."""
 
 import asyncio
-import logging
 
 from contracts.failures import Failure, FailureCode
+from edge.again_later import again_later
 from edge.intake import VideoIntake
 from edge.resumable import ResumableUploads, UploadRecord
 
@@ -11,8 +11,6 @@ LOOKS_PER_WAIT = 4
 """How often the storage is looked through while a client may come back."""
 LOOK_MAX_S = 15.0
 """Longest time between two looks."""
-
-logger = logging.getLogger(__name__)
 
 
 class Abandonment:
@@ -27,10 +25,8 @@ class Abandonment:
         """End what is overdue, from time to time, for ever."""
         while True:
             await asyncio.sleep(self._every_s)
-            try:
+            with again_later("uploads could not be looked through"):
                 await self.look()
-            except OSError:  # a disk that fails: the next look may fare better
-                logger.exception("uploads could not be looked through")
 
     async def look(self) -> None:
         """End what is overdue now."""

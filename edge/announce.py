@@ -10,6 +10,7 @@ from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.trace_context import continued
+from edge.again_later import again_later
 from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.ports import CommandsOut
@@ -115,12 +116,22 @@ class Announcer:
         tick = 0
         while True:
             if tick % ticks_per_scan == 0 or tick == second_look:
-                self._pending.update(await asyncio.to_thread(self.orphans))
+                await self._look_for_orphans()
             for task_id in sorted(self._pending):
-                if await self._is_told(task_id):
+                if await self._is_settled(task_id):
                     self._pending.discard(task_id)
             tick += 1
             await asyncio.sleep(RETRY_S)
+
+    async def _look_for_orphans(self) -> None:
+        with again_later("tasks could not be looked through"):
+            self._pending.update(await asyncio.to_thread(self.orphans))
+
+    async def _is_settled(self, task_id: str) -> bool:
+        """Whether there is nothing more to do for a task until the next scan: one that fails must not hold up others."""
+        with again_later("a task has to wait", task_id=task_id):
+            return await self._is_told(task_id)
+        return True
 
     def orphans(self) -> list[str]:
         """Tasks that an edge wrote down and did not live to publish."""

@@ -143,7 +143,6 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         "replay": parts.replay.serve,
         "presence": parts.presence.serve,
         "dead-letters": parts.dead_letters.serve,
-        "outbox": parts.poster.serve,
     }
     kept: list[asyncio.Task[None]] = [
         asyncio.create_task(keep_connected(parts.settings, purpose, work), name=purpose)
@@ -157,18 +156,32 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
         announcer=parts.intake.announcer,
     )
     kept.append(asyncio.create_task(parts.feed.tick(), name="tick"))
-    kept.append(asyncio.create_task(parts.poster.run(), name="posts"))
     try:
         with _told_of_signals(parts.feed.close):
             async with (
                 parts.annotations.running(),
                 parts.intake.running(),
                 metrics_page.shown_to_operators(parts.settings),
+                _posting(parts),
             ):
                 yield
     finally:
         parts.feed.close()
         await asyncio.gather(*(end(task) for task in kept))
+
+
+@asynccontextmanager
+async def _posting(parts: Parts) -> AsyncGenerator[None, None]:
+    """Ends before what it needs to let go of its turns: the threads and the Annotations service's client."""
+    posting = (
+        asyncio.create_task(keep_connected(parts.settings, "outbox", parts.poster.serve), name="outbox"),
+        asyncio.create_task(parts.poster.run(), name="posts"),
+    )
+    try:
+        yield
+    finally:
+        for task in posting:  # first no more is taken
+            await end(task)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ async def _connect_once(settings: EdgeSettings, purpose: str, work: Work) -> str
     except Exception as error:  # noqa: BLE001 - an outermost loop: one bad turn must not make an edge deaf for good
         _log.exception("broker work failed", purpose=purpose)
         return _reason(error)
-    return "closed by the broker"
+    return "closed"
 
 
 async def _work_connected(settings: EdgeSettings, purpose: str, work: Work) -> None:

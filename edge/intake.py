@@ -144,7 +144,11 @@ class VideoIntake:
     def _begin(self, upload: Upload) -> GrowingBody:
         body = self._uploads.begin(upload.task_id, upload.plan)
         if upload.plan.resume_s:
-            self._resumable.create(UploadRecord(command=upload.command, plan=upload.plan))
+            try:
+                self._resumable.create(UploadRecord(command=upload.command, plan=upload.plan))
+            except BaseException:
+                body.release()
+                raise
         return body
 
     async def _take_in(self, upload: Upload, body: GrowingBody, chunks: AsyncIterator[bytes]) -> Started | Appended:

@@ -22,6 +22,7 @@ import msgspec
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Layout, MediaRecord, Seal, TaskRecord, create_record, read_record, replace_record
+from edge.again_later import again_later
 from edge.clock import Clock, system_clock
 from edge.task_store import TaskStore
 
@@ -88,10 +89,8 @@ class Janitor:
     async def run(self) -> None:
         """Sweep from time to time, if no other edge does."""
         while True:
-            try:
+            with again_later("the sweep was cut short"):
                 await asyncio.to_thread(self.sweep_if_ours)
-            except OSError:  # a disk that fails: the next sweep may fare better
-                logger.exception("the sweep was cut short")
             await asyncio.sleep(self._retention.interval.total_seconds())
 
     def sweep_if_ours(self) -> Swept | None:

@@ -45,6 +45,8 @@ class Outbox:
         self._settings = settings
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
+        self._asked: AbstractChannel | None = None
+        self._asking = asyncio.Lock()
         self._connected = asyncio.Event()
         self._deadlines: set[asyncio.Timeout] = set()
         """Of everybody who waits for a confirm."""
@@ -67,7 +69,7 @@ class Outbox:
         finally:
             watching.cancel()
             self._connected.clear()
-            self._connection = self._channel = None
+            self._connection = self._channel = self._asked = None
             self.is_blocked = False
 
     async def publish(self, command: AnyCommand) -> None:
@@ -116,15 +118,19 @@ class Outbox:
         await self._send("", Message(b""), key=_NOWHERE, is_mandatory=False)
 
     async def has_exchange(self, name: str) -> bool:
-        """Whether the broker answers and has this exchange; asked on a channel of its own, which a refusal closes."""
+        """Whether the broker answers and has this exchange; asked on a channel of its own, which a refusal closes.
+
+        It is kept: with each channel that is opened a connection of aiormq grows by 4 kB until it ends.
+        """
         connection = self._connection
         if connection is None:
             return False
         try:
             with broker_call():
-                channel = await connection.channel()
-                await channel.get_exchange(name, ensure=True)
-                await close_quietly(channel)
+                async with self._asking:
+                    if self._asked is None or self._asked.is_closed:
+                        self._asked = await connection.channel()
+                    await self._asked.get_exchange(name, ensure=True)
         except BROKER_ERRORS:
             return False
         return True

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from litestar.di import Provide
 
+from contracts.broker_calls import end
 from contracts.storage import Layout
 from edge.abandonment import Abandonment
 from edge.announce import Announcer
@@ -147,7 +148,5 @@ class IntakeParts:
             try:
                 yield
             finally:
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                await asyncio.gather(*(end(task) for task in beside))
                 await self.background.stop()

@@ -6,6 +6,7 @@ acknowledged the wake-up for which it told. What fails is tried again after a de
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from contracts.posts import DeadPost, WakeUp
 from contracts.storage import Layout
 from contracts.trace_context import continued
 from contracts.wire import decode_outgoing
+from edge.again_later import again_later
 from edge.broker import BROKER_ERRORS, complete_topology
 from edge.clock import Clock, system_clock
 from edge.deliveries import consuming
@@ -57,6 +59,9 @@ class PosterParts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock = system_clock
 
 
+_WAITS = "a post has to wait"
+
+
 class Poster:
     """Tells what there is to tell."""
 
@@ -85,34 +90,34 @@ class Poster:
         try:
             while True:
                 await asyncio.sleep(self._settings.post_scan_s)
-                backlog = await asyncio.to_thread(backlog_in, self._layout.posting, now=self._parts.clock())
-                OUTBOX_TASKS.set(backlog.tasks)
-                OUTBOX_OLDEST_SECONDS.set(backlog.failing_s)
-                for task_id in await asyncio.to_thread(self._kept):
-                    try:
-                        await self.wake(WakeUp(task_id=task_id))
-                    except (OSError, Failure, msgspec.DecodeError) as error:
-                        _log.warning("a post has to wait", task_id=task_id, reason=str(error))
+                with again_later(_WAITS):
+                    await self._scan()
         finally:
             for taken in self._taken:
                 taken.cancel()
             await asyncio.gather(*self._taken, return_exceptions=True)
 
+    async def _scan(self) -> None:
+        backlog = await asyncio.to_thread(backlog_in, self._layout.posting, now=self._parts.clock())
+        OUTBOX_TASKS.set(backlog.tasks)
+        OUTBOX_OLDEST_SECONDS.set(backlog.failing_s)
+        for task_id in await asyncio.to_thread(self._kept):
+            with again_later(_WAITS, task_id=task_id):
+                await self.wake(WakeUp(task_id=task_id))
+
     async def _take(self, message: AbstractIncomingMessage) -> None:
         """Do what a message says, for as long as storage or broker are away, and acknowledge it."""
-        is_again = bool(message.redelivered)
-        while True:
-            try:
-                with continued(trace_of(message.headers)):
-                    await self._handle(message, is_again=is_again)
-                crashpoint("edge.wake.done")
-                return await message.ack()
-            except BROKER_ERRORS:  # it will be delivered again
-                return None
-            except (OSError, Failure, msgspec.DecodeError) as error:
-                _log.warning("a post has to wait", reason=str(error))
-            is_again = True
-            await asyncio.sleep(self._settings.dead_letter_retry_s)
+        is_again, is_done = bool(message.redelivered), False
+        while not is_done:
+            with again_later(_WAITS), continued(trace_of(message.headers)):
+                await self._handle(message, is_again=is_again)
+                is_done = True
+            if not is_done:
+                is_again = True
+                await asyncio.sleep(self._settings.dead_letter_retry_s)
+        crashpoint("edge.wake.done")
+        with contextlib.suppress(*BROKER_ERRORS):  # it will be delivered again
+            await message.ack()
 
     async def _handle(self, message: AbstractIncomingMessage, *, is_again: bool) -> None:
         try:

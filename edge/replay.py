@@ -9,9 +9,13 @@ from aio_pika.abc import AbstractConnection
 
 from edge import log
 from edge.broker import BrokerLostError, until_closed
+from edge.racing import first_of
 from edge.ring import BROKER_RECORDS, Wanted, encode_event
 from edge.settings import EdgeSettings
 from edge.shown import Shown
+
+READINGS_MAX = 2_000
+"""On one connection: with each channel that is opened on it a connection of aiormq grows by 4 kB until it ends."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -31,16 +35,21 @@ class Replay:
     def __init__(self, settings: EdgeSettings) -> None:
         self.settings = settings
         self._connection: AbstractConnection | None = None
+        self._readings = 0
+        self._worn = asyncio.Event()
         self._slots = asyncio.Semaphore(settings.log_readers_max)
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Read on this connection until it is gone."""
+        """Read on this connection until it is gone, or has been read on so often that it has to go."""
         watched = await connection.channel()
-        self._connection = connection
+        self._connection, self._readings = connection, 0
+        self._worn.clear()
         try:
-            await until_closed(watched)
+            await first_of(until_closed(watched), self._worn.wait())
         finally:
             self._connection = None
+        if self._worn.is_set():
+            await asyncio.sleep(self.settings.log_lease_s)  # who reads may finish
 
     @asynccontextmanager
     async def reading(self, offset: int) -> AsyncGenerator[AsyncIterator[log.Logged]]:
@@ -48,6 +57,9 @@ class Replay:
         async with self._slots:
             if self._connection is None:
                 raise BrokerLostError("not connected to the broker")
+            self._readings += 1
+            if self._readings >= READINGS_MAX:
+                self._worn.set()
             async with log.reading(self._connection, offset, prefetch=self.settings.log_turn_prefetch) as messages:
                 yield messages
 

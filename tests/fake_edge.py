@@ -62,6 +62,7 @@ class FakeEdge:
     def forget(self) -> None:
         """As if it had just been started: between tests."""
         self.uploads: dict[str, Received] = {}
+        self.cancelled: list[str] = []
         self.tasks: dict[str, Task] = {}
         self.log: list[DetectionEvent] = []
         self.authorizations: set[str | None] = set()
@@ -172,6 +173,7 @@ class FakeEdge:
 
         @delete("/tasks/{task_id:str}", status_code=202)
         async def cancel(task_id: FromPath[str]) -> Response[Any]:
+            self.cancelled.append(task_id)
             if task_id not in self.tasks:
                 return problem(404, "task_not_found", f"no task {task_id}")
             if self.tasks[task_id].status.is_end:

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
 import structlog
+from aio_pika import Connection
+from aio_pika.abc import AbstractChannel
 
 from contracts import topology
 from contracts.commands import DetectImage, DetectVideo
@@ -160,6 +163,24 @@ async def test_an_end_lies_in_the_log(rabbit: PrivateRabbit) -> None:
         message = await queue.get(timeout=WAIT_S)
     assert message.body == encode(event)
     assert message.message_id == f"{event.task_id}:4"
+
+
+async def test_probes_share_a_channel_until_one_is_refused(
+    rabbit: PrivateRabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int | None] = []
+    open_channel = Connection.channel
+
+    def counted(connection: Connection, channel_number: int | None = None, **how: Any) -> AbstractChannel:
+        opened.append(channel_number)
+        return open_channel(connection, channel_number, **how)
+
+    async with outbox_on(rabbit.url) as outbox:
+        await outbox.publish(video(new_task()))
+        monkeypatch.setattr(Connection, "channel", counted)
+        for name in (topology.DEAD, topology.DEAD, "detections.nowhere", topology.DEAD, topology.DEAD):
+            assert await outbox.has_exchange(name) == (name == topology.DEAD)
+    assert len(opened) == 2
 
 
 async def test_the_probe_tells_whether_the_dead_letter_exchange_exists(rabbit: PrivateRabbit, tmp_path: Path) -> None:

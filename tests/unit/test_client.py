@@ -329,6 +329,7 @@ async def test_a_cancelled_upload_breaks_off(edge: FakeEdge, tmp_path: Path) -> 
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
+        assert edge.cancelled == [TASK], "the edge was told before the process may end"
         received = -1
         while received != len(edge.uploads[TASK].body):  # what was on its way still arrives
             received = len(edge.uploads[TASK].body)

@@ -1,6 +1,7 @@
 """What the Annotations service is told, in which order, and what becomes of a post that fails; by virtual time."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from contracts.posts import DeadPost, Post, WakeUp
 from contracts.results import Checkpoint, Reported
 from contracts.shots import Shot
 from contracts.storage import Layout, Seal, create_record, upload_medium
+from contracts.wire import encode
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
 from edge.posting import Poster, PosterParts
@@ -489,6 +491,41 @@ async def test_a_broker_that_is_away_keeps_the_wake_up_unacknowledged(edge: Edge
     edge.annotations.answer = lambda _post, _bearer: None
     await edge.wake(task_id, is_again=True)
     assert edge.annotations.keys == ["processing"]
+
+
+async def test_a_storage_that_fails_for_a_moment_keeps_nobody_waiting_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge = Edge(tmp_path, dead_letter_retry_s=0.01)
+    task_id = edge.medium_task()
+    failures: list[Exception] = [OSError(errno.EIO, "Input/output error"), ValueError("a fault of ours")]
+    wake = edge.poster.wake
+
+    async def failing(*arguments: Any, **named: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await wake(*arguments, **named)
+
+    monkeypatch.setattr(edge.poster, "wake", failing)
+    message = FakeMessage(encode(WakeUp(task_id=task_id)))
+    await edge.poster._take(message)  # type: ignore[arg-type]
+
+    assert edge.annotations.keys == ["processing"]
+    assert message.acknowledged == 1
+
+
+class FakeMessage:
+    """A message as the broker hands it over."""
+
+    redelivered = False
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.headers: dict[str, Any] = {}
+        self.acknowledged = 0
+
+    async def ack(self) -> None:
+        self.acknowledged += 1
 
 
 async def test_a_task_that_nobody_is_told_of_is_left_alone(edge: Edge) -> None:

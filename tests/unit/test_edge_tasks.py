@@ -1,6 +1,6 @@
 """`/tasks/{id}`: where a task stands, what it reported and how it is stopped, all of it read from the storage."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,8 +14,9 @@ from contracts.failures import FailureCode, FailureRecord
 from contracts.media import MediumKind
 from contracts.results import Checkpoint, Reported, TakenOver
 from contracts.storage import Lease, create_record, read_record, replace_record, upload_medium
+from edge import announce
 from edge.task_store import TaskStore
-from tests.edge_app import Edge, running_edge
+from tests.edge_app import Edge, running_edge, until
 
 ABSENT = "b73c28a7-f1d3-4887-80ff-4723caf3b306"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -229,6 +230,23 @@ async def test_an_edge_that_dies_before_it_tells_of_an_end_leaves_that_to_anothe
             )
         assert edge.layout.end(task_id).exists()
         assert TaskStore(edge.layout).unpublished(before=datetime.now(UTC)) == [task_id]
+
+
+async def test_a_record_that_nobody_can_read_holds_up_no_other_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a newer edge wrote, say."""
+    monkeypatch.setattr(announce, "RETRY_S", 0.01)
+    monkeypatch.setattr(announce, "SCAN_S", 0.02)
+    monkeypatch.setattr(announce, "ORPHANED_AFTER", timedelta(0))
+    async with running_edge(tmp_path) as edge:
+        unreadable, readable = sorted(str(uuid4()) for _ in range(2))
+        for task_id in (unreadable, readable):
+            medium = upload_medium(task_id, kind=MediumKind.VIDEO, name="a.mp4", is_growing=True)
+            TaskStore(edge.layout).create(DetectVideo(task_id=task_id, medium=medium))
+        edge.layout.task_record(unreadable).write_bytes(b'{"command":{"type":"TranscribeVideo"}}')
+        await until(lambda: edge.outbox.commands)
+        assert [command.task_id for command in edge.outbox.commands] == [readable]
 
 
 async def test_a_task_of_an_edge_that_died_is_published_by_another(tmp_path: Path) -> None:
