@@ -56,6 +56,6 @@ def rise(values: Sequence[float]) -> float:
 
 
 def floor_rise(counts: Sequence[int]) -> int:
-    """By how much the least of the last fifth lies above that of the first: what comes and goes with the work is left out."""
+    """By how much the lower quarter of the last fifth lies above that of the first: what comes and goes is left out."""
     fifth = max(1, len(counts) // 5)
-    return min(counts[-fifth:]) - min(counts[:fifth])
+    return sorted(counts[-fifth:])[fifth // 4] - sorted(counts[:fifth])[fifth // 4]

@@ -28,7 +28,7 @@ from tests.processes import wait_until
 from tests.scripted import write_model
 
 SOAK_S = float(os.environ.get("MEMORY_SOAK_S", "600"))
-WARM_UP_S = min(600.0, SOAK_S / 4)
+WARM_UP_S = min(1200.0, SOAK_S / 4)
 """Until caches are full: bounds, the allocator's arenas, the thread pools."""
 LONG_S = 3600.0
 """From here on the slope alone decides."""

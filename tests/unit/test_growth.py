@@ -19,4 +19,5 @@ def test_what_comes_and_goes_is_no_growth() -> None:
 
     assert slope_per_h(TIMES_S, busy) == 0
     assert floor_rise(busy) == 0
+    assert floor_rise([18, *busy[1:]]) == 0, "a connection that was opened again at that moment"
     assert floor_rise([count + turn // 60 for turn, count in enumerate(busy)]) == 1
