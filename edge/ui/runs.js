@@ -149,18 +149,23 @@ export class Runs {
       const view = await this._api.json(`tasks/${run.id}`);
       const lines = await this._api.text(`tasks/${run.id}/results`); // after the view: an ended task's are whole
       for (const event of fromJsonLines(lines)) run.looks.add(event);
-      run.percent = Math.max(run.percent, view.percent);
-      run.counts = view.counts;
-      run.isPartial = view.isPartial;
       run.heardAt = Date.now();
-      if (OVER.has(view.status)) this._end(run, view.status, view.error);
-      else Object.assign(run, { status: view.status, problem: null });
+      if (!run.isOver || OVER.has(view.status)) this._stands(run, view); // else the end was heard while we read
     } catch (error) {
       this._couldNotRead(run, error);
     } finally {
       this._reading.delete(run);
     }
     this._changed(run);
+  }
+
+  /** Take over how the service says that a run stands. @param {Run} run @param {any} view */
+  _stands(run, view) {
+    run.percent = Math.max(run.percent, view.percent);
+    run.counts = view.counts;
+    run.isPartial = view.isPartial;
+    if (OVER.has(view.status)) this._end(run, view.status, view.error);
+    else Object.assign(run, { status: view.status, problem: null });
   }
 
   /** @param {Run} run @param {unknown} error */
