@@ -167,5 +167,3 @@ async def _in_thread(work: Callable[[], _Result], *, stop: Callable[[], None]) -
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 await ended.wait()
         raise
-    finally:
-        stop()

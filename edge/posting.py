@@ -42,6 +42,7 @@ JITTER = 0.2
 HEARTBEATS_PER_LEASE = 3
 
 _log = structlog.get_logger()
+_WAITS = "a post has to wait"
 
 
 class TurnLostError(Exception):
@@ -57,9 +58,6 @@ class PosterParts(msgspec.Struct, frozen=True, kw_only=True):
     edge: str
     """Our name towards other edges."""
     clock: Clock = system_clock
-
-
-_WAITS = "a post has to wait"
 
 
 class Poster:
