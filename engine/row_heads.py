@@ -8,13 +8,8 @@ import numpy as np
 from engine.heads import BATCH, ROWS, Shown, corners_of, output_at, real_boxes, unreadable
 from engine.postprocess import Boxes, Flags
 from engine.runtime import Tensor
-from engine.side_files import BoxForm, Column, HeadName, Unit
+from engine.side_files import BOX_COLUMNS, BoxForm, Column, HeadName, Unit
 
-BOX_COLUMNS: dict[BoxForm, tuple[Column, ...]] = {
-    "x1y1x2y2": ("x1", "y1", "x2", "y2"),
-    "y1x1y2x2": ("y1", "x1", "y2", "x2"),
-    "cxcywh": ("cx", "cy", "w", "h"),
-}
 END_TO_END_COLUMNS: tuple[Column, ...] = ("x1", "y1", "x2", "y2", "score", "class")
 _BOX = 4
 # what is not finite is dropped at the end: no need to hear of it before
