@@ -166,6 +166,16 @@ async def test_a_copy_that_serves_for_an_absent_loader_is_a_warning_until_the_lo
     assert len(stage.loader.loads) == 2
 
 
+async def test_a_copy_goes_on_serving_where_looking_for_a_fresher_one_breaks(stage: Stage) -> None:
+    stage.models.copied_since = "the Loader is away"
+    await stage.room.workers()
+    stage.models.failures["default.json"] = OSError(28, "No space left on device")
+    await stage.room.refresh()
+
+    assert stage.serving == "default"
+    assert stage.room.state.status is EngineStatus.WARNING
+
+
 async def test_the_first_load_serves_what_was_chosen(stage: Stage) -> None:
     stage.models.chosen = stage.models.add("other.json")
     await stage.room.workers()
