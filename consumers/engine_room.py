@@ -121,7 +121,7 @@ class EngineRoom:
                     await self._load_first(active)
                 elif active != self._serving.active:
                     await self._swap(self.ready, active)
-                elif self.outcome is not None and self.outcome.failure is not None:
+                elif self.outcome is not None and self.outcome.failure is not None and self.state.is_serving:
                     self._serve(self._serving)  # another one that failed is no longer wanted
             except Failure as failure:
                 self._conclude(active, failure)

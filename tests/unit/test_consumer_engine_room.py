@@ -330,6 +330,35 @@ async def test_a_model_that_fails_does_not_end_what_goes_on_behind_the_one_that_
     assert stage.behind == ["began default"]
 
 
+async def test_an_engine_goes_on_being_built_while_other_models_fail_and_are_given_up(stage: Stage) -> None:
+    good = stage.models.add("good.json")
+    await stage.room.change(good)
+    stage.models.failures["bad.json"] = CORRUPT
+    stage.room.step(Step.CONVERSION_STARTED)
+    await stage.room.change(ActiveModel(file="bad.json"))
+    stage.room.step(Step.CONVERSION_GOES_ON, "fp16: 30 %")
+    assert stage.room.state.status is EngineStatus.CONVERTING
+    await stage.room.change(good)
+    stage.room.step(Step.CONVERTED)
+    await stage.room.change(ActiveModel(file="bad.json"))
+    stage.room.step(Step.UPLOADED)
+
+    assert stage.room.state.status is EngineStatus.ENABLED
+
+
+async def test_a_lost_engine_does_not_come_back_by_giving_up_another_model(stage: Stage) -> None:
+    good = stage.models.add("good.json")
+    await stage.room.change(good)
+    stage.models.failures["bad.json"] = CORRUPT
+    await stage.room.change(ActiveModel(file="bad.json"))
+    stage.room.step(Step.LOST, "its server is away")
+    await stage.room.change(good)
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ERROR, "its server is away")
+    stage.room.step(Step.RECOVERED)
+
+    assert stage.room.state.status is EngineStatus.ENABLED
+
+
 async def test_a_faster_detector_takes_the_place_of_the_one_that_serves(stage: Stage) -> None:
     workers = await stage.room.workers()
     stage.models.add("faster.json")
