@@ -108,4 +108,5 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
 
 def _worth(scores: Tensor, classes: Tensor, score_min: float) -> Flags:
     """bool[K]: which boxes are sure enough, of a class that is a number."""
-    return (scores >= score_min) & np.isfinite(classes)
+    exact = scores.astype(np.float32, copy=False)  # beside halves numpy rounds the limit to a half, too
+    return (exact >= score_min) & np.isfinite(classes)
