@@ -91,10 +91,12 @@ def _logits_scoring(logits: Tensor, seen: Seen) -> Scoring:
     """How classes are read from logits float32[K, C]. Raises `Failure` if it can't be told."""
     activation: Activation | None = seen.stated.activation
     if activation is None:
-        if len(logits) and is_mostly(logits, -1):
-            activation = "softmax"
-        elif len(logits) and are_mostly_unsure(logits):
-            activation = "sigmoid"
+        may_be_background = logits.shape[1] > 1 and is_mostly(logits, -1)
+        is_unsure = are_mostly_unsure(logits)
+        if (
+            len(logits) and may_be_background != is_unsure
+        ):  # both: a class that is seen everywhere, or a weak background
+            activation = "softmax" if may_be_background else "sigmoid"
         else:
             raise seen.refused(
                 "what makes scores of its logits can't be told",

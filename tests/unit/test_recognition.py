@@ -9,7 +9,7 @@ import pytest
 
 from contracts.failures import Failure, FailureCode
 from engine.dense_heads import DenseHead, NanoDetHead, YoloxHead
-from engine.heads import InputSize
+from engine.heads import InputSize, Shown
 from engine.models import describe
 from engine.picture_input import image_input, input_rule
 from engine.recognition import RECOGNISERS, recognise
@@ -250,6 +250,30 @@ def test_what_makes_scores_of_logits_is_told_or_refused() -> None:
     assert '"activation": "softmax"' in refusal(
         np.random.default_rng(1).normal(size=(1, 300, 3)).astype(np.float32) * 4, boxes
     )
+
+
+def test_the_logits_of_a_single_class_are_no_background() -> None:
+    boxes, logits = np.full((1, 300, 4), 0.5, np.float32), np.full((1, 300, 1), -6, np.float32)
+    logits[0, 7] = 2
+
+    found = recognised(logits, boxes)
+
+    assert isinstance(found.head, DenseHead)
+    assert (found.head.scoring.activation, found.class_count) == ("sigmoid", 1)
+    [seen_boxes] = found.head.boxes(
+        (logits, boxes), Shown(count=1, size=InputSize(width=640, height=640), score_min=0.5)
+    )
+    assert seen_boxes.classes.tolist() == [0]
+
+
+def test_a_last_class_that_is_highest_but_never_sure_may_be_either() -> None:
+    logits = np.full((1, 300, 2), -6, np.float32)
+    logits[..., -1] = -5
+
+    detail = refusal(logits, np.full((1, 300, 4), 0.5, np.float32))
+
+    assert '"activation": "softmax"' in detail
+    assert '"activation": "sigmoid"' in detail
 
 
 def test_a_softmax_has_a_last_column_that_is_no_object() -> None:
