@@ -90,7 +90,7 @@ class ModelStore:
         """Copy a model with its side files into a folder of its own; it is tried there, and not active yet.
 
         A server's model stays where it is. Raises `Failure`: `model_corrupt`, `model_not_a_detector`, `model_missing`, and
-        `engine_unavailable` if its server is away.
+        `engine_unavailable` if its server is away or the folder does not take it.
         """
         return self._put_file(source) if isinstance(source, Path) else self._put_address(str(source))
 
@@ -99,7 +99,7 @@ class ModelStore:
         return ActiveModel(file=address, revision=secrets.token_hex(8), previous=self._current())
 
     def _put_file(self, path: Path) -> ActiveModel:
-        with staging_in(self._folder) as staging:
+        with disk_faults_named(path.name), staging_in(self._folder) as staging:
             staged = staging / confined(path.name)
             try:
                 for source in (path, *files_beside(path), *external_files(path)):
@@ -124,8 +124,9 @@ class ModelStore:
         )
 
     def activate(self, active: ActiveModel) -> None:
-        """From now on every consumer that looks serves this one."""
-        replace_record(self._folder / ACTIVE, active)
+        """From now on every consumer that looks serves this one. Raises `Failure(engine_unavailable)`."""
+        with disk_faults_named(ACTIVE):
+            replace_record(self._folder / ACTIVE, active)
 
     async def share(self, active: ActiveModel) -> None:
         """Send what was put here to the Loader, if there is one: consumers with a folder of their own get it there."""

@@ -13,6 +13,7 @@ from detections.model_files import find_model
 
 if TYPE_CHECKING:
     from contracts.events import ActiveModel
+    from engine.sources import ModelSource
 
 OR_ELSE = "a name in the models folder, or triton+grpc://host:port/model"
 
@@ -42,8 +43,7 @@ def use(
     from detections.local import amqp_url_of
 
     settings = from_environment({**os.environ, "STORAGE_DIR": str(storage)})
-    inside, store = settings.models / file, store_of(settings)
-    source = inside if inside.is_file() and not Path(file).is_file() else find_model(file)
+    source, store = named(file, models=settings.models), store_of(settings)
 
     async def choose() -> "ActiveModel":
         active = await asyncio.to_thread(store.put, source)
@@ -58,6 +58,17 @@ def use(
         typer.echo("no consumer is there; those that start will use it")
     if not all(answer.is_serving for answer in answers):
         raise typer.Exit(EXIT_FAILED)
+
+
+def named(file: str, *, models: Path) -> "ModelSource":
+    """The model that a user names: a path, else a name in that folder, else what is known by that name.
+
+    Raises `Failure` as `find_model`.
+    """
+    from consumers.model_folder import with_suffix
+
+    inside = with_suffix(models / file)
+    return inside if inside.is_file() and not Path(file).is_file() else find_model(file)
 
 
 def _say(answer: Answer) -> None:

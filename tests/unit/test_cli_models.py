@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from contracts.failures import Failure, FailureCode
 from detections.cli import build
 from detections.model_files import SHIPPED_MODELS, find_model
+from detections.models_use import named
 from detections.timing import Blank
 from engine.sources import RemoteModel
 from tests.families import BRIGHT, DARK, FAMILIES
@@ -182,6 +183,17 @@ def test_the_models_folder_comes_before_the_shipped_models(tmp_path: Path, monke
 
     assert find_model("aerial-vehicle") == own
     assert find_model("aerial-vehicle.onnx") == own
+
+
+def test_what_lies_in_the_folder_of_the_service_is_used_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    own = write_model(folder / "squares.json")
+
+    assert named("squares", models=folder) == own
+    assert named("squares.json", models=folder) == own
+    assert named(str(own), models=tmp_path / "elsewhere") == own
+    assert named("aerial-vehicle", models=folder) == SHIPPED_MODELS / "aerial-vehicle.onnx"
 
 
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -206,6 +206,18 @@ def test_a_model_that_is_put_again_mends_the_files_that_were_put_before(tmp_path
     assert again.with_name("a.cc_9.0_sm_132.engine").exists()
 
 
+def test_a_folder_that_takes_no_files_is_a_failure_with_a_name(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("no folder")
+    store = store_in(tmp_path / "models")
+
+    with pytest.raises(Failure, match=r"a\.json cannot be kept here: ") as put:
+        store.put(write_script(tmp_path / "a.json"))
+    with pytest.raises(Failure, match=r"active\.json cannot be kept here: ") as activated:
+        store.activate(ActiveModel(file="a.json"))
+
+    assert {put.value.code, activated.value.code} == {FailureCode.ENGINE_UNAVAILABLE}
+
+
 def test_a_choice_remembers_the_one_before_and_only_that(tmp_path: Path) -> None:
     store = store_in(tmp_path / "models")
     chosen: list[ActiveModel] = []
