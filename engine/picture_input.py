@@ -13,6 +13,8 @@ from engine.side_files import InputStatement, SideFile
 
 SIDE_PX_DEFAULT = 640
 """Side of the frames of a model with free sides whose side file states none."""
+MULTIPLE_DEFAULT = 32
+"""Of which free sides are a multiple if the side file states none: the coarsest stride of most detectors."""
 _IMAGE_DTYPES = ("float32", "float16", "uint8")
 
 
@@ -49,12 +51,15 @@ def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], sid
             f"side file: size {stated.width} x {stated.height}, but the model takes {width} x {height}",
         )
     default = stated or InputSize(width=SIDE_PX_DEFAULT, height=SIDE_PX_DEFAULT)
+    has_free_sides = width is None and height is None
     return ImageInput(
         spec=spec,
         layout=layout,
-        size=InputSize(width=width or default.width, height=height or default.height),
+        size=_padded(default, side.input)
+        if has_free_sides
+        else InputSize(width=width or default.width, height=height or default.height),
         batch=spec.shape[0],
-        has_free_sides=width is None and height is None,
+        has_free_sides=has_free_sides,
         is_size_stated=(width is not None and height is not None) or stated is not None,
         size_tensor=sizes[0].name if sizes else None,
     )
@@ -80,7 +85,7 @@ def input_rule(image: ImageInput, usual: InputStatement, stated: InputStatement)
         batch=image.batch,
         width=image.size.width,
         height=image.size.height,
-        multiple=stated.multiple or (32 if image.has_free_sides else 1),
+        multiple=stated.multiple or (MULTIPLE_DEFAULT if image.has_free_sides else 1),
         colour=stated.colour or usual.colour or "RGB",
         scale=stated.scale or family.scale or "0..1",
         mean=stated.mean or family.mean or (0.0, 0.0, 0.0),
@@ -102,6 +107,12 @@ def _layout(spec: TensorSpec, stated: InputStatement) -> str | None:
             return "NHWC"
         case _:
             return None
+
+
+def _padded(size: InputSize, stated: InputStatement) -> InputSize:
+    """The size of frames with free sides. One that is stated alone is taken at its word: some models want no multiple of 32."""
+    multiple = stated.multiple or (MULTIPLE_DEFAULT if stated.resize == "native" else 1)
+    return InputSize(width=-(-size.width // multiple) * multiple, height=-(-size.height // multiple) * multiple)
 
 
 def _is_size_tensor(spec: TensorSpec) -> bool:

@@ -115,6 +115,29 @@ def test_the_side_file_says_what_the_model_does_not(tmp_path: Path) -> None:
     assert card.label(0) == "boat"
 
 
+@pytest.mark.parametrize(
+    ("stated", "side_px"),
+    [
+        ({"resize": "native"}, 128),
+        ({"resize": "native", "multiple": 64}, 128),
+        ({"multiple": 32}, 128),
+        ({"multiple": 10}, 100),
+        ({}, 100),
+    ],
+)
+def test_free_sides_are_padded_to_their_multiple_before_the_head_is_told(
+    tmp_path: Path, stated: dict[str, object], side_px: int
+) -> None:
+    cells = sum((-(-side_px // stride)) ** 2 for stride in (8, 16, 32))
+    outputs = {"output0": np.zeros((1, 4 + 3, cells), np.float32)}
+    path = write_constant_model(tmp_path / "model.onnx", outputs, shape=("N", 3, "height", "width"))
+    path.with_suffix(".json").write_text(json.dumps({"input": {"size": [100, 100], **stated}}))
+
+    card = describe(path)
+
+    assert (card.head, card.input.width, card.input.height) == ("yolov8", side_px, side_px)
+
+
 def test_free_sides_without_a_side_file_are_640_with_a_warning(tmp_path: Path) -> None:
     card = describe(write_constant_model(tmp_path / "model.onnx", NO_ROWS, shape=("N", 3, "height", "width")))
 
