@@ -15,6 +15,7 @@ from engine.dense_recognition import (
     yolox_decoded,
 )
 from engine.pair_recognition import boxes_scores, detr_logits
+from engine.refusals import NAME_CHARACTERS_MAX
 from engine.row_recognition import detr, end_to_end, flat, padded
 from engine.seen import Recognised, Seen
 from engine.side_files import HeadName
@@ -76,7 +77,7 @@ def _why(seen: Seen) -> str:
     """What is known of outputs that nobody reads."""
     task = seen.metadata.get("task", "detect")
     if task != "detect":
-        return f"its metadata says that it is made for the task {task}, and only boxes are read"
+        return f"its metadata says that it is made for the task {task[:NAME_CHARACTERS_MAX]}, and only boxes are read"
     if any(output.ndim == UNDECODED for output in seen.values):
         return "its boxes are not decoded: export it with its grid, so that it gives one tensor [N, A, 5 + C]"
     return "its outputs are of no known head"

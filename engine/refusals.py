@@ -9,6 +9,10 @@ from engine.runtime import TensorSpec
 EXAMPLE_INPUT = {"colour": "RGB", "scale": "0..1", "resize": "letterbox"}
 SEPARATOR = "; "
 """Between the parts of a refusal: why, what was seen, what helps."""
+TENSORS_MAX = 16
+"""Inputs, and outputs, that a refusal names."""
+NAME_CHARACTERS_MAX = 100
+"""Of a name that a model's file gives; whoever made the file chose it."""
 
 
 def not_a_detector(
@@ -36,6 +40,10 @@ def line(side_file: Mapping[str, object], when: str) -> str:
 
 
 def described(specs: Sequence[TensorSpec]) -> str:
-    """`images float32[?, 3, 640, 640], ...`."""
-    sides = ((spec, ", ".join("?" if side is None else str(side) for side in spec.shape)) for spec in specs)
-    return ", ".join(f"{spec.name} {spec.dtype}[{shape}]" for spec, shape in sides)
+    """`images float32[?, 3, 640, 640], ...`, the first ones of many."""
+    sides = (
+        (spec, ", ".join("?" if side is None else str(side) for side in spec.shape)) for spec in specs[:TENSORS_MAX]
+    )
+    shown = [f"{spec.name[:NAME_CHARACTERS_MAX]} {spec.dtype}[{shape}]" for spec, shape in sides]
+    more = len(specs) - len(shown)
+    return ", ".join([*shown, f"and {more} more"] if more else shown)

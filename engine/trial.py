@@ -26,7 +26,9 @@ from engine.side_files import side_file_of
 
 FAILURE_KEPT_S = 60.0
 """A file that failed is not tried again for so long: every command that waits for a model would ask."""
-_ANSWER_BYTES_MAX = 16_000
+_REASON_CHARACTERS_MAX = 8_000
+_ANSWER_BYTES_MAX = 60_000
+"""Fewer than a pipe holds, so that the process ends without being read; a reason in JSON needs at most 6 bytes a character."""
 _CPU_GRACE_S = 2
 """From the signal that names the reason to the kill."""
 _SOURCE = Path(__file__).resolve().parent.parent
@@ -204,7 +206,7 @@ def _tried(path: Path) -> FailureRecord | None:
     try:
         look_at_noise(load_detector(path))
     except Failure as failure:
-        return failure.record()
+        return FailureRecord(code=failure.code, detail=failure.detail[:_REASON_CHARACTERS_MAX])
     except MemoryError:
         return FailureRecord(code=FailureCode.MODEL_CORRUPT, detail=f"{path.name}: it needs too much memory")
     return None

@@ -5,13 +5,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contracts.failures import Failure, FailureCode
 from engine.trial import Child, TrialLimits, Trials, try_model
 from tests.hostile_models import write_endless_model, write_hungry_model
 from tests.processes import wait_until
-from tests.tiny_models import write_colour_model, write_script
+from tests.tiny_models import write_colour_model, write_constant_model, write_script
 
 IMPOSSIBLE = TrialLimits(memory_bytes=1 << 20, cpu_s=1, wall_s=0.001)
 """Nothing passes a trial with these: who passes was not tried."""
@@ -58,6 +59,17 @@ def refusal_of_missing(folder: Path) -> str:
     failure = refusal(folder / "no" / "garbage.onnx")
     assert failure.code is FailureCode.MODEL_MISSING
     return failure.detail
+
+
+def test_what_is_refused_for_a_thousand_tensors_of_long_names_is_refused_in_few_words(tmp_path: Path) -> None:
+    outputs = {f"{'of-a-long-name-' * 20}{number}": np.zeros((1, 3, 5), np.float32) for number in range(1000)}
+    model = write_constant_model(tmp_path / "model.onnx", outputs)
+
+    refused = refusal(model)
+
+    assert refused.code is FailureCode.MODEL_NOT_A_DETECTOR
+    assert "and 984 more; if it is a detector, write into" in refused.detail
+    assert len(refused.detail) < 4000
 
 
 def test_a_crash_a_standstill_and_a_strange_end_are_refusals() -> None:
