@@ -82,7 +82,7 @@ class ModelStore:
         if is_address(self._default):
             return self._remote(self._default)
         given = Path(self._default)
-        if given.is_absolute() or await asyncio.to_thread(given.is_file):
+        if given.name != self._default or await asyncio.to_thread(given.is_file):  # a path, not a name
             return await self._tried(given)
         return await self._named(self._default, sha256=None)
 

@@ -54,6 +54,8 @@ async def test_the_default_is_a_file_or_a_name_in_the_folder(tmp_path: Path) -> 
     missing = await refusal(store_in(tmp_path, default="gone"), None)
     assert missing.code is FailureCode.MODEL_MISSING
     assert "gone.onnx" in missing.detail
+    elsewhere = await refusal(store_in(tmp_path, default="no/such/b.json"), None)
+    assert (elsewhere.code, elsewhere.detail) == (FailureCode.MODEL_MISSING, "no file b.json in no/such")
 
 
 async def test_nothing_is_active_until_something_was_chosen(tmp_path: Path) -> None:
