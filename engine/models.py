@@ -219,7 +219,7 @@ def _named_classes(side: SideFile, own: Mapping[int, str], count: int | None) ->
 
 
 def _metadata_names(text: str) -> dict[int, str]:
-    """The names in a text such as `{0: 'vehicle'}` or `['a', 'b']`; none if it is anything else."""
+    """The names in a text such as `{0: 'vehicle'}`, `{"0": "vehicle"}` or `['a', 'b']`; none if it is anything else."""
     if not text or len(text) > _NAMES_CHARACTERS_MAX:
         return {}
     try:
@@ -229,7 +229,9 @@ def _metadata_names(text: str) -> dict[int, str]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = dict(enumerate(value))
     try:
-        names = msgspec.convert(value, dict[int, str])
+        names = msgspec.convert(
+            value, dict[int, str], strict=False
+        )  # some write it as JSON, which knows texts as keys only
     except msgspec.ValidationError:
         return {}
     return {number: name for number, name in names.items() if 0 <= number < CLASSES_MAX and name}

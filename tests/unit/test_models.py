@@ -292,6 +292,13 @@ def test_names_that_are_no_names_are_ignored_and_nothing_in_them_is_run(tmp_path
     assert card.label(0) == "class_0"
 
 
+def test_names_may_be_written_as_json_with_texts_for_numbers(tmp_path: Path) -> None:
+    names = json.dumps({"0": "a", "2": "b"})
+    card = describe(write_constant_model(tmp_path / "model.onnx", NO_ROWS, metadata={"names": names}))
+
+    assert [card.label(number) for number in range(3)] == ["a", "class_1", "b"]
+
+
 def test_a_list_of_names_counts_from_zero(tmp_path: Path) -> None:
     card = describe(write_constant_model(tmp_path / "model.onnx", NO_ROWS, metadata={"names": "['a', 'b']"}))
 
