@@ -137,7 +137,7 @@ class EngineRoom:
             if serving is None or workers is None or not serving.is_copy:
                 return
             with contextlib.suppress(Failure):
-                found = await self._models.find(serving.active)
+                found = await self._find(serving.active)
                 if found.copied_since is None:
                     await self._put_in_place(workers, await self._load_found(serving.active, found))
 
@@ -228,9 +228,11 @@ class EngineRoom:
             return msgspec.structs.replace(before, warnings=(reason, *before.warnings))
 
     async def _loaded(self, active: ActiveModel | None) -> Loaded:
+        return await self._load_found(active, await self._find(active))
+
+    async def _find(self, active: ActiveModel | None) -> Found:
         with every_fault_named():
-            found = await self._models.find(active)
-        return await self._load_found(active, found)
+            return await self._models.find(active)
 
     async def _load_found(self, active: ActiveModel | None, found: Found) -> Loaded:
         self._asked = found.source

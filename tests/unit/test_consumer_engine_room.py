@@ -1,6 +1,7 @@
 """The engine's life in a consumer."""
 
 import asyncio
+import errno
 import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -164,6 +165,16 @@ async def test_a_copy_that_serves_for_an_absent_loader_is_a_warning_until_the_lo
 
     assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ENABLED, None)
     assert len(stage.loader.loads) == 2
+
+
+async def test_a_full_disk_at_the_question_whether_the_loader_is_back_leaves_the_copy_serving(stage: Stage) -> None:
+    stage.models.copied_since = "the Loader is away"
+    await stage.room.workers()
+    stage.models.failures["default.json"] = OSError(errno.ENOSPC, "no space left on device")
+    await stage.room.refresh()
+
+    assert stage.serving == "default"
+    assert stage.room.state.status is EngineStatus.WARNING
 
 
 async def test_the_first_load_serves_what_was_chosen(stage: Stage) -> None:
