@@ -8,6 +8,9 @@ from msgspec import Meta
 
 from contracts.failures import NOT_READ, Failure, FailureCode
 
+CAMERA_ALIASES = {"altitude": "current_height", "focal_length": "focal_length", "sensor_width": "sensor_width"}
+"""The older flat names, by what they are called in `camera_config`."""
+
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 
@@ -55,12 +58,16 @@ class DetectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     sensor_width: Annotated[Positive, Meta(description="mm; older name of camera_config.sensor_width")] | None = None
 
     def camera(self) -> CameraConfig | None:
-        """The camera, the flat aliases filled in where `camera_config` is absent; None if nothing was said of it."""
+        """The camera, that of the flat aliases where `camera_config` is absent; None if nothing was said of it."""
         if self.camera_config is not None:
             return self.camera_config
-        flat = {"current_height": self.altitude, "focal_length": self.focal_length, "sensor_width": self.sensor_width}
-        stated = {name: value for name, value in flat.items() if value is not None}
-        return CameraConfig(**stated) if stated else None
+        flat = self.flat_camera()
+        return CameraConfig(**flat) if flat else None
+
+    def flat_camera(self) -> dict[str, float]:
+        """What the flat aliases say, under the names of `camera_config`."""
+        flat = {name: getattr(self, alias) for alias, name in CAMERA_ALIASES.items()}
+        return {name: value for name, value in flat.items() if value is not None}
 
 
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +93,24 @@ def read_options(text: bytes | str | None) -> ReadOptions:
     except msgspec.ValidationError as error:
         raise Failure(FailureCode.OPTIONS_OUT_OF_RANGE, _named(error)) from error
     known = set(DetectionOptions.__struct_fields__)
-    return ReadOptions(options=options, unknown_fields=tuple(name for name in fields if name not in known))
+    return ReadOptions(
+        options=_with_aliases(options, stated=_camera_fields(fields)),
+        unknown_fields=tuple(name for name in fields if name not in known),
+    )
+
+
+def _camera_fields(fields: dict[str, msgspec.Raw]) -> set[str]:
+    """What `camera_config` states, also what it states as null."""
+    camera = msgspec.json.decode(fields.get("camera_config", b"null"), type=dict[str, msgspec.Raw] | None)
+    return set(camera or ())
+
+
+def _with_aliases(options: DetectionOptions, *, stated: set[str]) -> DetectionOptions:
+    """The options with the flat aliases in those fields of `camera_config` that are not stated there."""
+    if options.camera_config is None:
+        return options
+    left = {name: value for name, value in options.flat_camera().items() if name not in stated}
+    return msgspec.structs.replace(options, camera_config=msgspec.structs.replace(options.camera_config, **left))
 
 
 def _named(error: msgspec.ValidationError) -> str:

@@ -90,6 +90,20 @@ def test_a_stated_camera_wins_over_the_flat_aliases() -> None:
     assert camera.current_height == 100
 
 
+@pytest.mark.parametrize(
+    ("text", "camera"),
+    [
+        ('{"altitude": 400, "camera_config": {}}', CameraConfig(current_height=400)),
+        ('{"altitude": 400, "camera_config": null}', CameraConfig(current_height=400)),
+        ('{"altitude": 400, "camera_config": {"current_zoom": 2}}', CameraConfig(current_height=400, current_zoom=2)),
+        ('{"focal_length": 50, "camera_config": {"focal_length": 24}}', CameraConfig(focal_length=24)),
+        ('{"altitude": 400, "camera_config": {"current_height": null}}', CameraConfig()),
+    ],
+)
+def test_the_flat_aliases_fill_in_what_a_stated_camera_leaves_open(text: str, camera: CameraConfig) -> None:
+    assert read_options(text).options.camera() == camera
+
+
 def test_without_a_word_about_it_there_is_no_camera() -> None:
     assert read_options("{}").options.camera() is None
 
