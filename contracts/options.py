@@ -1,6 +1,7 @@
 """How a medium is looked at: the client's configuration, with every range checked."""
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 import msgspec
@@ -71,7 +72,7 @@ class DetectionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options as read from a client, and the unknown fields that were ignored."""
+    """Options as read from a client, and the unknown fields that were ignored, those of the camera with their path."""
 
     options: DetectionOptions
     unknown_fields: tuple[str, ...] = ()
@@ -92,20 +93,13 @@ def read_options(text: bytes | str | None) -> ReadOptions:
         options = msgspec.json.decode(text, type=DetectionOptions)
     except msgspec.ValidationError as error:
         raise Failure(FailureCode.OPTIONS_OUT_OF_RANGE, _named(error)) from error
-    known = set(DetectionOptions.__struct_fields__)
-    return ReadOptions(
-        options=_with_aliases(options, stated=_camera_fields(fields)),
-        unknown_fields=tuple(name for name in fields if name not in known),
-    )
+    camera = msgspec.json.decode(fields.get("camera_config", b"null"), type=dict[str, msgspec.Raw] | None) or {}
+    unknown = [name for name in fields if name not in DetectionOptions.__struct_fields__]
+    unknown += [f"camera_config.{name}" for name in camera if name not in CameraConfig.__struct_fields__]
+    return ReadOptions(options=_with_aliases(options, stated=camera), unknown_fields=tuple(unknown))
 
 
-def _camera_fields(fields: dict[str, msgspec.Raw]) -> set[str]:
-    """What `camera_config` states, also what it states as null."""
-    camera = msgspec.json.decode(fields.get("camera_config", b"null"), type=dict[str, msgspec.Raw] | None)
-    return set(camera or ())
-
-
-def _with_aliases(options: DetectionOptions, *, stated: set[str]) -> DetectionOptions:
+def _with_aliases(options: DetectionOptions, *, stated: Collection[str]) -> DetectionOptions:
     """The options with the flat aliases in those fields of `camera_config` that are not stated there."""
     if options.camera_config is None:
         return options

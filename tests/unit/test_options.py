@@ -77,6 +77,13 @@ def test_unknown_fields_are_named_and_ignored() -> None:
     assert read.options.model_batch_size == 4
 
 
+def test_unknown_fields_of_the_camera_are_named_with_their_path() -> None:
+    read = read_options('{"camera_config": {"height": 400, "current_zoom": 2}, "zoom": 2}')
+
+    assert read.unknown_fields == ("zoom", "camera_config.height")
+    assert read.options.camera_config == CameraConfig(current_zoom=2)
+
+
 def test_the_flat_aliases_make_a_camera() -> None:
     camera = read_options('{"altitude": 400, "sensor_width": 23.5}').options.camera()
 
