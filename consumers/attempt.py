@@ -18,7 +18,7 @@ from consumers.lane import Lane
 from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
 from consumers.media_limits import MediaLimits
 from consumers.metrics import TASKS_HANDED_ON, task_ended
-from consumers.narrator import narrator_of
+from consumers.narrator import Narrator, narrator_of
 from consumers.offload import Offload
 from consumers.outgoing import Sender, Undelivered, command_message, event_message
 from contracts.commands import AnyCommand, kind_of
@@ -136,7 +136,7 @@ class Attempt:
         return None
 
     async def _tell(self, open_medium: Open, lane: Lane) -> Finished | None:
-        told = recorded(await open_medium(self._journal.checkpoint), self._journal, self._narrator)
+        told = recorded(await open_medium(self._journal.checkpoint), self._journal, self._speaker)
         name = f"task-{self._command.task_id[:8]}-{self._held.epoch}"
         finished = None
         async with Offload(told, ahead_max=self._desk.ahead_max, stop=self._running.stop, name=name) as items:
@@ -179,10 +179,8 @@ class Attempt:
 
     async def _end(self, finished: Finished) -> FailureRecord | None:
         """Create the end and publish it; whoever creates it publishes it."""
-        narrator = self._narrator
-        if (seal := await asyncio.to_thread(self._seal)) is not None:
-            narrator = msgspec.structs.replace(narrator, media_id=seal.media_id)
-            note_medium(seal.media_id)
+        narrator = await asyncio.to_thread(self._speaker)
+        note_medium(narrator.media_id)
         event = narrator.end(
             sequence=self._journal.sequence + 1,
             counts=finished.counts,
@@ -197,14 +195,16 @@ class Attempt:
             logger.info("ended", task_id=event.task_id, failure=finished.failure and finished.failure.code.value)
         return finished.failure
 
-    def _seal(self) -> Seal | None:
-        """Which content an upload turned out to be; None as long as it has not ended, or for a medium that was there before.
+    def _speaker(self) -> Narrator:
+        """Who speaks from now on: of an upload, under the id of its content as soon as its writer has left that.
 
-        The writer leaves it before it says that every byte is there, and only then does a video finish.
+        It does so before it says that every byte is there, and only then does a video finish.
         """
-        if not self._command.medium.is_growing:
-            return None
-        return read_record(self._desk.layout.seal(self._command.task_id), Seal)
+        if self._command.medium.is_growing and self._narrator.media_id == self._command.task_id:
+            seal = read_record(self._desk.layout.seal(self._command.task_id), Seal)
+            if seal is not None:
+                self._narrator = msgspec.structs.replace(self._narrator, media_id=seal.media_id)
+        return self._narrator
 
     def _with_the_writers_reason(self, finished: Finished) -> Finished:
         """An aborted upload ends with the reason that its writer left, if it left one."""

@@ -7,7 +7,7 @@ it is forced to the disk at most once in `SYNC_PERIOD_S` and at the end, so a po
 import contextlib
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Self
 
@@ -151,9 +151,12 @@ class Journal:
 
 
 def recorded(
-    watched: Generator[Watched, None, None], journal: Journal, narrator: Narrator
+    watched: Generator[Watched, None, None], journal: Journal, speaker: Callable[[], Narrator]
 ) -> Generator[Told, None, None]:
-    """What is to be told, each report after it was written; a report and its checkpoint are one write."""
+    """What is to be told, each report after it was written; a report and its checkpoint are one write.
+
+    speaker: says who speaks now: what is known of the medium changes while it is watched.
+    """
     report: FrameDetected | None = None
     frames = FrameCounts(journal.counts)
     with journal, contextlib.closing(watched):
@@ -162,7 +165,7 @@ def recorded(
                 frames.reach(seen.counts)
             match seen:
                 case FrameReport():
-                    report = narrator.report(seen)
+                    report = speaker().report(seen)
                 case Checkpoint() if report is not None:
                     journal.append(Reported(event=report), seen)
                     yield report
@@ -170,6 +173,6 @@ def recorded(
                 case Checkpoint():
                     journal.append(seen)
                 case Progressed():
-                    yield narrator.progress(seen)
+                    yield speaker().progress(seen)
                 case Finished():
                     yield seen

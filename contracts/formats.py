@@ -54,7 +54,7 @@ class ResultFormat(StrEnum):
 CONTENT_TYPES: Mapping[ResultFormat, str] = {
     ResultFormat.JSONL: "application/x-ndjson",
     ResultFormat.JSON: "application/json",
-    ResultFormat.CSV: "text/csv; charset=utf-8",
+    ResultFormat.CSV: "text/csv",
 }
 
 

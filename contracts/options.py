@@ -1,12 +1,16 @@
 """How a medium is looked at: the client's configuration, with every range checked."""
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from contracts.failures import NOT_READ, Failure, FailureCode
+
+CAMERA_ALIASES = {"altitude": "current_height", "focal_length": "focal_length", "sensor_width": "sensor_width"}
+"""The older flat names, by what they are called in `camera_config`."""
 
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
@@ -55,16 +59,20 @@ class DetectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     sensor_width: Annotated[Positive, Meta(description="mm; older name of camera_config.sensor_width")] | None = None
 
     def camera(self) -> CameraConfig | None:
-        """The camera, the flat aliases filled in where `camera_config` is absent; None if nothing was said of it."""
+        """The camera, that of the flat aliases where `camera_config` is absent; None if nothing was said of it."""
         if self.camera_config is not None:
             return self.camera_config
-        flat = {"current_height": self.altitude, "focal_length": self.focal_length, "sensor_width": self.sensor_width}
-        stated = {name: value for name, value in flat.items() if value is not None}
-        return CameraConfig(**stated) if stated else None
+        flat = self.flat_camera()
+        return CameraConfig(**flat) if flat else None
+
+    def flat_camera(self) -> dict[str, float]:
+        """What the flat aliases say, under the names of `camera_config`."""
+        flat = {name: getattr(self, alias) for alias, name in CAMERA_ALIASES.items()}
+        return {name: value for name, value in flat.items() if value is not None}
 
 
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options as read from a client, and the unknown fields that were ignored."""
+    """Options as read from a client, and the unknown fields that were ignored, those of the camera with their path."""
 
     options: DetectionOptions
     unknown_fields: tuple[str, ...] = ()
@@ -85,8 +93,18 @@ def read_options(text: bytes | str | None) -> ReadOptions:
         options = msgspec.json.decode(text, type=DetectionOptions)
     except msgspec.ValidationError as error:
         raise Failure(FailureCode.OPTIONS_OUT_OF_RANGE, _named(error)) from error
-    known = set(DetectionOptions.__struct_fields__)
-    return ReadOptions(options=options, unknown_fields=tuple(name for name in fields if name not in known))
+    camera = msgspec.json.decode(fields.get("camera_config", b"null"), type=dict[str, msgspec.Raw] | None) or {}
+    unknown = [name for name in fields if name not in DetectionOptions.__struct_fields__]
+    unknown += [f"camera_config.{name}" for name in camera if name not in CameraConfig.__struct_fields__]
+    return ReadOptions(options=_with_aliases(options, stated=camera), unknown_fields=tuple(unknown))
+
+
+def _with_aliases(options: DetectionOptions, *, stated: Collection[str]) -> DetectionOptions:
+    """The options with the flat aliases in those fields of `camera_config` that are not stated there."""
+    if options.camera_config is None:
+        return options
+    left = {name: value for name, value in options.flat_camera().items() if name not in stated}
+    return msgspec.structs.replace(options, camera_config=msgspec.structs.replace(options.camera_config, **left))
 
 
 def _named(error: msgspec.ValidationError) -> str:

@@ -162,7 +162,7 @@ async def _streamed(
     request: _Request, video_intake: VideoIntake, caller: Caller, limits: UploadLimits, *, kind: TaskKind
 ) -> Response[Started | None]:
     """Take a raw body in, whatever is to be done with the video."""
-    read = read_options(request.headers.get("x-config"))
+    read = read_options(headers.config(request.headers.get("x-config")))
     task_id = headers.task_id(request.headers.get("x-task-id"))
     name = headers.video_name(request.headers.get("x-filename"))
     medium = upload_medium(task_id, kind=MediumKind.VIDEO, name=name, is_growing=True)

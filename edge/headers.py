@@ -36,6 +36,11 @@ def file_name(header: str | None) -> str:
     return checked_name(name, where="X-Filename")
 
 
+def config(header: str | None) -> bytes | None:
+    """The bytes of `X-Config`, as the client sent them: raw UTF-8, which the server decoded as Latin-1."""
+    return None if header is None else header.encode("latin-1")
+
+
 def checked_name(name: str, *, where: str) -> str:
     """The name itself. Raises `Failure(malformed_request)` for one that nobody can have meant."""
     if len(name) > NAME_CHARS_MAX:

@@ -23,7 +23,7 @@ from edge.request_trace import note_task
 from edge.retries import Retries
 from edge.task_store import TaskView, no_task
 
-_FORMATS = {content_type.partition(";")[0]: name for name, content_type in CONTENT_TYPES.items()}
+_FORMATS = {content_type: name for name, content_type in CONTENT_TYPES.items()}
 
 _Request = Request[Any, Any, Any]
 

@@ -7,11 +7,9 @@ from typing import Any
 import msgspec
 
 from contracts.failures import Failure
-from contracts.options import DetectionOptions, ReadOptions, read_options
+from contracts.options import CAMERA_ALIASES, DetectionOptions, ReadOptions, read_options
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
-_CAMERA_ALIASES = {"altitude": "current_height", "focal_length": "focal_length", "sensor_width": "sensor_width"}
-"""The older flat names, by what they are called in `camera_config`."""
 
 
 def merged(config: bytes | None, user: Mapping[str, Any]) -> ReadOptions:
@@ -27,7 +25,7 @@ def merged(config: bytes | None, user: Mapping[str, Any]) -> ReadOptions:
     fields = settings | stated
     camera = _camera(settings) | _camera(stated)
     if camera:
-        fields = {name: value for name, value in fields.items() if name not in _CAMERA_ALIASES}
+        fields = {name: value for name, value in fields.items() if name not in CAMERA_ALIASES}
         fields["camera_config"] = camera
     read = read_options(msgspec.json.encode(fields))
     return ReadOptions(options=read.options, unknown_fields=asked.unknown_fields)
@@ -55,6 +53,6 @@ def _is_allowed(name: str, value: Any) -> bool:
 
 def _camera(fields: Mapping[str, Any]) -> dict[str, Any]:
     """All that is said of the camera, under the names of `camera_config`; that itself goes over the flat aliases."""
-    flat = {_CAMERA_ALIASES[name]: value for name, value in fields.items() if name in _CAMERA_ALIASES}
+    flat = {CAMERA_ALIASES[name]: value for name, value in fields.items() if name in CAMERA_ALIASES}
     said = {name: value for name, value in flat.items() if value is not None}
     return said | (fields.get("camera_config") or {})

@@ -74,7 +74,7 @@ def live(layout: Layout, epoch: int, fate: Life, *, told: set[int], slow: list[G
     standing = stand_on(layout, TASK, epoch=epoch)
     told.update(report.sequence for report in standing.unconfirmed)
     journal = Journal(layout, TASK, epoch=epoch, standing=standing)
-    seen = recorded(watching(standing.checkpoint), journal, NARRATOR)
+    seen = recorded(watching(standing.checkpoint), journal, lambda: NARRATOR)
     for _ in range(fate.reports):
         event = next(seen, None)
         if isinstance(event, FrameDetected):

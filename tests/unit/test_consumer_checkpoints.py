@@ -53,7 +53,7 @@ def watching(items: Iterable[Watched]) -> Generator[Watched, None, None]:
 
 def work(layout: Layout, epoch: int, items: Iterable[Watched]) -> list[object]:
     journal = claim(layout, epoch)
-    return list(recorded(watching(items), journal, NARRATOR))
+    return list(recorded(watching(items), journal, lambda: NARRATOR))
 
 
 def written(layout: Layout, *, epoch: int) -> list[AnyRecord]:
@@ -66,7 +66,7 @@ def numbers(layout: Layout) -> list[int]:
 
 
 def test_a_report_is_on_disk_before_it_is_told(layout: Layout) -> None:
-    told = recorded(watching([seen(1), up_to(1)]), claim(layout, 1), NARRATOR)
+    told = recorded(watching([seen(1), up_to(1)]), claim(layout, 1), lambda: NARRATOR)
     first = next(told)
 
     assert isinstance(first, FrameDetected)
@@ -98,7 +98,7 @@ def test_a_checkpoint_without_a_report_is_written_and_not_told(layout: Layout) -
 
 
 def test_whoever_is_superseded_tells_nothing_more(layout: Layout) -> None:
-    told = recorded(watching([seen(1), up_to(1), seen(2), up_to(2)]), claim(layout, 1), NARRATOR)
+    told = recorded(watching([seen(1), up_to(1), seen(2), up_to(2)]), claim(layout, 1), lambda: NARRATOR)
     next(told)
     claim(layout, 2)
 
@@ -118,7 +118,7 @@ def test_closing_what_is_told_closes_what_is_watched(layout: Layout) -> None:
         finally:
             closed = True
 
-    told = recorded(source(), claim(layout, 1), NARRATOR)
+    told = recorded(source(), claim(layout, 1), lambda: NARRATOR)
     next(told)
     told.close()
 

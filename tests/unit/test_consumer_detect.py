@@ -149,13 +149,26 @@ async def test_a_video_is_reported_in_order_and_ended(consumer: Consumer) -> Non
     assert list(reports(consumer.layout, command.task_id)) == consumer.broker.reports
 
 
-async def test_the_end_of_an_upload_says_which_content_it_was(consumer: Consumer) -> None:
+async def test_an_upload_that_has_come_whole_is_told_of_under_the_id_of_its_content(consumer: Consumer) -> None:
     command, upload = uploaded_video(consumer)
     upload.seal("hash")
     await consumer.take(command)
 
-    assert {report.media_id for report in consumer.broker.reports} == {command.task_id}
-    assert only_end(consumer.broker).media_id == "hash"
+    assert {event.media_id for event in consumer.broker.events} == {"hash"}
+    assert {report.media_id for report in reports(consumer.layout, command.task_id)} == {"hash"}
+
+
+async def test_an_upload_is_told_of_under_its_task_until_the_id_of_its_content_is_known(consumer: Consumer) -> None:
+    command, upload = uploaded_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 1)
+    upload.seal("hash")
+    await working
+
+    names = [event.media_id for event in consumer.broker.events]
+    known_from = names.index("hash")
+    assert (names[0], names[-1]) == (command.task_id, "hash")
+    assert names == [command.task_id] * known_from + ["hash"] * (len(names) - known_from)
 
 
 async def test_what_is_larger_than_this_consumer_takes_ends_with_that(tmp_path: Path) -> None:

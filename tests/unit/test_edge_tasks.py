@@ -158,7 +158,7 @@ async def test_results_can_be_had_as_csv_that_no_spreadsheet_runs(tmp_path: Path
         report(edge, task_id, 1)
         answer = await edge.send("GET", f"/tasks/{task_id}/results", headers={"Accept": "text/csv"})
         header, row = answer.body.decode().splitlines()
-        assert answer.headers["content-type"].startswith("text/csv")
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
         assert header.startswith("task_id,media_id,sequence")
         assert row.split(",")[6] == "'=car"
 

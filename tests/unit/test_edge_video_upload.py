@@ -63,6 +63,17 @@ async def test_the_command_leaves_while_the_body_still_arrives(tmp_path: Path) -
         assert not edge.layout.unpublished(task_id).exists()
 
 
+async def test_a_header_of_raw_utf_8_is_read_as_such(tmp_path: Path) -> None:
+    unknown = {"X-Config": '{"größe": 1}'.encode().decode("latin-1")}
+    broken = {"X-Config": '{"gr\xf6\xdfe": 1}'}  # Latin-1 on the wire
+    async with running_edge(tmp_path) as edge:
+        answer = await edge.send("POST", "/detect/video", BODY, headers=_headers() | unknown)
+        refused = await edge.send("POST", "/detect/video", BODY, headers=_headers() | broken)
+
+        assert answer.headers["warnings"] == "unknown config fields ignored: gr%C3%B6%C3%9Fe"
+        assert (refused.status, refused.json()["code"]) == (400, "malformed_options")
+
+
 async def test_a_client_that_goes_away_aborts_the_upload_and_ends_a_task_that_nobody_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

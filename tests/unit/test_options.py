@@ -77,6 +77,13 @@ def test_unknown_fields_are_named_and_ignored() -> None:
     assert read.options.model_batch_size == 4
 
 
+def test_unknown_fields_of_the_camera_are_named_with_their_path() -> None:
+    read = read_options('{"camera_config": {"height": 400, "current_zoom": 2}, "zoom": 2}')
+
+    assert read.unknown_fields == ("zoom", "camera_config.height")
+    assert read.options.camera_config == CameraConfig(current_zoom=2)
+
+
 def test_the_flat_aliases_make_a_camera() -> None:
     camera = read_options('{"altitude": 400, "sensor_width": 23.5}').options.camera()
 
@@ -88,6 +95,20 @@ def test_a_stated_camera_wins_over_the_flat_aliases() -> None:
 
     assert camera is not None
     assert camera.current_height == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "camera"),
+    [
+        ('{"altitude": 400, "camera_config": {}}', CameraConfig(current_height=400)),
+        ('{"altitude": 400, "camera_config": null}', CameraConfig(current_height=400)),
+        ('{"altitude": 400, "camera_config": {"current_zoom": 2}}', CameraConfig(current_height=400, current_zoom=2)),
+        ('{"focal_length": 50, "camera_config": {"focal_length": 24}}', CameraConfig(focal_length=24)),
+        ('{"altitude": 400, "camera_config": {"current_height": null}}', CameraConfig()),
+    ],
+)
+def test_the_flat_aliases_fill_in_what_a_stated_camera_leaves_open(text: str, camera: CameraConfig) -> None:
+    assert read_options(text).options.camera() == camera
 
 
 def test_without_a_word_about_it_there_is_no_camera() -> None:
