@@ -229,9 +229,7 @@ def _metadata_names(text: str) -> dict[int, str]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = dict(enumerate(value))
     try:
-        names = msgspec.convert(
-            value, dict[int, str], strict=False
-        )  # some write it as JSON, which knows texts as keys only
+        names = msgspec.convert(value, dict[int, str], strict=False)  # the keys of JSON are texts
     except msgspec.ValidationError:
         return {}
     return {number: name for number, name in names.items() if 0 <= number < CLASSES_MAX and name}

@@ -93,9 +93,7 @@ def _logits_scoring(logits: Tensor, seen: Seen) -> Scoring:
     if activation is None:
         may_be_background = logits.shape[1] > 1 and is_mostly(logits, -1)
         is_unsure = are_mostly_unsure(logits)
-        if (
-            len(logits) and may_be_background != is_unsure
-        ):  # both: a class that is seen everywhere, or a weak background
+        if len(logits) and may_be_background != is_unsure:  # both: a class seen everywhere, or a weak background
             activation = "softmax" if may_be_background else "sigmoid"
         else:
             raise seen.refused(
