@@ -33,6 +33,7 @@ PICTURES_MAX = 64
 _EIGHT_BIT_OPERATORS = frozenset(
     ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
 )
+_SUPPRESSION = "NonMaxSuppression"
 _ERRORS_ONLY = 3
 
 
@@ -77,7 +78,7 @@ def _write(model: Path, target: Path, reference: Detector, pictures: Iterable[Pi
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     prepared = target.with_suffix(".prepared")
     try:
-        onnx.save(of_opset(_in_float(onnx.load(model)), OPSET_OF_INT8), prepared)
+        onnx.save(of_opset(_quantisable(onnx.load(model)), OPSET_OF_INT8), prepared)
         with _quiet():
             quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
             graph = with_names(onnx.load(prepared))
@@ -100,11 +101,13 @@ def _write(model: Path, target: Path, reference: Detector, pictures: Iterable[Pi
         prepared.unlink(missing_ok=True)
 
 
-def _in_float(model: "ModelProto") -> "ModelProto":
-    """The same model. Raises `Failure(model_corrupt)` if it is quantised already: onnxruntime's quantiser never ends then."""
-    found = sorted({node.op_type for node in model.graph.node} & _EIGHT_BIT_OPERATORS)
-    if found:
+def _quantisable(model: "ModelProto") -> "ModelProto":
+    """The same model. Raises `Failure(model_corrupt)` for what onnxruntime's quantiser never ends with or breaks at."""
+    operators = {node.op_type for node in model.graph.node}
+    if found := sorted(operators & _EIGHT_BIT_OPERATORS):
         raise Failure(FailureCode.MODEL_CORRUPT, f"it is quantised already: {', '.join(found)}")
+    if _SUPPRESSION in operators:  # calibration wants tensors of one size for all pictures
+        raise Failure(FailureCode.MODEL_CORRUPT, f"its graph ends with {_SUPPRESSION}: export the model without it")
     return model
 
 

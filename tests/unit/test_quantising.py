@@ -154,3 +154,13 @@ def test_a_model_in_eight_bits_is_not_quantised_again(shared_data: Path, tmp_pat
         quantise(shared_data / "models" / f"{name}.onnx", tmp_path / "small.onnx", colours(2))
 
     assert caught.value.code is FailureCode.MODEL_CORRUPT
+
+
+@pytest.mark.real_media
+def test_a_model_that_suppresses_boxes_in_its_graph_is_refused_with_what_to_do(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Failure, match="export the model without it") as caught:
+        quantise(shared_data / "models" / "yolox_nano_e2e_dynbatch.onnx", tmp_path / "small.onnx", colours(2))
+
+    assert caught.value.code is FailureCode.MODEL_CORRUPT
