@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from consumers.building import Builder
+from consumers.model_folder import disk_faults_named
 from contracts.failures import Failure, FailureCode
 from engine.agreement import Agreement, AgreementLimits, compare
 from engine.building import can_calibrate
@@ -61,6 +62,9 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     gpu: GpuFacts
     library: str
     library_version: str
+
+    def staleness_of(self, record: PlanRecord, digest: str) -> str | None:
+        return staleness(record, model_sha256=digest, gpu=self.gpu, library_version=self.library_version)
 
 
 class Room(Protocol):
@@ -133,8 +137,9 @@ class Converter:
         for precision in self._precisions(model):
             plan = plan_path(model, self._machine.gpu, precision)
             try:
-                is_new = await self._find_or_build(model, plan, precision, room)
-                detector = await self._judged(plan, model, serving, LIMITS[precision])
+                with disk_faults_named(plan.name):
+                    is_new = await self._find_or_build(model, plan, precision, room)
+                    detector = await self._judged(plan, model, serving, LIMITS[precision])
                 await self._swap(room, detector)
             except Failure as failure:
                 logger.warning("no engine", precision=precision, model=model.name, reason=str(failure))
@@ -183,9 +188,8 @@ class Converter:
                 staging = Path(folder)
                 await self._loader.fetch(record_path(plan).name, into=staging, bytes_max=RECORD_BYTES_MAX)
                 record = read_record(staging / plan.name)
-                if record is None or record.verdict is None or not record.verdict.is_enough:
-                    return None
-                if self._staleness(record, digest) is not None:
+                has_passed = record is not None and record.verdict is not None and record.verdict.is_enough
+                if record is None or not has_passed or self._machine.staleness_of(record, digest) is not None:
                     return None
                 fetched = await self._loader.fetch(plan.name, into=staging, sha256=record.plan_sha256)
                 await asyncio.to_thread(move_plan, fetched, plan)
@@ -193,10 +197,6 @@ class Converter:
             logger.info("no engine from the Loader", plan=plan.name, reason=str(failure))
             return None
         return record
-
-    def _staleness(self, record: PlanRecord, digest: str) -> str | None:
-        machine = self._machine
-        return staleness(record, model_sha256=digest, gpu=machine.gpu, library_version=machine.library_version)
 
     async def _judged(self, plan: Path, model: Path, serving: Detector, limits: AgreementLimits) -> Detector:
         """The engine's detector, warm, after it saw what the serving one sees. Raises `Failure` with the numbers."""
@@ -284,7 +284,7 @@ def _fitting(plan: Path, digest: str, machine: Machine) -> PlanRecord | None:
     record = read_record(plan)
     if record is None:
         return None
-    why = staleness(record, model_sha256=digest, gpu=machine.gpu, library_version=machine.library_version)
+    why = machine.staleness_of(record, digest)
     if why is not None:
         logger.info("an engine is stale", plan=plan.name, reason=why)
         return None

@@ -121,7 +121,7 @@ class EngineRoom:
                     await self._load_first(active)
                 elif active != self._serving.active:
                     await self._swap(self.ready, active)
-                elif self.outcome is not None and self.outcome.failure is not None:
+                elif self.outcome is not None and self.outcome.failure is not None and self.state.is_serving:
                     self._serve(self._serving)  # another one that failed is no longer wanted
             except Failure as failure:
                 self._conclude(active, failure)
@@ -137,7 +137,7 @@ class EngineRoom:
             if serving is None or workers is None or not serving.is_copy:
                 return
             with contextlib.suppress(Failure):
-                found = await self._models.find(serving.active)
+                found = await self._found(serving.active)
                 if found.copied_since is None:
                     await self._put_in_place(workers, await self._load_found(serving.active, found))
 
@@ -228,9 +228,11 @@ class EngineRoom:
             return msgspec.structs.replace(before, warnings=(reason, *before.warnings))
 
     async def _loaded(self, active: ActiveModel | None) -> Loaded:
+        return await self._load_found(active, await self._found(active))
+
+    async def _found(self, active: ActiveModel | None) -> Found:
         with every_fault_named():
-            found = await self._models.find(active)
-        return await self._load_found(active, found)
+            return await self._models.find(active)
 
     async def _load_found(self, active: ActiveModel | None, found: Found) -> Loaded:
         self._asked = found.source

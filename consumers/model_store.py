@@ -7,16 +7,23 @@ The folder holds the files of the contract (`<model>.onnx`, `<model>.json`, `cla
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
 import shutil
-import time
-from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from consumers.loader import Loader, LoaderLimits, Refused, confined
+from consumers.model_folder import (
+    digest_of_all,
+    disk_faults_named,
+    files_beside,
+    forget_oldest,
+    move_into_place,
+    replace_all,
+    staging_in,
+    with_suffix,
+)
 from consumers.settings import ConsumerSettings
 from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
@@ -24,20 +31,14 @@ from contracts.storage import read_record, replace_record
 from engine.checksums import sha256_of
 from engine.external_data import external_files, external_names
 from engine.models import describe
-from engine.side_files import SIDE_FILE_BYTES_MAX, side_file_of
+from engine.side_files import SIDE_FILE_BYTES_MAX
 from engine.sources import ModelSource, is_address, remote_model
 from engine.trial import TrialLimits, Trials
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "aerial-vehicle.onnx"
 ACTIVE = "active.json"
-CLASSES = "classes.json"
-DIGEST_CHARACTERS = 8
 KEPT_MAX = 8
 """Folders of models that were put here; the oldest go first."""
-LEFTOVER_S = 24 * 3600.0
-"""Nobody needs so long for the files of one model: whoever began is gone."""
-_INCOMING = ".incoming."
-_SUFFIXES = (".onnx", ".json")
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,26 +99,28 @@ class ModelStore:
         return ActiveModel(file=address, revision=secrets.token_hex(8), previous=self._current())
 
     def _put_file(self, path: Path) -> ActiveModel:
-        with self._staging() as staging:
+        with staging_in(self._folder) as staging:
             staged = staging / confined(path.name)
             try:
-                for source in (path, *_beside(path), *external_files(path)):
+                for source in (path, *files_beside(path), *external_files(path)):
                     if source.is_file():
                         shutil.copyfile(source, staging / source.name)
                 self._trials.check(staged)
             except OSError as error:
                 raise Failure(FailureCode.MODEL_MISSING, f"{path}: {error}") from error
-            folder = self._folder / f"{path.stem}-{_digest_of_all(staging)[:DIGEST_CHARACTERS]}"
+            model = self._folder / f"{path.stem}-{digest_of_all(staging)}" / path.name
             sha256 = sha256_of(staged)
-            _move(staging, folder)
-        self._forget_oldest(but=folder)
+            move_into_place(staging, model)
+        current = self._current()
+        kept = {model.parent.name, current.file.partition("/")[0] if current else ""}
+        forget_oldest(self._folder, but=kept, kept_max=KEPT_MAX)
         return ActiveModel(
-            file=f"{folder.name}/{path.name}",
+            file=f"{model.parent.name}/{path.name}",
             sha256=sha256,
-            beside=tuple(beside.name for beside in _beside(folder / path.name) if beside.is_file()),
-            data=external_names(folder / path.name),
+            beside=tuple(beside.name for beside in files_beside(model) if beside.is_file()),
+            data=external_names(model),
             revision=secrets.token_hex(8),
-            previous=self._current(),
+            previous=current,
         )
 
     def activate(self, active: ActiveModel) -> None:
@@ -159,44 +162,56 @@ class ModelStore:
         path = self._folder.joinpath(*parts)
         if len(parts) == 1:
             return await self._named(active.file, sha256=active.sha256)
-        if not path.exists() and self.loader is not None:
+        if self.loader is not None and not await asyncio.to_thread(self._is_here, active, path):
             await self._fetch_chosen(self.loader, active, path)
         return await self._tried(path, sha256=active.sha256)
 
+    def _is_here(self, active: ActiveModel, path: Path) -> bool:
+        """Whether a choice lies here whole."""
+        are_there = all(file.is_file() for file in self._files_of(active))
+        return are_there and active.sha256 in (None, sha256_of(path))
+
     async def _fetch_chosen(self, loader: Loader, active: ActiveModel, path: Path) -> None:
         """What was put into a folder of its own elsewhere; the Loader may hold other files by now."""
-        with self._staging() as staging:
+        with staging_in(self._folder) as staging:
             for name in active.beside:
                 await loader.fetch(name, into=staging, bytes_max=SIDE_FILE_BYTES_MAX)
             for name in active.data:
                 await loader.fetch(name, into=staging)
             await self._tried(await loader.fetch(path.name, into=staging, sha256=active.sha256))
-            if not path.parent.name.endswith(f"-{_digest_of_all(staging)[:DIGEST_CHARACTERS]}"):
+            if not path.parent.name.endswith(f"-{digest_of_all(staging)}"):
                 raise Failure(
                     FailureCode.MODEL_CORRUPT, f"the Loader has other side files of {path.name} than were chosen"
                 )
-            await asyncio.to_thread(_move, staging, path.parent)
+            await asyncio.to_thread(move_into_place, staging, path)
         self.activate(active)  # what is active is written where it was chosen, and here is another folder
 
     async def _named(self, name: str, *, sha256: str | None) -> Found:
         """A file of the folder itself, fresh from the Loader if there is one."""
-        path = _with_suffix(self._folder / confined(name))
+        path = with_suffix(self._folder / confined(name))
         if self.loader is None:
             return await self._tried(path, sha256=sha256)
         try:
-            with self._staging() as staging:
+            with disk_faults_named(path.name), staging_in(self._folder) as staging:
                 await self._fetch_named(self.loader, path.name, into=staging, sha256=sha256)
-                await asyncio.to_thread(_replace_all, staging, path)
+                await asyncio.to_thread(replace_all, staging, path)
         except Failure as failure:
             if not path.exists():
                 raise
-            copy = await self._tried(path, sha256=sha256)
-            return Found(source=copy.source, copied_since=failure.detail)
+            return await self._copy(path, sha256=sha256, since=failure)
         return await self._tried(path)
+
+    async def _copy(self, path: Path, *, sha256: str | None, since: Failure) -> Found:
+        """What lies here since the Loader did not give it. A copy that is no good changes nothing about that failure."""
+        try:
+            copy = await self._tried(path, sha256=sha256)
+        except Failure as failure:
+            raise Failure(since.code, f"{since.detail}; the copy here does not serve: {failure.detail}") from failure
+        return Found(source=copy.source, copied_since=since.detail)
 
     async def _fetch_named(self, loader: Loader, filename: str, *, into: Path, sha256: str | None) -> None:
         """The model and what belongs beside it, tried."""
-        for beside in _beside(into / filename):
+        for beside in files_beside(into / filename):
             try:
                 await loader.fetch(beside.name, into=into, bytes_max=SIDE_FILE_BYTES_MAX)
             except Refused:  # it does not have one: the one that lies here is used, if any
@@ -217,30 +232,11 @@ class ModelStore:
         await asyncio.to_thread(self._trials.check, path)
         return Found(source=path)
 
-    @contextlib.contextmanager
-    def _staging(self) -> Generator[Path]:
-        """A folder for files that nobody may load yet."""
-        _forget_leftovers(self._folder)
-        staging = self._folder / f"{_INCOMING}{secrets.token_hex(6)}"
-        staging.mkdir(parents=True)
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
     def _current(self) -> ActiveModel | None:
         with contextlib.suppress(Failure):
             active = self.active()
             return None if active is None else msgspec.structs.replace(active, previous=None)
         return None
-
-    def _forget_oldest(self, *, but: Path) -> None:
-        current = self._current()
-        kept = {but.name, current.file.partition("/")[0] if current else ""}
-        put = [path.parent for suffix in _SUFFIXES for path in self._folder.glob(f"*-????????/*{suffix}")]
-        old = sorted({folder for folder in put if folder.name not in kept}, key=lambda folder: folder.stat().st_mtime)
-        for folder in old[: max(0, len(old) + len(kept) - KEPT_MAX)]:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def store_of(settings: ConsumerSettings) -> ModelStore:
@@ -253,44 +249,3 @@ def store_of(settings: ConsumerSettings) -> ModelStore:
         default=settings.model,
         loader=Loader(settings.loader_url, folder=settings.models, limits=limits) if settings.loader_url else None,
     )
-
-
-def _forget_leftovers(folder: Path) -> None:
-    """Of processes that died while files arrived."""
-    for staging in folder.glob(f"{_INCOMING}*"):
-        if time.time() - staging.stat().st_mtime > LEFTOVER_S:
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def _with_suffix(path: Path) -> Path:
-    """The file of a model that was named without its extension."""
-    if path.suffix in _SUFFIXES:
-        return path
-    candidates = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
-    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
-
-
-def _beside(model: Path) -> list[Path]:
-    """What may lie beside a model and belongs to it."""
-    side = side_file_of(model)
-    return [model.with_name(CLASSES)] if side == model else [side, model.with_name(CLASSES)]
-
-
-def _move(staging: Path, folder: Path) -> None:
-    try:
-        staging.rename(folder)
-    except OSError:  # not empty: the same files are there, somebody was faster
-        if not folder.is_dir():
-            raise
-        folder.touch()
-
-
-def _replace_all(staging: Path, model: Path) -> None:
-    """The model last: until then the old one serves, also after a crash."""
-    for staged in sorted(staging.iterdir(), key=lambda staged: staged.name == model.name):
-        staged.replace(model.with_name(staged.name))
-
-
-def _digest_of_all(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return hashlib.sha256("".join(f"{name} {sha256_of(folder / name)}\n" for name in names).encode()).hexdigest()

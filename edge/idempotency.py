@@ -8,6 +8,7 @@ the rest.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
@@ -100,7 +101,7 @@ async def once(
     """
     if key is None:
         return await work()
-    if before := await asyncio.to_thread(keys.claim, key, fingerprint):
+    if before := await _claimed(keys, key, fingerprint):
         return before
     try:
         outcome = await work()
@@ -109,6 +110,18 @@ async def once(
         raise
     await asyncio.to_thread(keys.settle, key, fingerprint, outcome)
     return outcome
+
+
+async def _claimed(keys: IdempotencyKeys, key: str, fingerprint: str) -> AnyOutcome | None:
+    """`IdempotencyKeys.claim`; a request that is cancelled meanwhile has no claim afterwards."""
+    claiming = asyncio.create_task(asyncio.to_thread(keys.claim, key, fingerprint))
+    try:
+        return await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Failure):
+            if await claiming is None:
+                await asyncio.to_thread(keys.release, key)
+        raise
 
 
 def fingerprint(*asked: object) -> str:

@@ -6,10 +6,9 @@ Every function takes the numbers of one picture; rows that are not finite are no
 import numpy as np
 
 from engine.heads import InputSize, grid, grid_cells
-from engine.row_heads import BOX_COLUMNS
 from engine.runtime import Tensor
 from engine.scoring import activated
-from engine.side_files import BoxForm, Column, Unit
+from engine.side_files import BOX_COLUMNS, BoxForm, Column, Unit
 
 _MOST = 0.9
 """Share of rows that must agree; a network is allowed some nonsense."""

@@ -66,6 +66,11 @@ def input_rule(image: ImageInput, usual: InputStatement, stated: InputStatement)
     if resize == "native" and not image.has_free_sides:
         raise Failure(FailureCode.MODEL_CORRUPT, "side file: resize native needs a model with free sides")
     is_bytes = image.spec.dtype == "uint8"
+    if is_bytes and (stated.scale == "0..1" or stated.mean is not None or stated.std is not None):
+        raise Failure(
+            FailureCode.MODEL_CORRUPT,
+            "side file: scale, mean and std are for inputs of floats, and this one takes bytes",
+        )
     unscaled = InputStatement(scale="0..255", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     family = unscaled if is_bytes else usual
     return InputRule(

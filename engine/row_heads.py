@@ -8,13 +8,8 @@ import numpy as np
 from engine.heads import BATCH, ROWS, Shown, corners_of, output_at, real_boxes, unreadable
 from engine.postprocess import Boxes, Flags
 from engine.runtime import Tensor
-from engine.side_files import BoxForm, Column, HeadName, Unit
+from engine.side_files import BOX_COLUMNS, BoxForm, Column, HeadName, Unit
 
-BOX_COLUMNS: dict[BoxForm, tuple[Column, ...]] = {
-    "x1y1x2y2": ("x1", "y1", "x2", "y2"),
-    "y1x1y2x2": ("y1", "x1", "y2", "x2"),
-    "cxcywh": ("cx", "cy", "w", "h"),
-}
 END_TO_END_COLUMNS: tuple[Column, ...] = ("x1", "y1", "x2", "y2", "score", "class")
 _BOX = 4
 # what is not finite is dropped at the end: no need to hear of it before
@@ -113,4 +108,5 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
 
 def _worth(scores: Tensor, classes: Tensor, score_min: float) -> Flags:
     """bool[K]: which boxes are sure enough, of a class that is a number."""
-    return (scores >= score_min) & np.isfinite(classes)
+    exact = scores.astype(np.float32, copy=False)  # beside halves numpy rounds the limit to a half, too
+    return (exact >= score_min) & np.isfinite(classes)

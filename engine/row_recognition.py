@@ -6,10 +6,10 @@ from engine.dense_recognition import NMS_IOU, QUERIES_MAX, YOLOX_STRIDES
 from engine.evidence import finite_rows, fit, strides_of
 from engine.heads import BATCH, ROWS
 from engine.refusals import EXAMPLE_INPUT, line
-from engine.row_heads import BOX_COLUMNS, END_TO_END_COLUMNS, RowsHead, TensorsHead
+from engine.row_heads import END_TO_END_COLUMNS, RowsHead, TensorsHead
 from engine.runtime import Tensor, TensorSpec
 from engine.seen import MMDETECTION, STRETCHED, YOLO, YOLOX, Recognised, Seen, first_of
-from engine.side_files import BoxForm, Column, HeadName
+from engine.side_files import BOX_COLUMNS, BoxForm, Column, HeadName
 
 _BOX = BOX_COLUMNS["x1y1x2y2"]
 _BOX_AND_SCORE = 5

@@ -64,6 +64,13 @@ class InputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     pad: Annotated[int, Meta(ge=0, le=255)] | None = None
 
 
+BOX_COLUMNS: dict[BoxForm, tuple[Column, ...]] = {
+    "x1y1x2y2": ("x1", "y1", "x2", "y2"),
+    "y1x1y2x2": ("y1", "x1", "y2", "x2"),
+    "cxcywh": ("cx", "cy", "w", "h"),
+}
+
+
 class OutputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the numbers of a model mean, as far as it is not its head's rule."""
 
@@ -87,6 +94,16 @@ class OutputStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     classes: str | None = None
     counts: str | None = None
     """Name of the output that says how many boxes of each picture mean something."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for columns that make no box."""
+        if self.columns is None:
+            return
+        known = [{*box, "score", "class"} for box in BOX_COLUMNS.values()]
+        if len(set(self.columns)) < len(self.columns) or {*self.columns} - {"batch"} not in known:
+            raise ValueError(
+                "columns are a box (x1, y1, x2, y2 or cx, cy, w, h), score and class, each once, and batch if there is one"
+            )
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -40,11 +40,12 @@ TRANSITIONS: Mapping[tuple[EngineStatus, Step], EngineStatus] = {
     # A faster engine is built behind the one that serves; whatever becomes of it, that one goes on.
     (EngineStatus.ENABLED, Step.CONVERSION_STARTED): EngineStatus.CONVERTING,
     (EngineStatus.WARNING, Step.CONVERSION_STARTED): EngineStatus.CONVERTING,
-    (EngineStatus.CONVERTING, Step.CONVERSION_GOES_ON): EngineStatus.CONVERTING,
-    (EngineStatus.CONVERTING, Step.CONVERTED): EngineStatus.UPLOADING,
-    (EngineStatus.CONVERTING, Step.CONVERSION_FAILED): EngineStatus.WARNING,
-    (EngineStatus.UPLOADING, Step.UPLOADED): EngineStatus.ENABLED,
-    (EngineStatus.UPLOADING, Step.UPLOAD_FAILED): EngineStatus.WARNING,
+    # Meanwhile another model may have failed to take its place, which is a warning, and may have been given up.
+    **{(status, Step.CONVERSION_GOES_ON): EngineStatus.CONVERTING for status in _SERVING},
+    **{(status, Step.CONVERTED): EngineStatus.UPLOADING for status in _SERVING},
+    **{(status, Step.CONVERSION_FAILED): EngineStatus.WARNING for status in _SERVING},
+    **{(status, Step.UPLOADED): EngineStatus.ENABLED for status in _SERVING},
+    **{(status, Step.UPLOAD_FAILED): EngineStatus.WARNING for status in _SERVING},
     # Another model is loaded beside the one that serves and takes its place, or leaves it.
     **{(status, Step.LOADED): EngineStatus.ENABLED for status in (*_SERVING, EngineStatus.ERROR)},
     **{(status, Step.LOADED_WITH_WARNING): EngineStatus.WARNING for status in (*_SERVING, EngineStatus.ERROR)},

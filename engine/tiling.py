@@ -23,7 +23,7 @@ SAME_WITHIN = 0.01
 HALVES_IOU_MIN = 0.5
 """Two boxes of different tiles are parts of one object if they agree this well where both tiles look."""
 CUT_WITHIN_PX = 3.0
-"""A box that ends this close to its tile's inner border is cut by it (pixels of the picture)."""
+"""A box that ends this close to its tile's inner border, or beyond it, is cut by it (pixels of the picture)."""
 
 BOXES_MAX = 8192
 """Boxes of all tiles of a picture that are merged; the least confident beyond it go (300 are reported)."""
@@ -122,7 +122,8 @@ class _Gathered:
         self._borders: Floats = borders[self._tiles]
         """float32[N, 4]: the tile of each box."""
         is_inner = self._borders != np.array([0, 0, width, height], np.float32)
-        self._is_cut = ((np.abs(self._boxes.corners - self._borders) <= CUT_WITHIN_PX) & is_inner).any(axis=1)
+        inside = (self._boxes.corners - self._borders) * np.array([1, 1, -1, -1], np.float32)
+        self._is_cut = ((inside <= CUT_WITHIN_PX) & is_inner).any(axis=1)  # models guess beyond what they are shown
 
     def with_halves_joined(self) -> _Tiled:
         """Each group of agreeing boxes, of which one at least is cut, becomes the box round them all."""

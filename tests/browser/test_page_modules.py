@@ -220,3 +220,39 @@ def test_the_form_has_every_setting_of_the_service_with_its_range(modules: Page)
     assert "altitude" not in fields, "an older name of another field"
     script = "return [m.has(a, '/tasks/{id}', 'delete'), m.has(a, '/tasks/{id}', 'post'), m.has(a, '/nothing', 'get')]"
     assert run(modules, "schema", script, openapi) == [True, False, False]
+
+
+def test_an_end_that_is_heard_while_a_run_is_read_stays(modules: Page) -> None:
+    counts = {"decoded": 9}
+    end = {
+        "taskId": "t",
+        "sequence": 2,
+        "mediaStatus": "AIProcessed",
+        "mediaPercent": 100,
+        "counts": counts,
+        "annotations": [],
+    }
+    told = run(
+        modules,
+        "runs",
+        """
+        localStorage.setItem("detections.runs", JSON.stringify([{ id: "t", name: "a.mp4", kind: "video", size: 1, addedAt: 1 }]));
+        const answers = {};
+        const api = {
+          json: async () => ({ status: "Running", percent: 40, counts: { decoded: 4 }, isPartial: false }),
+          text: () => new Promise((resolve) => (answers.text = resolve)),
+        };
+        const runs = new m.Runs(api, { want() {} }, () => {});
+        const reading = runs.read(runs.list[0]);
+        while (!answers.text) await Promise.resolve();
+        runs.hear(a);
+        answers.text("");
+        await reading;
+        localStorage.clear();
+        const { status, percent, counts } = runs.list[0];
+        return { status, percent, counts };
+        """,
+        end,
+    )
+
+    assert told == {"status": "Succeeded", "percent": 100, "counts": counts}

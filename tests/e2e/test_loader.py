@@ -13,6 +13,9 @@ from detections.rabbitmq import free_port
 from engine.trial import Trials
 from tests.loader_service import LoaderService
 from tests.tiny_models import put_weights_beside, write_colour_model, write_script
+from tests.unit.small_disk import fill, small_disk
+
+__all__ = ["small_disk"]
 
 pytestmark = pytest.mark.e2e
 
@@ -146,6 +149,27 @@ async def test_what_the_loader_does_not_give_is_served_from_the_copy_with_a_warn
     assert (await store_of(service, tmp_path).find(None)).copied_since is None
 
 
+async def test_a_copy_that_is_no_good_does_not_hide_that_the_loader_is_away(
+    service: LoaderService, tmp_path: Path
+) -> None:
+    """The failure of one who is away is tried again, that of a broken file is not."""
+    (tmp_path / "colours.json").write_text("{}")
+    with pytest.raises(Failure, match=r"did not answer.*the copy here does not serve: .*no script") as failed:
+        await store_of(service, tmp_path, url=nowhere()).find(None)
+
+    assert failed.value.code is FailureCode.ENGINE_UNAVAILABLE
+
+
+async def test_a_copy_serves_where_the_disk_takes_no_other(service: LoaderService, small_disk: Path) -> None:
+    await store_of(service, small_disk).find(None)
+    fill(small_disk)
+    found = await store_of(service, small_disk).find(None)
+
+    assert found.source == small_disk / "colours.json"
+    assert found.copied_since is not None
+    assert "No space left" in found.copied_since
+
+
 async def test_without_a_copy_a_loader_that_is_away_is_a_failure(service: LoaderService, tmp_path: Path) -> None:
     with pytest.raises(Failure) as failed:
         await store_of(service, tmp_path, url=nowhere()).find(None)
@@ -168,6 +192,22 @@ async def test_a_choice_that_lies_elsewhere_comes_from_the_loader(service: Loade
     assert found.source.with_name("classes.json").read_bytes() == (tmp_path / "classes.json").read_bytes()
     assert visible(tmp_path / "here") == {active.file.split("/")[0], "active.json"}
     assert here.active() == active, "the folder here is its own, and so is what is active in it"
+
+
+async def test_a_choice_that_is_broken_here_comes_from_the_loader_again(service: LoaderService, tmp_path: Path) -> None:
+    there = store_of(service, tmp_path / "there")
+    active = there.put(put_weights_beside(write_colour_model(tmp_path / "a.onnx")))
+    await there.share(active)
+    here = store_of(service, tmp_path / "here")
+    path = (await here.find(active)).source
+    path.write_bytes(b"half")
+    again = (await here.find(active)).source
+    path.with_name("weights.bin").unlink()
+    once_more = (await here.find(active)).source
+
+    assert path == again == once_more
+    assert path.read_bytes() == (tmp_path / "a.onnx").read_bytes()
+    assert path.with_name("weights.bin").read_bytes() == (tmp_path / "weights.bin").read_bytes()
 
 
 async def test_weights_beside_a_model_come_from_the_loader_too(service: LoaderService, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ class FakeModels:
         self.folder = folder
         self.default = default
         self.chosen: ActiveModel | None = None
-        self.failures: dict[str, Failure] = {}
+        self.failures: dict[str, Exception] = {}
         self.copied_since: str | None = None
         self.unreadable: Failure | None = None
         self.looks = 0

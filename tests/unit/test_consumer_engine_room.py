@@ -166,6 +166,16 @@ async def test_a_copy_that_serves_for_an_absent_loader_is_a_warning_until_the_lo
     assert len(stage.loader.loads) == 2
 
 
+async def test_a_copy_goes_on_serving_where_looking_for_a_fresher_one_breaks(stage: Stage) -> None:
+    stage.models.copied_since = "the Loader is away"
+    await stage.room.workers()
+    stage.models.failures["default.json"] = OSError(28, "No space left on device")
+    await stage.room.refresh()
+
+    assert stage.serving == "default"
+    assert stage.room.state.status is EngineStatus.WARNING
+
+
 async def test_the_first_load_serves_what_was_chosen(stage: Stage) -> None:
     stage.models.chosen = stage.models.add("other.json")
     await stage.room.workers()
@@ -318,6 +328,35 @@ async def test_a_model_that_fails_does_not_end_what_goes_on_behind_the_one_that_
     await stage.room.change(ActiveModel(file="bad.json"))
 
     assert stage.behind == ["began default"]
+
+
+async def test_an_engine_goes_on_being_built_while_other_models_fail_and_are_given_up(stage: Stage) -> None:
+    good = stage.models.add("good.json")
+    await stage.room.change(good)
+    stage.models.failures["bad.json"] = CORRUPT
+    stage.room.step(Step.CONVERSION_STARTED)
+    await stage.room.change(ActiveModel(file="bad.json"))
+    stage.room.step(Step.CONVERSION_GOES_ON, "fp16: 30 %")
+    assert stage.room.state.status is EngineStatus.CONVERTING
+    await stage.room.change(good)
+    stage.room.step(Step.CONVERTED)
+    await stage.room.change(ActiveModel(file="bad.json"))
+    stage.room.step(Step.UPLOADED)
+
+    assert stage.room.state.status is EngineStatus.ENABLED
+
+
+async def test_a_lost_engine_does_not_come_back_by_giving_up_another_model(stage: Stage) -> None:
+    good = stage.models.add("good.json")
+    await stage.room.change(good)
+    stage.models.failures["bad.json"] = CORRUPT
+    await stage.room.change(ActiveModel(file="bad.json"))
+    stage.room.step(Step.LOST, "its server is away")
+    await stage.room.change(good)
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ERROR, "its server is away")
+    stage.room.step(Step.RECOVERED)
+
+    assert stage.room.state.status is EngineStatus.ENABLED
 
 
 async def test_a_faster_detector_takes_the_place_of_the_one_that_serves(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 """An engine behind the one that serves: built in real processes, judged, swapped, uploaded; nothing that fails is felt."""
 
 import asyncio
+import errno
 import sys
 import threading
 from collections.abc import Callable
@@ -281,6 +282,18 @@ async def test_a_loader_that_is_away_costs_a_warning_and_no_engine(model: Path) 
     assert len(room.in_use) == 1
     assert room.state.status == EngineStatus.WARNING
     assert "was not uploaded: the Loader is away" in str(room.state.reason)
+
+
+async def test_a_full_disk_costs_a_warning_and_no_engine(model: Path) -> None:
+    class Full(KeepingLoader):
+        async def fetch(self, *_: object, **__: object) -> Path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    room = await run(Converter(MACHINE, builder=builder("builds", model), loader=Full(), load=load), model)
+
+    assert room.in_use == []
+    assert room.state.status == EngineStatus.WARNING
+    assert "No space left on device" in str(room.state.reason)
 
 
 async def test_an_engine_whose_room_was_closed_meanwhile_is_closed(model: Path) -> None:

@@ -100,6 +100,21 @@ def test_detr_outputs_are_read_whatever_their_order() -> None:
     assert found.classes.tolist() == [3]
 
 
+@pytest.mark.parametrize("score_min", [0.3, 0.4, 0.55, 0.8, 0.9])
+def test_no_score_in_half_precision_is_below_what_was_asked(score_min: float) -> None:
+    scores = np.arange(0, 1, 2**-11).astype(np.float16)
+    rows = np.zeros((1, len(scores), 6), np.float16)
+    rows[0, :, 2:4], rows[0, :, 4] = 10, scores
+    tensors = TensorsHead(boxes_at=0, scores_at=1, classes_at=2)
+
+    [of_rows] = RowsHead().boxes([rows], shown(score_min=score_min))
+    [of_tensors] = tensors.boxes([rows[..., :4], rows[..., 4], rows[..., 5]], shown(score_min=score_min))
+
+    for found in (of_rows, of_tensors):
+        assert len(found) == (scores.astype(np.float64) >= score_min).sum()
+        assert found.scores.min() >= score_min
+
+
 def test_unused_rows_of_an_end_to_end_output_are_no_boxes() -> None:
     rows = np.zeros((1, 300, 6), np.float32)
     rows[0, 4] = [1, 2, 11, 12, 0.5, 7]

@@ -1,5 +1,7 @@
 """A request with a key is done once; one that came to nothing may be tried again."""
 
+import asyncio
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import pytest
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Layout
 from edge.idempotency import IdempotencyKeys, fingerprint, once
-from edge.outcomes import Started, TaskStarted
+from edge.outcomes import AnyOutcome, Started, TaskStarted
 
+WAIT_S = 30.0
 ASKED = fingerprint("/detect/m", b"{}")
 
 
@@ -63,3 +66,50 @@ async def test_what_failed_is_not_kept(keys: IdempotencyKeys) -> None:
         await once(keys, "k", ASKED, work)
 
     assert isinstance(await once(keys, "k", ASKED, work), TaskStarted)
+
+
+class SlowStorage(IdempotencyKeys):
+    """Claims a key once it is let."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout, claim_max=timedelta(minutes=10))
+        self.began = threading.Event()
+        self.may_claim = threading.Event()
+        self.ended = threading.Event()
+
+    def claim(self, key: str, fingerprint: str) -> AnyOutcome | None:
+        self.began.set()
+        self.may_claim.wait(WAIT_S)
+        try:
+            return super().claim(key, fingerprint)
+        finally:
+            self.ended.set()
+
+
+async def test_a_request_that_is_cancelled_while_it_claims_its_key_leaves_it_free(tmp_path: Path) -> None:
+    keys, work = SlowStorage(Layout(tmp_path)), Work()
+    cancelled = asyncio.create_task(once(keys, "k", ASKED, work))
+    await asyncio.to_thread(keys.began.wait, WAIT_S)
+    cancelled.cancel()
+    keys.may_claim.set()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await asyncio.to_thread(keys.ended.wait, WAIT_S)
+
+    assert work.calls == 0
+    assert isinstance(await once(keys, "k", ASKED, work), TaskStarted)
+
+
+async def test_a_request_that_is_cancelled_while_another_has_its_key_leaves_it_to_that_one(tmp_path: Path) -> None:
+    keys, work = SlowStorage(Layout(tmp_path)), Work()
+    IdempotencyKeys(Layout(tmp_path), claim_max=timedelta(minutes=10)).claim("k", ASKED)
+    cancelled = asyncio.create_task(once(keys, "k", ASKED, work))
+    await asyncio.to_thread(keys.began.wait, WAIT_S)
+    cancelled.cancel()
+    keys.may_claim.set()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+
+    with pytest.raises(Failure) as caught:
+        await once(keys, "k", ASKED, work)
+    assert caught.value.code is FailureCode.IDEMPOTENCY_KEY_IN_USE

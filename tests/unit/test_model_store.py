@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from consumers.model_folder import staging_in
 from consumers.model_store import KEPT_MAX, SHIPPED_MODEL, ModelStore
 from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
@@ -191,6 +193,19 @@ def test_the_same_files_are_put_once_and_others_never_over_them(tmp_path: Path) 
     assert (tmp_path / "models" / first.file).read_bytes() != script.read_bytes()
 
 
+def test_a_model_that_is_put_again_mends_the_files_that_were_put_before(tmp_path: Path) -> None:
+    model = write_colour_model(tmp_path / "a.onnx")
+    store = store_in(tmp_path / "models")
+    first = tmp_path / "models" / store.put(model).file
+    first.write_bytes(model.read_bytes()[:100])
+    first.with_name("a.cc_9.0_sm_132.engine").write_bytes(b"made of it")
+    again = tmp_path / "models" / store.put(model).file
+
+    assert again == first
+    assert again.read_bytes() == model.read_bytes()
+    assert again.with_name("a.cc_9.0_sm_132.engine").exists()
+
+
 def test_a_choice_remembers_the_one_before_and_only_that(tmp_path: Path) -> None:
     store = store_in(tmp_path / "models")
     chosen: list[ActiveModel] = []
@@ -217,12 +232,20 @@ def test_old_folders_go_but_not_what_serves(tmp_path: Path) -> None:
     first = store.put(write_script(tmp_path / "a.json", tolerance=0))
     store.activate(first)
     os.utime((tmp_path / "models" / first.file).parent, (0, 0))
+    own = write_script(folder_of(tmp_path / "models" / "harbour-vehicles") / "a.json")
+    os.utime(own.parent, (0, 0))
     for tolerance in range(1, KEPT_MAX + 3):
         last = store.put(write_script(tmp_path / "a.json", tolerance=tolerance))
 
     kept = {path.name for path in (tmp_path / "models").glob("a-*")}
     assert len(kept) == KEPT_MAX
+    assert own.exists(), "its name is like one of those that were put, and it was not"
     assert {first.file.split("/")[0], last.file.split("/")[0]} <= kept
+
+
+def folder_of(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
 
 
 def test_what_somebody_who_died_left_behind_goes_after_a_day(tmp_path: Path) -> None:
@@ -234,3 +257,17 @@ def test_what_somebody_who_died_left_behind_goes_after_a_day(tmp_path: Path) -> 
     store_in(tmp_path / "models").put(write_script(tmp_path / "a.json"))
 
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_consumers_that_share_a_folder_do_not_trip_over_each_others_arriving_files(tmp_path: Path) -> None:
+    """A folder of arriving files goes between the moment when it is listed and the one when it is looked at."""
+
+    def come_and_go(_: int) -> None:
+        for _ in range(300):
+            with staging_in(tmp_path):
+                pass
+
+    with ThreadPoolExecutor(3) as consumers:
+        list(consumers.map(come_and_go, range(3)))
+
+    assert list(tmp_path.iterdir()) == []

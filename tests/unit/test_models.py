@@ -134,6 +134,9 @@ def test_free_sides_without_a_side_file_are_640_with_a_warning(tmp_path: Path) -
         ('{"input": {"resize": "crop"}}', "resize"),
         ('{"input": {"std": [1, 0, 1]}}', "std"),
         ('{"thresholds": {"nms": 3}}', "nms"),
+        ('{"output": {"columns": ["x1", "y1", "x2", "y2", "score", "score"]}}', "columns"),
+        ('{"output": {"columns": ["x1", "y1", "w", "h", "score", "class"]}}', "columns"),
+        ('{"head": "flat", "output": {"columns": ["x1", "y1", "x2", "y2", "score", "batch", "batch"]}}', "columns"),
         ('{"description": "' + "x" * 2_000_000 + '"}', "larger than"),
         ("\udcff", "model.json"),
     ],
@@ -146,6 +149,19 @@ def test_a_wrong_side_file_is_refused_naming_the_field(tmp_path: Path, text: str
 
     assert failure.code is FailureCode.MODEL_CORRUPT
     assert named in failure.detail
+
+
+@pytest.mark.parametrize("stated", [{"mean": [1, 2, 3]}, {"std": [2, 2, 2]}, {"scale": "0..1"}])
+def test_bytes_are_not_normalised(tmp_path: Path, stated: dict[str, object]) -> None:
+    path = write_constant_model(tmp_path / "model.onnx", NO_ROWS, dtype="uint8")
+    path.with_suffix(".json").write_text(json.dumps({"input": {"scale": "0..255"}}))
+    assert describe(path).input.scale == "0..255"
+
+    path.with_suffix(".json").write_text(json.dumps({"input": stated}))
+    failure = refused(path)
+
+    assert failure.code is FailureCode.MODEL_CORRUPT
+    assert "this one takes bytes" in failure.detail
 
 
 def test_a_checksum_in_the_side_file_must_be_the_files(tmp_path: Path) -> None:

@@ -128,6 +128,17 @@ def test_a_cut_part_disappears_in_the_whole_that_the_other_tile_sees() -> None:
     ]
 
 
+@pytest.mark.parametrize("beyond_px", [4, 40])
+def test_a_box_that_was_guessed_beyond_the_border_of_its_tile_is_cut_too(beyond_px: float) -> None:
+    left = seen(LEFT, (560, 100, 640 + beyond_px, 200, 0.9, 0))
+    right = seen(RIGHT, (512 - beyond_px, 300, 700, 400, 0.9, 0), (560, 100, 800, 200, 0.8, 0))
+    again = seen(LEFT, (400, 300, 640, 400, 0.8, 0))
+
+    joined = corners_of(left, right, again)
+
+    assert sorted(joined) == [[400, 300, 700, 400], [560, 100, 800, 200]]
+
+
 def test_halves_meet_where_tiles_do_not_overlap() -> None:
     first, second = Crop(x=0, y=0, width=640, height=640), Crop(x=640, y=0, width=640, height=640)
 
