@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from contracts.failures import FailureCode
 from contracts.storage import read_record, replace_record
-from detections.answers import ClientError
+from detections.answers import ClientError, ServiceError
 from detections.client import Client
 from detections.local_broker import BrokerUrls, private_broker, urls_of
 from detections.processes import Guard, Program
@@ -255,11 +256,11 @@ class LocalStack:
     def _missing(self, client: Client) -> str | None:
         """What is still waited for, None if nothing."""
         try:
-            if self.consumers == 0:
-                client.check_live()
-                return None
             client.check_ready()
             seen = len(client.health().consumers)
+        except ServiceError as error:
+            is_all_else_there = error.code == FailureCode.ENGINE_UNAVAILABLE  # the edge asks for a consumer last
+            return None if self.consumers == 0 and is_all_else_there else str(error)
         except ClientError as error:
             return str(error)
         return None if seen >= self.consumers else f"{seen} of {self.consumers} consumers were seen"

@@ -163,7 +163,7 @@ async def _started(
     request: _Request, keys: IdempotencyKeys, caller: Caller, start: Callable[[bytes, Caller], Awaitable[TaskStarted]]
 ) -> Response[Started]:
     """Start with what the body says, once for each `Idempotency-Key`."""
-    config = await small_body(request, timeout_s=CONFIG_WAIT_S)
+    config = await small_body(request, bytes_max=CONFIG_BYTES_MAX, timeout_s=CONFIG_WAIT_S)
     key = checked_key(request.headers.get("idempotency-key"), user_id=caller.user_id)
     asked = fingerprint(request.url.path, config)
     outcome = await once(keys, key, asked, lambda: start(config, caller))

@@ -64,7 +64,7 @@ class FormParser:
             for event in self._parser.parse(chunk):
                 yield from self._meaning(event)
         except MultipartError as error:
-            raise Failure(FailureCode.MALFORMED_REQUEST, f"the form cannot be read: {error}") from error
+            raise Failure(FailureCode.MALFORMED_REQUEST, f"the form cannot be read: {error.args[0]}") from error
 
     def close(self) -> None:
         """The body has ended: was the form whole, and was there a file?"""

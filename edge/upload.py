@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import msgspec
 from litestar import Request
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from contracts.failures import Failure, FailureCode
 from edge.growing_body import GrowingBody
@@ -58,11 +59,16 @@ async def body_chunks(receive: Receive) -> AsyncIterator[bytes]:
             return
 
 
-async def small_body(request: Request[Any, Any, Any], *, timeout_s: float) -> bytes:
-    """The body of a request whose route bounds its size. Raises `Failure(upload_stalled)` if it takes longer than that."""
+async def small_body(request: Request[Any, Any, Any], *, bytes_max: int, timeout_s: float) -> bytes:
+    """The body of a request whose route bounds its size.
+
+    bytes_max: that bound. Raises `Failure`: `too_large`, `upload_stalled` if it takes longer than `timeout_s`.
+    """
     try:
         async with asyncio.timeout(timeout_s):
             return await request.body()
+    except RequestEntityTooLarge as error:
+        raise Failure(FailureCode.TOO_LARGE, f"the body has more than {bytes_max} bytes") from error
     except TimeoutError as error:
         raise Failure(FailureCode.UPLOAD_STALLED, f"the body did not end within {timeout_s:g} s") from error
 

@@ -131,6 +131,12 @@ def test_a_bad_configuration_is_refused_by_name(
         assert named in refused(answer, status, "malformed_options" if status == 400 else "options_out_of_range")
 
 
+def test_a_configuration_that_is_too_long_is_refused_naming_the_bound(http: httpx.Client) -> None:
+    answer = http.post("/detect/any", content=b"{" + b" " * 65_535 + b"}")
+
+    assert "65536" in refused(answer, 413, "too_large")
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.webm"])
 def test_random_bytes_end_as_unreadable_whatever_they_are_called(http: httpx.Client, name: str) -> None:
     noise = bytes((index * 7919 + index // 251) % 256 for index in range(200_000))

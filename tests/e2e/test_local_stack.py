@@ -50,6 +50,14 @@ def test_what_a_task_reported_can_be_read_later(client: Client, tmp_path: Path) 
     assert [event.sequence for event in client.results(started.task_id)] == list(range(1, 51))
 
 
+def test_a_system_without_consumers_is_not_ready_without_its_broker(tmp_path: Path) -> None:
+    nobody = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    system = LocalStack(tmp_path, consumers=0, environ={"AMQP_URL": nobody})
+
+    with pytest.raises(StackError, match="not ready in time"):
+        system.start(timeout_s=5)
+
+
 def test_submit_follows_a_video_on_the_command_line(stack: LocalStack, tmp_path: Path) -> None:
     video = clip(tmp_path, "end.mp4", container=Container.MP4_END)
 

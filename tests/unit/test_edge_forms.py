@@ -117,6 +117,15 @@ async def test_a_form_that_is_wrong_is_refused_without_asking_anybody(
         assert names_in(tmp_path / "uploads") == []
 
 
+async def test_a_form_with_a_name_of_no_utf_8_is_refused_in_words(tmp_path: Path) -> None:
+    body = form(picture(PNG, "größe.png")).replace("größe".encode(), "größe".encode("latin-1"))
+    async with running_edge(tmp_path) as edge:
+        answer = await edge.send("POST", "/detect", body, headers=HEADERS)
+
+        assert (answer.status, answer.json()["code"]) == (400, "malformed_request")
+        assert answer.json()["detail"] == "the form cannot be read: Segment header failed to decode"
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "image/png", "multipart/mixed; boundary=x"])
 async def test_another_content_type_is_refused_as_such(tmp_path: Path, content_type: str) -> None:
     async with running_edge(tmp_path) as edge:
