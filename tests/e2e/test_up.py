@@ -84,7 +84,7 @@ def test_sigterm_is_like_ctrl_c_and_sigkill_leaves_nothing_behind_either(
 
 
 def test_without_a_broker_it_names_the_command_that_installs_one(tmp_path: Path) -> None:
-    said = up_is_refused(tmp_path / "storage", environ={"PATH": "/nowhere"})
+    said = up_is_refused(tmp_path / "storage", "--port", "0", environ={"PATH": "/nowhere"})
 
     assert said == "detections: no RabbitMQ on this machine; install one: apt-get install rabbitmq-server\n"
 
