@@ -50,10 +50,11 @@ def _carry(
 ) -> Started:
     """One request. Raises `Interrupted` for what may pass, `ClientError` for what will not."""
     wait = calls.timeout(call.read_timeout_s)
+    headers = httpx.Headers(call.headers, encoding="utf-8")  # a configuration may name anything
     try:
         with calls.mapped(url):
             response = http.request(
-                call.method, call.path, headers=call.headers, content=_body(upload, on_progress), timeout=wait
+                call.method, call.path, headers=headers, content=_body(upload, on_progress), timeout=wait
             )
     except UnreachableError as error:
         if upload.is_resumable and upload.sent_bytes:

@@ -23,6 +23,9 @@ _CHUNKS_PER_S = 50
 _REST = {"Upload-Complete": "?1", "Upload-Draft-Interop-Version": "8"}
 """This request ends the upload, which another one may go on with (draft-ietf-httpbis-resumable-upload)."""
 
+_LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}
+"""JSON has them only between its values; a header can't have them."""
+
 Config = DetectionOptions | dict[str, object] | str
 """The configuration of a task: a struct, the fields of CONTRACT section 2, or their JSON text."""
 
@@ -108,7 +111,7 @@ class Upload:
             "X-Task-Id": self.task_id,
         }
         if self._config is not None:
-            headers["X-Config"] = config_text(self._config)
+            headers["X-Config"] = config_text(self._config).translate(_LINE_ENDS).strip()
         if self.total_bytes is not None:
             headers["Content-Length"] = str(self.total_bytes)
         if self.tail_bytes is not None:

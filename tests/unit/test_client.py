@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from litestar import Response
 
@@ -137,6 +138,13 @@ def test_a_video_arrives_as_it_is_under_the_task_that_was_chosen(client: Client,
     assert file_name(received) == "Straße 1.mp4"
     assert received.headers["x-config"] == '{"tiling":"off"}'
     assert received.headers["content-length"] == str(clip.stat().st_size)
+
+
+def test_a_configuration_of_several_lines_in_any_language_arrives(client: Client, edge: FakeEdge, clip: Path) -> None:
+    client.submit(clip, task_id=TASK, config='\n{\r\n  "note": "Straße  1 🚗"\n}\n')
+
+    arrived = edge.uploads[TASK].headers["x-config"].encode("latin-1")  # which the server read it as
+    assert msgspec.json.decode(arrived) == {"note": "Straße  1 🚗"}
 
 
 def test_a_video_with_its_index_at_the_end_arrives_tail_first(client: Client, edge: FakeEdge, clip: Path) -> None:
