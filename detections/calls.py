@@ -14,7 +14,7 @@ from contracts.events import DetectionEvent
 from detections.answers import ClientError, Health, ServiceError, Started, Task, UnreachableError
 from detections.resuming import CONFLICTS, PASSING, Interrupted
 from detections.sse import MalformedStreamError
-from detections.uploading import Config, Upload, config_text
+from detections.uploading import Config, Upload, config_text, sendable_name
 
 STREAM = "/detect/stream"
 UPLOADS = "/uploads"
@@ -198,8 +198,9 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 def read_picture(image: Path | str | bytes, *, name: str | None, config: Config | None) -> Picture:
     """The bytes of an image. Raises `OSError`."""
     if isinstance(image, bytes):
-        return Picture(name=name or "image.jpg", content=image, config=config)
-    return Picture(name=name or Path(image).name, content=Path(image).read_bytes(), config=config)
+        return Picture(name=sendable_name(name or "image.jpg"), content=image, config=config)
+    path = Path(image)
+    return Picture(name=sendable_name(name or path.name), content=path.read_bytes(), config=config)
 
 
 def _json(type_: type[_Answer]) -> Callable[[httpx.Response], _Answer]:

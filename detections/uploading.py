@@ -76,7 +76,7 @@ class Upload:
         self._started_bytes = 0
         self._stopped = threading.Event()
         if isinstance(file, (str, Path)):
-            self.name = name or Path(file).name
+            self.name = sendable_name(name or Path(file).name)
             self._file = self._closing.enter_context(Path(file).open("rb"))  # noqa: SIM115 - it is entered right here
             self.tail_bytes = tail_bytes(self._file)
             self.total_bytes = self._file.seek(0, os.SEEK_END)
@@ -84,7 +84,7 @@ class Upload:
         else:
             if name is None:
                 raise ValueError("an open file needs a name: its extension says what it is")
-            self.name = name
+            self.name = sendable_name(name)
             self._file = file
             self._begin_bytes = file.tell() if file.seekable() else None
 
@@ -188,6 +188,11 @@ class Upload:
                 raise OSError(f"{self.name} got shorter while it was sent")
             remaining_bytes -= len(chunk)
             yield chunk
+
+
+def sendable_name(name: str) -> str:
+    """The name as Unicode has it: what of a file's name is no UTF-8 becomes question marks."""
+    return name.encode(errors="replace").decode()
 
 
 def config_text(config: Config) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import itertools
+import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -117,6 +118,18 @@ def test_an_image_is_sent_with_its_name_and_configuration(client: Client, edge: 
     assert edge.detect_forms == [
         {"name": "street.png", "content": b"pixels", "config": '{"probability_threshold":0.4}'}
     ]
+
+
+def test_a_file_whose_name_is_no_text_is_sent_all_the_same(client: Client, edge: FakeEdge, tmp_path: Path) -> None:
+    image, video = (tmp_path / os.fsdecode(b"gr\xfcn" + extension) for extension in (b".png", b".ts"))
+    image.write_bytes(b"pixels")
+    video.write_bytes(b"frames")
+
+    client.detect(image)
+    client.submit(video, task_id=TASK)
+
+    assert edge.detect_forms[0]["name"] == "gr?n.png"
+    assert file_name(edge.uploads[TASK]) == "gr?n.ts"
 
 
 def test_bytes_are_an_image_too(client: Client, edge: FakeEdge) -> None:
