@@ -177,7 +177,7 @@ class Upload:
     def _chunk_bytes(self) -> int:
         if self._bytes_per_s_max is None:
             return CHUNK_BYTES_MAX
-        return min(CHUNK_BYTES_MAX, max(_CHUNK_BYTES_MIN, int(self._bytes_per_s_max / _CHUNKS_PER_S)))
+        return int(min(CHUNK_BYTES_MAX, max(_CHUNK_BYTES_MIN, self._bytes_per_s_max / _CHUNKS_PER_S)))
 
     def _span(self, start_bytes: int, end_bytes: int) -> Iterator[bytes]:
         self._file.seek(start_bytes)
