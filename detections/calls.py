@@ -18,6 +18,7 @@ from detections.uploading import Config, Upload, config_text, sendable_name
 
 STREAM = "/detect/stream"
 UPLOADS = "/uploads"
+_PORT_MAX = 65_535
 _TOKEN = re.compile(r"[!-~]+")  # visible ASCII: httpx would quote anything else in its error
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
@@ -61,6 +62,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     offset_bytes: int
     is_complete: bool
+
+
+def address(url: str) -> str:
+    """The edge's, without the slash at its end. Raises `ClientError` for what can be none."""
+    with mapped(url):
+        port = httpx.URL(url).port
+    if port is not None and port > _PORT_MAX:  # the sockets' own error is not one of the network
+        raise ClientError(f"{url} names the port {port}, {_PORT_MAX} is the last")
+    return url.rstrip("/")
 
 
 def authorization(token: str | None, refresh_token: str | None = None) -> dict[str, str]:

@@ -5,6 +5,7 @@ import contextlib
 import io
 import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -397,6 +398,13 @@ def test_nobody_there_is_said_soon(make_client: Callable[[str], Client], call: C
         call(client)
 
     assert time.monotonic() - started_s < 15, "as long as an edge may take to come back"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:http", "http://[::1"])
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_an_address_that_can_be_none_is_said_at_once(make: Callable[[str], object], url: str) -> None:
+    with pytest.raises(ClientError, match=re.escape(url)):
+        make(url)
 
 
 def test_a_question_survives_an_edge_that_is_started_again(make_client: Callable[[str], Client]) -> None:
