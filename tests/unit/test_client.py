@@ -341,6 +341,23 @@ def test_an_answer_before_the_end_of_the_body_is_not_lost(client: Client, edge: 
     assert (raised.value.status, raised.value.code) == (507, "storage_full")
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_upload_that_its_caller_breaks_off_leaves_no_task(
+    edge: FakeEdge, tmp_path: Path, error: type[BaseException]
+) -> None:
+    clip = tmp_path / "long.mkv"
+    clip.write_bytes(bytes(5_000_000))
+
+    def stop(progress: Progress) -> None:
+        if progress.sent_bytes > 1_000_000:
+            raise error
+
+    with Client(edge.url) as client, pytest.raises(error):
+        client.submit(clip, task_id=TASK, on_progress=stop)
+
+    assert edge.cancelled == [TASK]
+
+
 async def test_a_cancelled_upload_breaks_off(edge: FakeEdge, tmp_path: Path) -> None:
     clip = tmp_path / "long.mkv"
     clip.write_bytes(bytes(5_000_000))
