@@ -33,7 +33,7 @@ class AsyncClient:
     """`Client` for asyncio; the methods say what they do there."""
 
     def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, refresh_token: str | None = None) -> None:
-        self.url = url.rstrip("/")
+        self.url = calls.address(url)
         self._headers = calls.authorization(token, refresh_token)
         hooks = {"request": [carry_trace_too]}
         self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, event_hooks=hooks, trust_env=False)

@@ -14,10 +14,11 @@ from contracts.events import DetectionEvent
 from detections.answers import ClientError, Health, ServiceError, Started, Task, UnreachableError
 from detections.resuming import CONFLICTS, PASSING, Interrupted
 from detections.sse import MalformedStreamError
-from detections.uploading import Config, Upload, config_text
+from detections.uploading import Config, Upload, config_text, sendable_name
 
 STREAM = "/detect/stream"
 UPLOADS = "/uploads"
+_PORT_MAX = 65_535
 _TOKEN = re.compile(r"[!-~]+")  # visible ASCII: httpx would quote anything else in its error
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
@@ -61,6 +62,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     offset_bytes: int
     is_complete: bool
+
+
+def address(url: str) -> str:
+    """The edge's, without the slash at its end. Raises `ClientError` for what can be none."""
+    with mapped(url):
+        port = httpx.URL(url).port
+    if port is not None and port > _PORT_MAX:  # the sockets' own error is not one of the network
+        raise ClientError(f"{url} names the port {port}, {_PORT_MAX} is the last")
+    return url.rstrip("/")
 
 
 def authorization(token: str | None, refresh_token: str | None = None) -> dict[str, str]:
@@ -198,8 +208,9 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 def read_picture(image: Path | str | bytes, *, name: str | None, config: Config | None) -> Picture:
     """The bytes of an image. Raises `OSError`."""
     if isinstance(image, bytes):
-        return Picture(name=name or "image.jpg", content=image, config=config)
-    return Picture(name=name or Path(image).name, content=Path(image).read_bytes(), config=config)
+        return Picture(name=sendable_name(name or "image.jpg"), content=image, config=config)
+    path = Path(image)
+    return Picture(name=sendable_name(name or path.name), content=path.read_bytes(), config=config)
 
 
 def _json(type_: type[_Answer]) -> Callable[[httpx.Response], _Answer]:

@@ -32,6 +32,11 @@ class Commands(TyperGroup):
         except ConfigurationError as error:
             _say(str(error))
             raise typer.Exit(EXIT_MISUSED) from None
+        except BrokenPipeError:  # whoever read our stdout has gone: typer ends it without a word
+            raise
+        except OSError as error:  # a path that may not be read, a name that is too long, a stdout that is full
+            _say(str(error))
+            raise typer.Exit(EXIT_MISUSED) from None
 
 
 def build() -> typer.Typer:

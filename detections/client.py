@@ -63,9 +63,9 @@ class Client:
         """token: the bearer token of an edge that asks who calls, or that tells an Annotations service in our name.
 
         refresh_token: what the edge gets another one for, should the first expire before all is told.
-        Raises `ClientError` for one that can be none.
+        Raises `ClientError` for one that can be none, and for a URL that can be none.
         """
-        self.url = url.rstrip("/")
+        self.url = calls.address(url)
         headers = calls.authorization(token, refresh_token)
         hooks = {"request": [carry_trace]}
         self._http = httpx.Client(base_url=self.url, headers=headers, event_hooks=hooks, trust_env=False)

@@ -138,10 +138,15 @@ def _check_targets(
             raise typer.BadParameter("--save-video draws objects; --shots looks for none")
         _check_target(save_video, task)
     if thumbnails is not None:
-        if not has_shots:
-            raise typer.BadParameter("--thumbnails are of shots: it needs --shots")
-        if not thumbnails.parent.is_dir() or (thumbnails.exists() and not thumbnails.is_dir()):
-            raise typer.BadParameter(f"--thumbnails: {thumbnails} is to be a folder in one that exists")
+        check_thumbnails(thumbnails, has_shots=has_shots)
+
+
+def check_thumbnails(folder: Path, *, has_shots: bool) -> None:
+    """Refuse a folder that nothing could be written to, and pictures of shots that nobody looks for."""
+    if not has_shots:
+        raise typer.BadParameter("--thumbnails are of shots: it needs --shots")
+    if not folder.parent.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise typer.BadParameter(f"--thumbnails: {folder} is to be a folder in one that exists")
 
 
 def _check_target(target: Path, task: "Task") -> None:

@@ -18,7 +18,7 @@ from detections.answers import ClientError, ServiceError, Started, Task, Unreach
 from detections.callers_trace import carry_trace
 from detections.calls import Call
 from detections.resuming import PASSING, Interrupted, Patience
-from detections.uploading import OnProgress, Progress, Upload, UploadStoppedError
+from detections.uploading import OnProgress, Progress, Upload
 
 CANCEL_TIMEOUT_S = 5.0
 """How long an upload that is broken off may take to tell the edge; a second Ctrl-C does not wait."""
@@ -39,7 +39,11 @@ def send(http: httpx.Client, url: str, upload: Upload, on_progress: OnProgress |
                 return _carry(http, url, next_call, upload, on_progress)
             except Interrupted as broken:
                 next_call = _after(broken, http, url, upload, patience)
-    except (UploadStoppedError, OSError):  # nobody will go on with it: its task need not wait
+    except ClientError:
+        raise
+    except (
+        BaseException
+    ):  # stopped, Ctrl-C, the file, the caller's own: nobody will go on with it, its task need not wait
         _cancel(http, upload.task_id)
         raise
     return next_call
@@ -50,10 +54,11 @@ def _carry(
 ) -> Started:
     """One request. Raises `Interrupted` for what may pass, `ClientError` for what will not."""
     wait = calls.timeout(call.read_timeout_s)
+    headers = httpx.Headers(call.headers, encoding="utf-8")  # a configuration may name anything
     try:
         with calls.mapped(url):
             response = http.request(
-                call.method, call.path, headers=call.headers, content=_body(upload, on_progress), timeout=wait
+                call.method, call.path, headers=headers, content=_body(upload, on_progress), timeout=wait
             )
     except UnreachableError as error:
         if upload.is_resumable and upload.sent_bytes:

@@ -24,6 +24,7 @@ from contracts.shots import Shot
 from detections.answers import DEFAULT_URL, ClientError
 from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISUSED
 from detections.model_files import find_model
+from detections.run import check_thumbnails
 
 if TYPE_CHECKING:
     from detections.local import LocalStack
@@ -144,8 +145,8 @@ def submit(
     from detections.submitting import Submission
 
     has_shots = read_options(config).options.shots or shots  # refused before anything is sent
-    if thumbnails is not None and not has_shots:
-        raise typer.BadParameter("--thumbnails are of shots: it needs --shots")
+    if thumbnails is not None:
+        check_thumbnails(thumbnails, has_shots=has_shots)
     submission = Submission(
         file=file,
         url=url,

@@ -129,21 +129,28 @@ async def submit(submission: Submission, view: View) -> Started:
     tokens = {"token": submission.token, "refresh_token": submission.refresh_token}
     async with AsyncClient(submission.url, **tokens) as client, client.listen(task_id) as events:
         following = asyncio.create_task(view.follow(events))
-        try:
-            send = client.find_shots if submission.is_for_shots else client.submit
-            started = await send(
+        send = client.find_shots if submission.is_for_shots else client.submit
+        sending = asyncio.create_task(
+            send(
                 submission.file,
                 task_id=task_id,
                 config=submission.config,
                 on_progress=view.sent,
                 bytes_per_s_max=submission.bytes_per_s_max,
             )
+        )
+        try:
+            await asyncio.wait((sending, following), return_when=asyncio.FIRST_COMPLETED)
+            if following.done() and isinstance(following.exception(), OSError):
+                await following  # nobody reads our stdout any more: the rest of the file is for nobody
+            started = await sending
             if submission.is_awaited:
                 await following
         except ClientError:
             await asyncio.wait((following,), timeout=_LAST_EVENTS_TIMEOUT_S if submission.is_awaited else 0)
             raise
         finally:
+            sending.cancel()
             following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await asyncio.gather(sending, following, return_exceptions=True)
     return started

@@ -23,6 +23,9 @@ _CHUNKS_PER_S = 50
 _REST = {"Upload-Complete": "?1", "Upload-Draft-Interop-Version": "8"}
 """This request ends the upload, which another one may go on with (draft-ietf-httpbis-resumable-upload)."""
 
+_LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}
+"""JSON has them only between its values; a header can't have them."""
+
 Config = DetectionOptions | dict[str, object] | str
 """The configuration of a task: a struct, the fields of CONTRACT section 2, or their JSON text."""
 
@@ -73,7 +76,7 @@ class Upload:
         self._started_bytes = 0
         self._stopped = threading.Event()
         if isinstance(file, (str, Path)):
-            self.name = name or Path(file).name
+            self.name = sendable_name(name or Path(file).name)
             self._file = self._closing.enter_context(Path(file).open("rb"))  # noqa: SIM115 - it is entered right here
             self.tail_bytes = tail_bytes(self._file)
             self.total_bytes = self._file.seek(0, os.SEEK_END)
@@ -81,7 +84,7 @@ class Upload:
         else:
             if name is None:
                 raise ValueError("an open file needs a name: its extension says what it is")
-            self.name = name
+            self.name = sendable_name(name)
             self._file = file
             self._begin_bytes = file.tell() if file.seekable() else None
 
@@ -108,7 +111,7 @@ class Upload:
             "X-Task-Id": self.task_id,
         }
         if self._config is not None:
-            headers["X-Config"] = config_text(self._config)
+            headers["X-Config"] = config_text(self._config).translate(_LINE_ENDS).strip()
         if self.total_bytes is not None:
             headers["Content-Length"] = str(self.total_bytes)
         if self.tail_bytes is not None:
@@ -174,7 +177,7 @@ class Upload:
     def _chunk_bytes(self) -> int:
         if self._bytes_per_s_max is None:
             return CHUNK_BYTES_MAX
-        return min(CHUNK_BYTES_MAX, max(_CHUNK_BYTES_MIN, int(self._bytes_per_s_max / _CHUNKS_PER_S)))
+        return int(min(CHUNK_BYTES_MAX, max(_CHUNK_BYTES_MIN, self._bytes_per_s_max / _CHUNKS_PER_S)))
 
     def _span(self, start_bytes: int, end_bytes: int) -> Iterator[bytes]:
         self._file.seek(start_bytes)
@@ -185,6 +188,11 @@ class Upload:
                 raise OSError(f"{self.name} got shorter while it was sent")
             remaining_bytes -= len(chunk)
             yield chunk
+
+
+def sendable_name(name: str) -> str:
+    """The name as Unicode has it: what of a file's name is no UTF-8 becomes question marks."""
+    return name.encode(errors="replace").decode()
 
 
 def config_text(config: Config) -> str:

@@ -54,6 +54,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
         (Failure(FailureCode.MALFORMED_OPTIONS, "not JSON"), 2, "detections: malformed_options: not JSON\n"),
         (Failure(FailureCode.INTERNAL, "two\nlines [b]x[/b]"), 1, "detections: internal: two lines [b]x[/b]\n"),
         (ConfigurationError("EDGE_PORT='x': Expected `int`"), 2, "detections: EDGE_PORT='x': Expected `int`\n"),
+        (PermissionError(13, "Permission denied", "a.mp4"), 2, "detections: [Errno 13] Permission denied: 'a.mp4'\n"),
     ],
 )
 def test_what_goes_wrong_is_one_line_on_stderr(error: Exception, exit_code: int, said: str) -> None:

@@ -145,3 +145,13 @@ def test_a_model_for_shots_is_refused_for_objects(clip: Path) -> None:
 )
 def test_what_cannot_be_is_refused_before_the_work(clip: Path, arguments: tuple[str, ...]) -> None:
     assert run(clip, *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [("--thumbnails", "pictures"), ("--shots", "--thumbnails", "no/such/folder")])
+def test_submit_refuses_the_same_before_anything_is_sent(arguments: tuple[str, ...], clip: Path) -> None:
+    nobody = "http://127.0.0.1:1"
+
+    result = CliRunner().invoke(build(), ["submit", str(clip), "--url", nobody, *arguments])
+
+    assert result.exit_code == 2
+    assert "--thumbnails" in result.stderr

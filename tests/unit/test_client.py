@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import io
 import itertools
+import os
+import re
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from litestar import Response
 
@@ -118,6 +121,18 @@ def test_an_image_is_sent_with_its_name_and_configuration(client: Client, edge: 
     ]
 
 
+def test_a_file_whose_name_is_no_text_is_sent_all_the_same(client: Client, edge: FakeEdge, tmp_path: Path) -> None:
+    image, video = (tmp_path / os.fsdecode(b"gr\xfcn" + extension) for extension in (b".png", b".ts"))
+    image.write_bytes(b"pixels")
+    video.write_bytes(b"frames")
+
+    client.detect(image)
+    client.submit(video, task_id=TASK)
+
+    assert edge.detect_forms[0]["name"] == "gr?n.png"
+    assert file_name(edge.uploads[TASK]) == "gr?n.ts"
+
+
 def test_bytes_are_an_image_too(client: Client, edge: FakeEdge) -> None:
     assert client.detect(b"pixels") == [SEEN]
     assert edge.detect_forms == [{"name": "image.jpg", "content": b"pixels", "config": None}]
@@ -137,6 +152,13 @@ def test_a_video_arrives_as_it_is_under_the_task_that_was_chosen(client: Client,
     assert file_name(received) == "Straße 1.mp4"
     assert received.headers["x-config"] == '{"tiling":"off"}'
     assert received.headers["content-length"] == str(clip.stat().st_size)
+
+
+def test_a_configuration_of_several_lines_in_any_language_arrives(client: Client, edge: FakeEdge, clip: Path) -> None:
+    client.submit(clip, task_id=TASK, config='\n{\r\n  "note": "Straße  1 🚗"\n}\n')
+
+    arrived = edge.uploads[TASK].headers["x-config"].encode("latin-1")  # which the server read it as
+    assert msgspec.json.decode(arrived) == {"note": "Straße  1 🚗"}
 
 
 def test_a_video_with_its_index_at_the_end_arrives_tail_first(client: Client, edge: FakeEdge, clip: Path) -> None:
@@ -319,6 +341,23 @@ def test_an_answer_before_the_end_of_the_body_is_not_lost(client: Client, edge: 
     assert (raised.value.status, raised.value.code) == (507, "storage_full")
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_upload_that_its_caller_breaks_off_leaves_no_task(
+    edge: FakeEdge, tmp_path: Path, error: type[BaseException]
+) -> None:
+    clip = tmp_path / "long.mkv"
+    clip.write_bytes(bytes(5_000_000))
+
+    def stop(progress: Progress) -> None:
+        if progress.sent_bytes > 1_000_000:
+            raise error
+
+    with Client(edge.url) as client, pytest.raises(error):
+        client.submit(clip, task_id=TASK, on_progress=stop)
+
+    assert edge.cancelled == [TASK]
+
+
 async def test_a_cancelled_upload_breaks_off(edge: FakeEdge, tmp_path: Path) -> None:
     clip = tmp_path / "long.mkv"
     clip.write_bytes(bytes(5_000_000))
@@ -376,6 +415,13 @@ def test_nobody_there_is_said_soon(make_client: Callable[[str], Client], call: C
         call(client)
 
     assert time.monotonic() - started_s < 15, "as long as an edge may take to come back"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:http", "http://[::1"])
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_an_address_that_can_be_none_is_said_at_once(make: Callable[[str], object], url: str) -> None:
+    with pytest.raises(ClientError, match=re.escape(url)):
+        make(url)
 
 
 def test_a_question_survives_an_edge_that_is_started_again(make_client: Callable[[str], Client]) -> None:

@@ -1,6 +1,7 @@
 """What an upload sends, in which order, how fast."""
 
 import io
+import math
 import os
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def test_an_open_file_is_sent_as_it_is_read_without_a_length() -> None:
     assert body == FTYP + MDAT + MOOV
     assert upload.progress == Progress(sent_bytes=0, total_bytes=None)
     assert not {"Content-Length", "X-Tail-Bytes"} & set(upload.headers())
+
+
+def test_an_infinite_pace_is_none(tmp_path: Path) -> None:
+    with Upload(a_file(tmp_path, MDAT), bytes_per_s_max=math.inf) as upload:
+        assert len(next(upload.chunks())) == CHUNK_BYTES_MAX
+        assert upload.wait_s() == 0
 
 
 def test_an_open_file_needs_a_name() -> None:
