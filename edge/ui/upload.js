@@ -90,6 +90,7 @@ async function goOn(api, body, sending, broken) {
  */
 function carry(api, request, sending, before) {
   return new Promise((resolve, reject) => {
+    if (sending.signal.aborted) return reject(new Problem("cancelled")); // before there was anything to abort
     const carrier = new XMLHttpRequest();
     carrier.open(request.method, api.url(request.path));
     for (const [name, value] of Object.entries({ ...api.headers, ...request.headers })) carrier.setRequestHeader(name, value);

@@ -1,0 +1,42 @@
+"""How the page sends, asks and listens, against doubles of the browser's own network; no service is behind it."""
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.test_page_modules import run
+
+pytestmark = pytest.mark.browser
+
+CARRIER = """
+class Carrier {
+  constructor() { this.upload = {}; Carrier.made.push(this); }
+  open() {}
+  setRequestHeader() {}
+  abort() {}
+  send(body) { this.upload.onprogress({ loaded: a.loaded }); [this.status, this.responseText] = [202, '{"taskId": "t"}']; this.onload(); }
+}
+Carrier.made = [];
+const was = window.XMLHttpRequest;
+window.XMLHttpRequest = Carrier;
+const sent = [];
+const api = { url: (path) => path, headers: {} };
+const sending = (kind, signal) => ({ file: new File(["12345678"], "a.bin"), kind, taskId: "t", config: {}, isResumable: true, signal, onSent: (bytes) => sent.push(bytes) });
+try { %s } finally { window.XMLHttpRequest = was; }
+"""
+"""A double of what carries a body: it tells how much has left, and is accepted at once."""
+
+
+def carried(modules: Page, script: str, *, loaded: int = 0) -> Any:
+    return run(modules, "upload", CARRIER % script, {"loaded": loaded})
+
+
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_a_file_whose_run_was_cancelled_before_it_was_sent_is_not_sent(modules: Page, kind: str) -> None:
+    script = f"""
+    const why = await m.send(api, sending("{kind}", AbortSignal.abort())).then(() => "sent", (error) => error.code);
+    return [why, Carrier.made.length];
+    """
+
+    assert carried(modules, script) == ["cancelled", 0]
