@@ -94,7 +94,7 @@ function carry(api, request, sending, before) {
     const carrier = new XMLHttpRequest();
     carrier.open(request.method, api.url(request.path));
     for (const [name, value] of Object.entries({ ...api.headers, ...request.headers })) carrier.setRequestHeader(name, value);
-    carrier.upload.onprogress = (progress) => sending.onSent(before + progress.loaded);
+    carrier.upload.onprogress = (progress) => sending.onSent(Math.min(sending.file.size, before + progress.loaded)); // a form is longer than its file
     carrier.onload = () => {
       if (carrier.status >= 200 && carrier.status < 300) resolve(JSON.parse(carrier.responseText));
       else reject(api.refused(carrier.status, carrier.responseText));

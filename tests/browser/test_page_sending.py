@@ -40,3 +40,9 @@ def test_a_file_whose_run_was_cancelled_before_it_was_sent_is_not_sent(modules: 
     """
 
     assert carried(modules, script) == ["cancelled", 0]
+
+
+def test_a_picture_is_never_more_than_sent(modules: Page) -> None:
+    script = 'await m.send(api, sending("image", new AbortController().signal)); return sent;'
+
+    assert carried(modules, script, loaded=300) == [8], "the form around the picture counts as well"
