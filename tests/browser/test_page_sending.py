@@ -46,3 +46,15 @@ def test_a_picture_is_never_more_than_sent(modules: Page) -> None:
     script = 'await m.send(api, sending("image", new AbortController().signal)); return sent;'
 
     assert carried(modules, script, loaded=300) == [8], "the form around the picture counts as well"
+
+
+def test_an_answer_that_breaks_off_is_told_of_as_a_connection_that_broke(modules: Page) -> None:
+    script = """
+    const was = window.fetch;
+    window.fetch = async () => new Response(new ReadableStream({ start: (body) => body.error(new TypeError("network error")) }));
+    const api = new m.Api();
+    const why = (asked) => asked.then(() => "whole", (error) => error.code);
+    try { return [await why(api.json("health")), await why(api.text("tasks/t/results"))]; } finally { window.fetch = was; }
+    """
+
+    assert run(modules, "api", script) == ["offline", "offline"]
