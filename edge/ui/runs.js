@@ -197,6 +197,8 @@ export class Runs {
   async retry(run) {
     if (this.canRetry && run.status === "Failed" && run.id && !run.file) {
       const started = await this._api.json(`tasks/${run.id}/retry`, { method: "POST" });
+      const known = this.list.find((each) => each.id === started.taskId); // a task is done again once
+      if (known) return known;
       const again = new Run({ ...run, id: started.taskId, addedAt: Date.now() });
       this.list.unshift(again);
       this._watch();

@@ -58,3 +58,19 @@ def test_an_answer_that_breaks_off_is_told_of_as_a_connection_that_broke(modules
     """
 
     assert run(modules, "api", script) == ["offline", "offline"]
+
+
+def test_a_task_that_is_done_again_twice_is_in_the_list_once(modules: Page) -> None:
+    script = """
+    localStorage.setItem("detections.runs", JSON.stringify([{ id: "t", name: "a.mp4", kind: "video", size: 1, addedAt: 1 }]));
+    const api = { json: async () => ({ taskId: "again" }) };
+    const runs = new m.Runs(api, { want() {} }, () => {});
+    const [failed] = runs.list;
+    Object.assign(runs, { canRetry: true });
+    Object.assign(failed, { status: "Failed" });
+    const [first, second] = await Promise.all([runs.retry(failed), runs.retry(failed)]);
+    localStorage.clear();
+    return [first === second, runs.list.map((each) => each.id)];
+    """
+
+    assert run(modules, "runs", script) == [True, ["again", "t"]]
