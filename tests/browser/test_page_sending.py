@@ -74,3 +74,31 @@ def test_a_task_that_is_done_again_twice_is_in_the_list_once(modules: Page) -> N
     """
 
     assert run(modules, "runs", script) == [True, ["again", "t"]]
+
+
+def test_a_stream_that_was_not_wanted_for_a_while_begins_anew(modules: Page) -> None:
+    script = """
+    const was = window.EventSource;
+    const opened = [];
+    class Source extends EventTarget {
+      constructor(url) { super(); opened.push([url, this]); }
+      close() {}
+    }
+    window.EventSource = Source;
+    const settled = () => new Promise((resolve) => setTimeout(resolve));
+    const told = { onEvent() {}, onOpen() {}, onGap() {}, onState() {} };
+    const stream = new m.EventStream({ url: (path) => path, token: "" }, told);
+    try {
+      stream.want(true);
+      await settled();
+      opened[0][1].onmessage({ lastEventId: "7", data: "{}" });
+      stream.restart();
+      await settled();
+      stream.want(false);
+      stream.want(true);
+      await settled();
+      return opened.map(([url]) => url);
+    } finally { window.EventSource = was; }
+    """
+
+    assert run(modules, "stream", script) == ["detect/stream?", "detect/stream?lastEventId=7", "detect/stream?"]
