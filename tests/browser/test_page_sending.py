@@ -102,3 +102,26 @@ def test_a_stream_that_was_not_wanted_for_a_while_begins_anew(modules: Page) -> 
     """
 
     assert run(modules, "stream", script) == ["detect/stream?", "detect/stream?lastEventId=7", "detect/stream?"]
+
+
+def test_a_setting_that_is_the_services_default_and_not_the_pages_is_kept(modules: Page) -> None:
+    properties = {"frame_recognition_seconds": {"type": "number", "default": 2, "minimum": 0, "maximum": 3600}}
+    parameter = {"name": "X-Config", "schema": {"contentSchema": {"properties": properties}}}
+    openapi = {"paths": {"/detect/video": {"post": {"parameters": [parameter]}}}}
+    script = """
+    const shown = () => {
+      const form = document.createElement("form");
+      const settings = new m.Settings(form);
+      settings.build(a);
+      return { form, settings, input: form.querySelector("input") };
+    };
+    const before = shown();
+    const start = before.input.value;
+    before.input.value = "2";
+    before.form.dispatchEvent(new Event("input"));
+    const after = shown();
+    localStorage.clear();
+    return [start, before.settings.read(), after.input.value];
+    """
+
+    assert run(modules, "settings", script, openapi) == ["0", {}, "2"]
