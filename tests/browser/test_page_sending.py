@@ -125,3 +125,18 @@ def test_a_setting_that_is_the_services_default_and_not_the_pages_is_kept(module
     """
 
     assert run(modules, "settings", script, openapi) == ["0", {}, "2"]
+
+
+def test_a_stream_that_is_not_wanted_any_more_is_not_told_of_as_broken(modules: Page) -> None:
+    script = """
+    const states = [];
+    const told = { onEvent() {}, onOpen() {}, onGap() {}, onState: (isOpen) => states.push(isOpen) };
+    const refusing = { token: "t", ticket: () => Promise.reject(new Error("no ticket")) };
+    const stream = new m.EventStream(refusing, told);
+    stream.want(true);
+    await new Promise((resolve) => setTimeout(resolve));
+    stream.want(false);
+    return states;
+    """
+
+    assert run(modules, "stream", script) == [False, True]
