@@ -1,5 +1,6 @@
 """`GET /`: the page for people. Its files are read once; what is not among them does not exist."""
 
+import re
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
@@ -39,6 +40,8 @@ _HEADERS = {
     "cache-control": "no-cache",  # asked for each time and answered 304: a page never mixes two versions
 }
 
+_ETAG = re.compile(r'"[^"]*"')
+"""Of a list, without what marks it as weak: a proxy that compresses weakens the one that we gave (RFC 9110, 13.1.2)."""
 _Request = Request[Any, Any, Any]
 
 
@@ -79,7 +82,7 @@ def _answer(request: _Request, name: str) -> Response[bytes]:
         failure = Failure(FailureCode.MEDIA_NOT_FOUND, "the page has no such file")
         raise RequestFailed(failure, status=HTTPStatus.NOT_FOUND)
     headers = _HEADERS | {"etag": file.etag}
-    if request.headers.get("if-none-match") == file.etag:
+    if file.etag in _ETAG.findall(request.headers.get("if-none-match", "")):
         return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(file.content, media_type=file.content_type, headers=headers)
 

@@ -30,25 +30,20 @@ export class Api {
    * @throws {Problem}
    */
   async request(path, init = {}) {
-    let response;
-    try {
-      const headers = { ...this.headers, ...init.headers };
-      response = await fetch(this.url(path), { ...init, headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-    } catch (error) {
-      throw new Problem("offline", String(error));
-    }
+    const headers = { ...this.headers, ...init.headers };
+    const response = await arrived(fetch(this.url(path), { ...init, headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) }));
     if (!response.ok) throw this.refused(response.status, await response.text().catch(() => ""));
     return response;
   }
 
   /** @param {string} path @param {RequestInit} [init] @throws {Problem} */
   async json(path, init) {
-    return (await this.request(path, init)).json();
+    return arrived((await this.request(path, init)).json());
   }
 
   /** @param {string} path @param {string} [accept] @throws {Problem} */
   async text(path, accept = "application/x-ndjson") {
-    return (await this.request(path, { headers: { Accept: accept } })).text();
+    return arrived((await this.request(path, { headers: { Accept: accept } })).text());
   }
 
   /**
@@ -69,6 +64,19 @@ export class Api {
   async ticket() {
     const answer = await this.json("detect/stream/ticket", { method: "POST" });
     return this.token ? answer.ticket : "";
+  }
+}
+
+/**
+ * What comes of a connection, which may break at the beginning of an answer or in the middle of its body.
+ * @template T @param {Promise<T>} awaited @returns {Promise<T>}
+ * @throws {Problem} offline
+ */
+async function arrived(awaited) {
+  try {
+    return await awaited;
+  } catch (error) {
+    throw new Problem("offline", String(error));
   }
 }
 

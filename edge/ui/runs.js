@@ -92,8 +92,7 @@ export class Runs {
   /** Another page of this browser has changed the list. */
   _adopt() {
     const theirs = stored();
-    const ids = new Set(theirs.map((run) => run.id));
-    const ours = this.list.filter((run) => !run.isOver || !run.id || ids.has(run.id));
+    const ours = this.list.filter((run) => !run.isOver || !run.id || theirs.some((each) => each.id === run.id));
     const added = theirs.filter((run) => !ours.some((each) => each.id === run.id));
     this.list = [...added, ...ours].sort((a, b) => b.addedAt - a.addedAt);
     for (const run of added) this.read(run);
@@ -197,8 +196,9 @@ export class Runs {
   async retry(run) {
     if (this.canRetry && run.status === "Failed" && run.id && !run.file) {
       const started = await this._api.json(`tasks/${run.id}/retry`, { method: "POST" });
-      const again = new Run({ ...run, id: started.taskId, addedAt: Date.now() });
-      this.list.unshift(again);
+      const known = this.list.find((each) => each.id === started.taskId); // a task is done again once
+      const again = known ?? new Run({ ...run, id: started.taskId, addedAt: Date.now() });
+      if (!known) this.list.unshift(again);
       this._watch();
       this._changed(null);
       return again;

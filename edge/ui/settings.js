@@ -51,16 +51,21 @@ export class Settings {
       this._form.reportValidity();
       return null;
     }
+    return this._values((value, field) => value !== field.default);
+  }
+
+  /** What is set and passes. @param {(value: any, field: Field) => boolean} passes */
+  _values(passes) {
     /** @type {Record<string, any>} */
-    const config = {};
+    const values = {};
     for (const { field, input, path } of this._inputs) {
       const value = valueOf(field, input);
-      if (value === null || value === field.default) continue;
-      let place = config;
+      if (value === null || !passes(value, field)) continue;
+      let place = values;
       for (const name of path) place = place[name] ??= {};
       place[field.name] = value;
     }
-    return config;
+    return values;
   }
 
   /** @param {Field} field @param {string[]} path @param {any} saved @returns {HTMLElement} */
@@ -84,8 +89,9 @@ export class Settings {
   }
 
   _save() {
-    const values = this._form.checkValidity() ? this.read() : null;
-    if (values) localStorage.setItem(KEY, JSON.stringify(values));
+    if (!this._form.checkValidity()) return;
+    const chosen = this._values((value, field) => value !== startOf(field)); // the service's own default may be one of them
+    localStorage.setItem(KEY, JSON.stringify(chosen));
   }
 
   _saved() {

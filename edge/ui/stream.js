@@ -32,7 +32,11 @@ export class EventStream {
     if (isWanted === this._isWanted) return;
     this._isWanted = isWanted;
     if (isWanted) this._connect();
-    else this._close();
+    else {
+      this._close();
+      this._told.onState(true); // a connection that nobody wants is not missed
+      this._lastId = ""; // nothing of ours happens now: what others do until the next time need not come then
+    }
   }
 
   /** Connect anew, with the token that is there now. */

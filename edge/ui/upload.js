@@ -90,10 +90,11 @@ async function goOn(api, body, sending, broken) {
  */
 function carry(api, request, sending, before) {
   return new Promise((resolve, reject) => {
+    if (sending.signal.aborted) return reject(new Problem("cancelled")); // before there was anything to abort
     const carrier = new XMLHttpRequest();
     carrier.open(request.method, api.url(request.path));
     for (const [name, value] of Object.entries({ ...api.headers, ...request.headers })) carrier.setRequestHeader(name, value);
-    carrier.upload.onprogress = (progress) => sending.onSent(before + progress.loaded);
+    carrier.upload.onprogress = (progress) => sending.onSent(Math.min(sending.file.size, before + progress.loaded)); // a form is longer than its file
     carrier.onload = () => {
       if (carrier.status >= 200 && carrier.status < 300) resolve(JSON.parse(carrier.responseText));
       else reject(api.refused(carrier.status, carrier.responseText));

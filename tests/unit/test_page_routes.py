@@ -39,11 +39,17 @@ async def test_every_file_is_served_by_its_type_and_nothing_else_may_run(name: s
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-async def test_a_file_that_has_not_changed_is_not_sent_again() -> None:
+@pytest.mark.parametrize("known", ["{}", "W/{}", '"of-before", {}'])
+async def test_a_file_that_has_not_changed_is_not_sent_again(known: str) -> None:
     first = await get("/ui/main.js")
-    second = await get("/ui/main.js", if_none_match=first.headers["etag"])
+    second = await get("/ui/main.js", if_none_match=known.format(first.headers["etag"]))
 
     assert (second.status, second.body) == (304, b"")
+
+
+@pytest.mark.parametrize("known", ['""', '"of-before"', "W/", "none"])
+async def test_a_file_that_has_changed_is_sent(known: str) -> None:
+    assert (await get("/ui/main.js", if_none_match=known)).status == 200
 
 
 @pytest.mark.parametrize("path", ["/ui/none.js", "/ui/..%2fpage.py", "/ui/%2e%2e", "/ui/.", "/ui//etc/passwd"])
