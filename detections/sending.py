@@ -41,9 +41,7 @@ def send(http: httpx.Client, url: str, upload: Upload, on_progress: OnProgress |
                 next_call = _after(broken, http, url, upload, patience)
     except ClientError:
         raise
-    except (
-        BaseException
-    ):  # stopped, Ctrl-C, the file, the caller's own: nobody will go on with it, its task need not wait
+    except BaseException:  # stopped, Ctrl-C, the file, the caller's own: nobody goes on with it, its task need not wait
         _cancel(http, upload.task_id)
         raise
     return next_call

@@ -71,16 +71,18 @@ def register(commands: typer.Typer) -> None:
 
 
 def up(
-    storage: Annotated[Path, typer.Option(help="Folder of everything: media, tasks, the broker's data, logs.")] = Path(
-        "storage"
-    ),
+    storage: Annotated[
+        Path, typer.Option(help="Folder of everything: media, tasks, the broker's data, logs.", envvar="STORAGE_DIR")
+    ] = Path("storage"),
     model: Annotated[
         str | None,
         typer.Option(
             help="Model file, or a server: triton+grpc://host:8001/model; else the shipped one.", show_default=False
         ),
     ] = None,
-    port: Annotated[int, typer.Option(help="Of the edge; 0 takes a free one.", min=0, max=65_535)] = 8000,
+    port: Annotated[
+        int, typer.Option(help="Of the edge; 0 takes a free one.", envvar="EDGE_PORT", min=0, max=65_535)
+    ] = 8000,
     consumers: Annotated[int, typer.Option(help="How many look at media.", min=0, max=64)] = 1,
     annotations: Annotated[
         str | None,

@@ -89,10 +89,12 @@ def test_without_a_broker_it_names_the_command_that_installs_one(tmp_path: Path)
     assert said == "detections: no RabbitMQ on this machine; install one: apt-get install rabbitmq-server\n"
 
 
-def test_a_port_in_use_is_said(stack: LocalStack, tmp_path: Path) -> None:
-    said = up_is_refused(tmp_path / "storage", "--port", str(port_of(stack.url)))
+def test_a_port_in_use_is_said_wherever_it_was_named(stack: LocalStack, tmp_path: Path) -> None:
+    port = str(port_of(stack.url))
+    by_option = up_is_refused(tmp_path / "storage", "--port", port)
+    by_environment = up_is_refused(tmp_path / "storage", environ={"EDGE_PORT": port})
 
-    assert said == f"detections: port {port_of(stack.url)} is in use; name another one with --port\n"
+    assert by_option == by_environment == f"detections: port {port} is in use; name another one with --port\n"
 
 
 def test_a_part_that_does_not_start_ends_the_others_and_shows_its_last_lines(
