@@ -15,6 +15,7 @@ from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.ports import CommandsOut
 from edge.task_store import TaskStore
+from edge.threads import to_its_end
 
 RETRY_S = 1.0
 """Between two tries to publish a command."""
@@ -49,7 +50,7 @@ class Announcer:
 
         Cancelled before that, it leaves the rest to `run`. Raises `Failure`: `task_id_in_use`, `storage_full`.
         """
-        await asyncio.to_thread(self.tasks.create, command)
+        await to_its_end(self.tasks.create, command)  # else an upload that breaks off now would find no task to end
         await self._publish(command)
 
     async def announce_within(self, command: AnyCommand, *, wait_s: float) -> None:

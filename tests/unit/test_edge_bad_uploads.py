@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import FailureCode, FailureRecord
 from contracts.media import MediumKind
@@ -17,7 +19,7 @@ from contracts.storage import ExtentState, Lease, create_record, read_extent, re
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.sniffing import kind_by_content
 from edge.upload import WAITING_BYTES_MAX, Inflow
-from tests.edge_app import Edge, names_in, running_edge, until
+from tests.edge_app import WAIT_S, Edge, names_in, running_edge, until
 
 NAME = {"X-Filename": "clip.mp4"}
 
@@ -109,13 +111,40 @@ async def test_a_body_that_is_not_as_long_as_announced_fails_with_its_task(
 async def test_a_client_that_falls_silent_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.announce.LEASE_WAIT_S", 0.0)
     task_id = str(uuid4())
-    async with running_edge(tmp_path, upload_idle_s=0.1) as edge:
+    async with running_edge(tmp_path, upload_idle_s=1.0) as edge:  # time for its task to be there
         call = edge.request("POST", "/detect/video", headers=NAME | {"X-Task-Id": task_id})
         call.send(b"some")
         answer = await call.answer()
         await edge.parts.background.settle()
         assert (answer.status, answer.json()["code"]) == (408, "upload_stalled")
         assert await failure_of(edge, task_id) == "upload_stalled"
+
+
+async def test_an_upload_that_breaks_off_while_its_task_is_written_down_ends_that_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.announce.LEASE_WAIT_S", 0.0)
+    task_id, writes, may_write = str(uuid4()), threading.Event(), threading.Event()
+    async with running_edge(tmp_path) as edge:
+        create = edge.parts.tasks.create
+
+        def create_slowly(command: AnyCommand) -> None:
+            writes.set()
+            may_write.wait(WAIT_S)
+            create(command)
+
+        monkeypatch.setattr(edge.parts.tasks, "create", create_slowly)
+        call = edge.request("POST", "/detect/video", headers=NAME | {"X-Task-Id": task_id})
+        call.send(b"some")
+        await asyncio.to_thread(writes.wait, WAIT_S)
+        call.disconnect()
+        answer = asyncio.create_task(call.answer())
+        await asyncio.wait((answer,), timeout=0.2)  # it must not be over before the task is there
+        may_write.set()
+        await answer
+        await edge.parts.background.settle()
+
+        assert await failure_of(edge, task_id) == "upload_aborted"
 
 
 async def test_a_body_that_grows_beyond_what_is_allowed_is_cut_off(tmp_path: Path) -> None:
