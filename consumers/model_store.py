@@ -163,9 +163,11 @@ class ModelStore:
         path = self._folder.joinpath(*parts)
         if len(parts) == 1:
             return await self._named(active.file, sha256=active.sha256)
-        if self.loader is not None and not await asyncio.to_thread(self._is_here, active, path):
+        if self.loader is None:
+            return await self._tried(path, sha256=active.sha256)
+        if not await asyncio.to_thread(self._is_here, active, path):
             await self._fetch_chosen(self.loader, active, path)
-        return await self._tried(path, sha256=active.sha256)
+        return await self._tried(path)  # its checksum has been looked at
 
     def _is_here(self, active: ActiveModel, path: Path) -> bool:
         """Whether a choice lies here whole."""

@@ -50,7 +50,8 @@ class Announcer:
 
         Cancelled before that, it leaves the rest to `run`. Raises `Failure`: `task_id_in_use`, `storage_full`.
         """
-        await to_its_end(self.tasks.create, command)  # else an upload that breaks off now would find no task to end
+        created = asyncio.create_task(asyncio.to_thread(self.tasks.create, command))
+        await to_its_end(created)  # else an upload that breaks off now would find no task to end
         await self._publish(command)
 
     async def announce_within(self, command: AnyCommand, *, wait_s: float) -> None:

@@ -21,6 +21,7 @@ from contracts.storage import Layout, create_record, read_record, replace_record
 from edge.clock import Clock, system_clock
 from edge.disk import storage_failures
 from edge.outcomes import AnyOutcome
+from edge.threads import to_its_end
 
 KEY_CHARS_MAX = 255
 KEPT_FOR = timedelta(hours=24)
@@ -116,7 +117,7 @@ async def _claimed(keys: IdempotencyKeys, key: str, fingerprint: str) -> AnyOutc
     """`IdempotencyKeys.claim`; a request that is cancelled meanwhile has no claim afterwards."""
     claiming = asyncio.create_task(asyncio.to_thread(keys.claim, key, fingerprint))
     try:
-        return await asyncio.shield(claiming)
+        return await to_its_end(claiming)
     except asyncio.CancelledError:
         with contextlib.suppress(Failure):
             if await claiming is None:

@@ -27,7 +27,7 @@ from engine.opening import open_runtime
 from engine.picture import Picture
 from engine.plans import PlanRecord, Precision, plan_path, write_plan
 from engine.precision import PICTURES_MAX, as_it_is, in_eighth, in_half
-from engine.preprocess import NATIVE_SIDE_FACTOR, InputRule
+from engine.preprocess import NATIVE_SIDE_FACTOR, InputRule, up_to_multiple
 from engine.runtime import TensorSpec
 from engine.tensorrt_library import load_library
 
@@ -125,7 +125,7 @@ def _range(spec: TensorSpec, rule: InputRule, batch_max: int) -> ShapeRange:
     least, usual, largest = list(spec.shape), list(spec.shape), list(spec.shape)
     for at, side in enumerate(spec.shape):
         if side is None:
-            in_steps = -(-NATIVE_SIDE_FACTOR * sides.get(at, 1) // rule.multiple) * rule.multiple
+            in_steps = up_to_multiple(NATIVE_SIDE_FACTOR * sides.get(at, 1), rule.multiple)
             batch = (1, min(BATCH_USUAL, batch_max), batch_max)
             least[at], usual[at], largest[at] = (rule.multiple, sides[at], in_steps) if at in sides else batch
     return ShapeRange(least=_whole(least), usual=_whole(usual), largest=_whole(largest))

@@ -6,7 +6,7 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode
 from engine.heads import InputSize
-from engine.preprocess import InputRule
+from engine.preprocess import InputRule, up_to_multiple
 from engine.refusals import line, not_a_detector
 from engine.runtime import TensorSpec
 from engine.side_files import InputStatement, SideFile
@@ -112,7 +112,7 @@ def _layout(spec: TensorSpec, stated: InputStatement) -> str | None:
 def _padded(size: InputSize, stated: InputStatement) -> InputSize:
     """The size of frames with free sides. One that is stated alone is taken at its word: some models want no multiple of 32."""
     multiple = stated.multiple or (MULTIPLE_DEFAULT if stated.resize == "native" else 1)
-    return InputSize(width=-(-size.width // multiple) * multiple, height=-(-size.height // multiple) * multiple)
+    return InputSize(width=up_to_multiple(size.width, multiple), height=up_to_multiple(size.height, multiple))
 
 
 def _is_size_tensor(spec: TensorSpec) -> bool:

@@ -108,13 +108,18 @@ def _unscaled(rule: InputRule, crop: Crop) -> Placement:
     width, height = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
     return Placement(
         crop=crop,
-        input_width=-(-width // rule.multiple) * rule.multiple,
-        input_height=-(-height // rule.multiple) * rule.multiple,
+        input_width=up_to_multiple(width, rule.multiple),
+        input_height=up_to_multiple(height, rule.multiple),
         x=0,
         y=0,
         width=width,
         height=height,
     )
+
+
+def up_to_multiple(side: int, multiple: int) -> int:
+    """The least multiple that is not smaller, pixels."""
+    return -(-side // multiple) * multiple
 
 
 class _Scratch(threading.local):

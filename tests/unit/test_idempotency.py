@@ -86,14 +86,18 @@ class SlowStorage(IdempotencyKeys):
             self.ended.set()
 
 
-async def test_a_request_that_is_cancelled_while_it_claims_its_key_leaves_it_free(tmp_path: Path) -> None:
-    keys, work = SlowStorage(Layout(tmp_path)), Work()
+async def cancelled_while_it_claims(keys: SlowStorage, work: Work) -> None:
     cancelled = asyncio.create_task(once(keys, "k", ASKED, work))
     await asyncio.to_thread(keys.began.wait, WAIT_S)
     cancelled.cancel()
     keys.may_claim.set()
     with pytest.raises(asyncio.CancelledError):
         await cancelled
+
+
+async def test_a_request_that_is_cancelled_while_it_claims_its_key_leaves_it_free(tmp_path: Path) -> None:
+    keys, work = SlowStorage(Layout(tmp_path)), Work()
+    await cancelled_while_it_claims(keys, work)
     await asyncio.to_thread(keys.ended.wait, WAIT_S)
 
     assert work.calls == 0
@@ -103,12 +107,7 @@ async def test_a_request_that_is_cancelled_while_it_claims_its_key_leaves_it_fre
 async def test_a_request_that_is_cancelled_while_another_has_its_key_leaves_it_to_that_one(tmp_path: Path) -> None:
     keys, work = SlowStorage(Layout(tmp_path)), Work()
     IdempotencyKeys(Layout(tmp_path), claim_max=timedelta(minutes=10)).claim("k", ASKED)
-    cancelled = asyncio.create_task(once(keys, "k", ASKED, work))
-    await asyncio.to_thread(keys.began.wait, WAIT_S)
-    cancelled.cancel()
-    keys.may_claim.set()
-    with pytest.raises(asyncio.CancelledError):
-        await cancelled
+    await cancelled_while_it_claims(keys, work)
 
     with pytest.raises(Failure) as caught:
         await once(keys, "k", ASKED, work)
