@@ -18,6 +18,7 @@ SCRIPTS = {
     "accuracy": [],
     "postprocess": [],
     "gpu": [],
+    "gpu_host": [],
     "posts": [],
     "auth": [],
     "page": [],

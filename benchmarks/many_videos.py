@@ -1,8 +1,9 @@
 """Many videos: four at once on one consumer beside one alone, every frame inferred, and a still image that comes meanwhile.
 
 In one process (`Workers` and `watch_video`), in turns: frames per second of one video and of four copies at once, by CPU
-seconds and by the wall (goal: four at least 0.95 of one; shares within 10 %). Meanwhile single images are asked for one after the other (goal: at most 2 inference times of the
-busy machine, which is what a worker takes for a frame while all are at work). Then the same through the whole system.
+seconds and by the wall (goal: four at least 0.95 of one; shares within 10 %). Meanwhile single images are asked for one after the
+other (goal: at most 2 inference times of the busy machine, which is what a worker takes for a frame while all are at work).
+Then the same through the whole system.
 """
 
 import argparse

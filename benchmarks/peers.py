@@ -16,11 +16,12 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 from benchmarks.clips import shortened
 from benchmarks.pipeline import EVERY_2_S, run_command
 from benchmarks.probes import print_head
-from benchmarks.turns import Beside, Loop, Slice, median, spread, take_turns
+from benchmarks.turns import Beside, Loop, Slice, spread, take_turns
 from detections.video_file import opened_video
 from engine.agreement import Agreement, AgreementLimits, compare
 from engine.loading import load_detector

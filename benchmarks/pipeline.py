@@ -19,13 +19,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import httpx
 
 from benchmarks.clips import make_clip, shortened
 from benchmarks.loops import EVERY_FRAME
 from benchmarks.probes import REPOSITORY, cpu_seconds, print_head, tree_cpu_seconds
-from benchmarks.turns import Beside, Loop, Slice, median, spread, take_turns
+from benchmarks.turns import Beside, Loop, Slice, spread, take_turns
 from detections.local import LocalStack
 from detections.video_file import opened_video
 

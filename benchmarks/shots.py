@@ -16,13 +16,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import msgspec
 import numpy as np
 
 from benchmarks.clips import write_tiny_clip
 from benchmarks.probes import REPOSITORY, SHARED_DATA, print_head
-from benchmarks.turns import median, spread
+from benchmarks.turns import spread
 
 SMALL = REPOSITORY / "models" / "shots-small.onnx"
 FULL = "transnetv2_fullsize_standin.onnx"

@@ -8,7 +8,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -106,10 +106,6 @@ def take_turns(
             before = after
             print(f"  {turn + 1}/{turns} {name}: {done.fps:.1f} fps, {taken[name][-1].speed:.2f}", flush=True)
     return taken
-
-
-def median(values: Iterable[float]) -> float:
-    return statistics.median(values)
 
 
 def spread(values: Sequence[float]) -> str:

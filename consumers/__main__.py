@@ -3,7 +3,7 @@
 import os
 import sys
 
-from consumers.app import run
+from consumers.process import run
 from consumers.settings import from_environment
 from contracts import crashpoints
 from contracts.settings import ConfigurationError

@@ -3,28 +3,31 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 from contracts.failures import Failure, FailureCode
 from contracts.results import Checkpoint
 
 AWAY_MAX_S = 60.0
-"""Without anything new; then the task fails with what the engine said."""
+"""From the first failure on, without anything new; then the task fails with what the engine said."""
 RETRY_PERIOD_S = 2.0
 _POLL_S = 0.05
 
 
 class Absence:
-    """What a task has waited since it last came on."""
+    """What a task has waited since the engine was first away where it stands."""
 
-    def __init__(self, reached: Checkpoint | None) -> None:
-        self._reached = reached
-        self._since_s = time.monotonic()
+    def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._reached: Checkpoint | None = None
+        self._since_s: float | None = None
+        """Not from the start: to come to where a long video was left takes minutes in which no engine is asked."""
 
     def is_outlasted(self, failure: Failure, *, reached: Checkpoint | None) -> bool:
         """Whether what failed may be tried again. reached: as far as the task has come by now."""
-        if reached != self._reached:
-            self._reached, self._since_s = reached, time.monotonic()
-        return failure.code is FailureCode.ENGINE_UNAVAILABLE and time.monotonic() - self._since_s < AWAY_MAX_S
+        if self._since_s is None or reached != self._reached:
+            self._reached, self._since_s = reached, self._now_s()
+        return failure.code is FailureCode.ENGINE_UNAVAILABLE and self._now_s() - self._since_s < AWAY_MAX_S
 
 
 async def pause(stop: threading.Event) -> None:

@@ -7,23 +7,20 @@ import random
 import secrets
 import signal
 import socket
-import sys
 
 import aiormq.exceptions
 import structlog
-import uvloop
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
-from consumers.attempt import Desk
-from consumers.connections import INCOMPLETE, RECONNECT_INTERVAL_S, complete_topology, is_lost, to_consume, to_publish
+from consumers.attempt import Desk, StopReason
+from consumers.connections import INCOMPLETE, RECONNECT_INTERVAL_S, complete_topology
 from consumers.detect import Delivery, Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.heartbeat import Heartbeat
 from consumers.incoming import taken
 from consumers.leases import Leases
-from consumers.log import log_as_json
 from consumers.media_limits import limits_of
 from consumers.metrics_page import Observed
 from consumers.model_store import store_of
@@ -33,7 +30,7 @@ from consumers.roots import roots_of
 from consumers.settings import ConsumerSettings
 from consumers.shot_room import shot_room_of
 from contracts import topology, wire
-from contracts.broker_calls import BrokerSilentError, broker_call, end
+from contracts.broker_calls import broker_call, end
 from contracts.broker_nodes import without_password
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
@@ -52,6 +49,10 @@ IMAGES_PER_WORKER = 2
 """Image commands in flight for each worker: one is looked at, one is read."""
 
 logger = structlog.get_logger(__name__)
+
+
+class EngineLostError(Exception):
+    """The engine cannot work in this process any more, only in another one; the message says why."""
 
 
 class ConsumerApp:
@@ -98,7 +99,10 @@ class ConsumerApp:
         self._subscribe()
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Without a broker or a model it waits for them."""
+        """Serve until SIGTERM or SIGINT. Without a broker or a model it waits for them.
+
+        Raises `EngineLostError`, with all tasks handed on.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -113,9 +117,16 @@ class ConsumerApp:
         async with observed.shown_to_operators(self._settings.metrics_address):
             serving = asyncio.create_task(self._serve())
             stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            losing = asyncio.create_task(self.room.lost())
+            await asyncio.wait((serving, stopping, losing), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            await self._stop(serving)
+            is_lost = losing.done()
+            if is_lost:
+                self._stopping.set()  # as the last heartbeat says
+            await end(losing)
+            await self._stop(serving, StopReason.ENGINE_LOST if is_lost else StopReason.SHUTDOWN)
+        if is_lost:
+            raise EngineLostError(losing.result())
         if not serving.cancelled():
             serving.result()  # it never returns: this raises why it could not serve
 
@@ -181,10 +192,10 @@ class ConsumerApp:
             except (aiormq.exceptions.AMQPError, OSError) as error:
                 logger.warning("the broker is not whole", error=str(error))
 
-    async def _stop(self, serving: "asyncio.Task[None]") -> None:
+    async def _stop(self, serving: "asyncio.Task[None]", reason: StopReason) -> None:
         """Hand running tasks on, answer what is nearly answered, and leave."""
         logger.info("stopping", tasks=self._detecting.tasks_running)
-        self._detecting.stop()
+        self._detecting.stop(reason)
         await end(serving)
         await self._incoming.stop()
         with contextlib.suppress(TimeoutError):
@@ -263,37 +274,3 @@ class ConsumerApp:
                 self._detecting.cancel(command.task_id)
             case ModelChanged():
                 self._follower.hear(command.active)
-
-
-def build(settings: ConsumerSettings) -> ConsumerApp:
-    """Wire a consumer; nothing connects before it runs."""
-    incoming = to_consume(settings.amqp_url, stop_s=settings.stop_s)
-    return ConsumerApp(settings, incoming=incoming, outgoing=to_publish(settings.amqp_url))
-
-
-def run(settings: ConsumerSettings) -> None:
-    """Serve until SIGTERM."""
-    log_as_json(settings.log_level)
-
-    async def serve() -> None:
-        while True:
-            app = build(settings)
-            try:
-                return await app.run()
-            except (
-                aiormq.exceptions.AMQPError,
-                aiormq.exceptions.ChannelInvalidStateError,
-                BrokerSilentError,
-            ) as error:
-                if not is_lost(error):
-                    raise
-                logger.warning("the broker went away before all was ready", error=repr(error))
-            if await app.is_stopped_within(RECONNECT_INTERVAL_S):
-                return None
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(serve())
-        except aiormq.exceptions.AMQPError as error:
-            logger.error("the broker refuses", error=repr(error))  # noqa: TRY400 - the reason is the broker's
-            sys.exit(1)

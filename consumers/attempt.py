@@ -34,6 +34,9 @@ logger = structlog.get_logger(__name__)
 Open = Callable[[Checkpoint | None], Awaitable[Generator[Watched, None, None]]]
 """Gets ready to look at the medium, from a checkpoint on; what it returns is run in a thread."""
 
+STOP_POLL_S = 0.05
+"""How often a task that waits for a model looks whether it should stop."""
+
 
 class StopReason(Enum):
     """Why a task stops before its medium ends."""
@@ -41,6 +44,7 @@ class StopReason(Enum):
     CANCELLED = auto()
     SUPERSEDED = auto()
     SHUTDOWN = auto()
+    ENGINE_LOST = auto()
 
 
 class Running:
@@ -94,6 +98,7 @@ class Attempt:
                 return await self._conclude(finished, hang_up)
         except Superseded as taken:
             logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch, by=str(taken))
+            await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held)
             return None
         except (asyncio.CancelledError, Undelivered):
             await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held)
@@ -124,7 +129,7 @@ class Attempt:
 
     async def _outlast_absences(self, open_medium: Open, lane: Lane) -> Finished | None:
         """Go on from the last checkpoint when the engine has been away."""
-        absence = Absence(self._journal.checkpoint)
+        absence = Absence()
         while not self._running.stop.is_set():
             try:
                 return await self._tell(open_medium, lane)
@@ -136,7 +141,10 @@ class Attempt:
         return None
 
     async def _tell(self, open_medium: Open, lane: Lane) -> Finished | None:
-        told = recorded(await open_medium(self._journal.checkpoint), self._journal, self._speaker)
+        watched = await self._opened(open_medium)
+        if watched is None:
+            return None
+        told = recorded(watched, self._journal, self._speaker)
         name = f"task-{self._command.task_id[:8]}-{self._held.epoch}"
         finished = None
         async with Offload(told, ahead_max=self._desk.ahead_max, stop=self._running.stop, name=name) as items:
@@ -150,6 +158,16 @@ class Attempt:
                         crashpoint("consumer.report.sent")
         return finished
 
+    async def _opened(self, open_medium: Open) -> Generator[Watched, None, None] | None:
+        """The medium, ready to be looked at; None if the task was stopped meanwhile: a model may take minutes to load."""
+        opening = asyncio.ensure_future(open_medium(self._journal.checkpoint))
+        try:
+            while not opening.done() and not self._running.stop.is_set():
+                await asyncio.wait((opening,), timeout=STOP_POLL_S)
+            return opening.result() if opening.done() else None
+        finally:
+            opening.cancel()  # the model is loaded all the same, for whoever comes next
+
     async def _conclude(
         self, finished: Finished | None, hang_up: Callable[[], Awaitable[None]]
     ) -> FailureRecord | None:
@@ -160,17 +178,25 @@ class Attempt:
             case StopReason.CANCELLED:
                 return await self._end(self._failed(FailureRecord(code=FailureCode.CANCELLED, detail="as asked")))
             case StopReason.SHUTDOWN:
-                await self._hand_on(hang_up)
+                await self._hand_on(hang_up, is_blameless=True)
+            case StopReason.ENGINE_LOST:  # perhaps it was this task that did it
+                await self._hand_on(hang_up, is_blameless=False)
             case StopReason.SUPERSEDED:
                 logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch)
             case None:
                 return await self._end(self._failed(FailureRecord(code=FailureCode.INTERNAL, detail="no end was seen")))
         return None
 
-    async def _hand_on(self, hang_up: Callable[[], Awaitable[None]]) -> None:
-        """Let another consumer go on from the last checkpoint."""
+    async def _hand_on(self, hang_up: Callable[[], Awaitable[None]], *, is_blameless: bool) -> None:
+        """Let another consumer go on from the last checkpoint, unless one does so already.
+
+        is_blameless: the attempt does not count against the task.
+        """
         await hang_up()  # or the broker would hand it to us
-        await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held)
+        if not is_blameless:
+            await asyncio.to_thread(self._journal.check_it_is_ours)
+        elif not await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held):
+            raise Superseded(self._command.task_id)
         continued = msgspec.structs.replace(self._command, continuation=self._command.continuation + 1)
         await self._desk.sender.send(command_message(continued))
         crashpoint("consumer.command.handed-on")

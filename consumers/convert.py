@@ -120,13 +120,11 @@ class Converter:
         builder: Builder | None = None,
         loader: PlanLoader | None = None,
         load: Callable[[Path], Detector] = load_detector,
-        batch_max: int = 16,
     ) -> None:
         self._machine = machine
         self._builder = builder or Builder()
         self._loader = loader
         self._load = load
-        self._batch_max = batch_max
 
     async def run(self, model: Path, *, serving: Detector, room: Room) -> None:
         """Put an engine of the model in the place of `serving`, if one can be had that sees the same."""
@@ -172,7 +170,6 @@ class Converter:
                 model=str(model),
                 precision=precision,
                 library=self._machine.library,
-                batch_max=self._batch_max,
                 calibration_pictures=[str(path) for path in _calibration_pictures(model)],
                 calibration_cache=str(cache) if cache else None,
             )

@@ -13,7 +13,7 @@ from consumers.attempt import Attempt, Desk, Running, StopReason, unexpected
 from consumers.checkpoints import Watched
 from consumers.engine_room import EngineRoom
 from consumers.incoming import note_task
-from consumers.leases import AlreadyEnded, Busy, Held
+from consumers.leases import AlreadyEnded, Busy, Held, claimed
 from consumers.metrics import FrameCounts, command_taken, task_ended
 from consumers.narrator import narrator_of
 from consumers.outgoing import Undelivered, dead_letter, event_message
@@ -120,11 +120,12 @@ class Detecting:
             failure = await self._do(delivery)
         except Failure as not_understood:
             await self._put_aside(delivery.body, not_understood.record())
+            await self._tell_whoever_waits(delivery.body, not_understood.record())
         except Undelivered:
             raise
         except Exception as error:  # the outermost loop of a message: it is kept whatever happens
             logger.exception("command failed")
-            await self._put_aside(delivery.body, unexpected(error))
+            await self._put_aside(delivery.body, unexpected(error))  # an edge ends the task, behind what it reported
         else:
             if failure is not None and failure.code is FailureCode.FORBIDDEN_PATH:
                 await self._desk.sender.send(dead_letter(delivery.body, failure))
@@ -135,11 +136,11 @@ class Detecting:
             if running.task_id == task_id:
                 running.halt(StopReason.CANCELLED)
 
-    def stop(self) -> None:
+    def stop(self, reason: StopReason = StopReason.SHUTDOWN) -> None:
         """Stop every task at its next checkpoint; each is handed on."""
         self._is_stopping = True
         for running in self._running:
-            running.halt(StopReason.SHUTDOWN)
+            running.halt(reason)
 
     def close(self) -> None:
         self._pictures.shutdown()
@@ -169,6 +170,7 @@ class Detecting:
             return failure.record()
         finally:
             self._answering.discard(running)
+            running.stop.set()  # its thread, if a lost connection has cancelled us: the command comes again
             spans.record()
         report = event_message(narrator.picture(detections))
         end = event_message(narrator.end(sequence=2, counts=PICTURE_COUNTS))
@@ -187,14 +189,13 @@ class Detecting:
             running.halt(StopReason.SHUTDOWN)
         try:
             is_handed_on = delivery.is_redelivered or command.continuation > 0
-            claim = await asyncio.to_thread(self._desk.leases.claim, command, is_handed_on=is_handed_on)
-            match claim:
+            match await claimed(self._desk.leases, command, is_handed_on=is_handed_on):
                 case Busy():
                     logger.info("duplicate dropped", task_id=command.task_id)
                 case AlreadyEnded(event=event):
                     await self._tell_again(event, is_handed_on=is_handed_on)
-                case Held():
-                    return await self._hold(command, claim, running, delivery)
+                case Held() as held:
+                    return await self._hold(command, held, running, delivery)
         finally:
             self._running.discard(running)
         return None
@@ -238,13 +239,16 @@ class Detecting:
             return await self._room.workers()
 
     async def _put_aside(self, body: bytes, failure: FailureRecord) -> None:
-        """Keep a message that led to nothing for the operator, and tell whoever waits for it."""
+        """Keep a message that led to nothing for the operator."""
         logger.warning("put aside", code=failure.code.value, detail=failure.detail)
         try:
             await self._desk.sender.send(dead_letter(body, failure))
         except Undelivered as error:
             raise NotPutAside(failure.code) from error
         crashpoint("consumer.letter.sent")
+
+    async def _tell_whoever_waits(self, body: bytes, failure: FailureRecord) -> None:
+        """Nobody has begun a task that cannot be understood: what is told is all there is of it."""
         try:
             readable = msgspec.json.decode(body, type=Readable)
         except NOT_READ:

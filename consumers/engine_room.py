@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
+from consumers.load_faults import closed, every_fault_named
 from consumers.model_store import Found
 from consumers.one_for_all import OneForAll
 from contracts.events import ActiveModel, ModelOutcome
@@ -93,6 +94,7 @@ class EngineRoom:
         """What is loaded; None before and after a failure."""
         self.ready: Workers | None = None
         """The workers once they are there; None before and after a failure."""
+        self._is_lost = asyncio.Event()
         self.outcome: ModelOutcome | None = None
         """What became of the last model that was chosen; None before one was."""
 
@@ -156,11 +158,17 @@ class EngineRoom:
         self.model = detector.model
         if self._serving is not None:
             self._serving = msgspec.structs.replace(self._serving, detector=detector)
+            self._watch_device(self._serving)
 
     def watch(self, on_lost: Callable[[str], object]) -> None:
-        """Be told once, from a thread, why the model that serves is lost; what does not depend on others never is."""
+        """Be told once, from a thread, why the model that serves is lost: see `Detector.watch`."""
         if self._serving is not None:
             self._serving.detector.watch(on_lost)
+
+    async def lost(self) -> str:
+        """Wait until the GPU of what serves is lost to this process, which then can only end; why it is."""
+        await self._is_lost.wait()
+        return self.state.reason or ""
 
     def close(self) -> None:
         """Free the engine; running inferences end first. A model that is still being loaded will not serve."""
@@ -246,6 +254,18 @@ class EngineRoom:
         self._serving, self.model = loaded, loaded.detector.model
         step = Step.LOADED_WITH_WARNING if loaded.warnings else Step.LOADED
         self._board.step(step, "; ".join(loaded.warnings) or None)
+        self._watch_device(loaded)
+
+    def _watch_device(self, loaded: Loaded) -> None:
+        """A server's model is looked after by who can bring it back (`consumers/remote.py`); a lost GPU nobody can."""
+        if not isinstance(loaded.source, RemoteModel):
+            loop = asyncio.get_running_loop()
+            loaded.detector.watch(lambda reason: loop.call_soon_threadsafe(self._lose, reason))
+
+    def _lose(self, reason: str) -> None:
+        if self.state.is_serving:
+            self._board.step(Step.LOST, f"the GPU is lost to this process: {reason}")
+            self._is_lost.set()
 
     def _start_behind(self, source: ModelSource) -> None:
         if self._behind is not None:
@@ -268,23 +288,6 @@ class EngineRoom:
         model = self.model.name if self.model else None
         logger.info("engine", status=state.status.api_name, model=model, reason=state.reason)
         self._announce()
-
-
-def closed() -> Failure:
-    """What those hear who still wait for a model."""
-    return Failure(FailureCode.ENGINE_UNAVAILABLE, "this consumer stops")
-
-
-@contextlib.contextmanager
-def every_fault_named() -> Generator[None]:
-    """The outermost loop of a load: whatever happens, it is a `Failure`."""
-    try:
-        yield
-    except Failure:
-        raise
-    except Exception as error:
-        logger.exception("the engine did not load")
-        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{type(error).__name__}: {error}") from error
 
 
 def _ended(behind: "asyncio.Task[None]") -> None:

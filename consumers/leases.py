@@ -1,5 +1,7 @@
 """Who works on a task: whoever creates `results.<epoch>.jsonl`. The lease beside it says so to everybody else."""
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,13 +16,14 @@ from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.results import latest_epoch
 from contracts.storage import Layout, Lease, TaskRecord, create_record, read_record, replace_record
+from contracts.threads import to_its_end
 from contracts.trace_context import current_trace
 
 HEARTBEAT_PERIOD_S = 2.0
 STALE_AFTER_S = 10.0
 """A lease whose heartbeat is older belongs to nobody; clocks of the machines must agree to a few seconds."""
 ATTEMPTS_MAX = 3
-"""Attempts in a row that may end without a new checkpoint; then the task is poison."""
+"""Attempts in a row that may cost a consumer its life without a new checkpoint; then the task is poison."""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,13 +71,12 @@ class Leases:
         lease = read_record(self._layout.lease(task_id), Lease)
         if epoch > 0 and not is_handed_on and not self._is_free(lease, task_id, epoch):
             return Busy()
-        barren_attempts = self._barren_attempts(lease, task_id, epoch)
         if not _create(self._layout.results(task_id, epoch=epoch + 1)):
             return Busy()
         crashpoint("consumer.claim.created")
         standing = stand_on(self._layout, task_id, epoch=epoch + 1)
         crashpoint("consumer.claim.stands")
-        held = Held(epoch=epoch + 1, standing=standing, barren_attempts=barren_attempts)
+        held = Held(epoch=epoch + 1, standing=standing, barren_attempts=self._barren_attempts(task_id, epoch))
         reserve_end(self._layout, task_id, epoch=held.epoch)
         crashpoint("consumer.claim.reserved")
         self._write(task_id, held, is_released=False)
@@ -86,16 +88,23 @@ class Leases:
     def renew(self, task_id: str, held: Held) -> bool:
         """Say that the task is still worked on; False if somebody else has taken it over."""
         if latest_epoch(self._layout, task_id) != held.epoch:
+            self._note_it_lives(task_id, held)
             return False
         self._write(task_id, held, is_released=False)
         crashpoint("consumer.lease.renewed")
         return True
 
-    def release(self, task_id: str, held: Held) -> None:
-        """Hand the task on: whoever comes next need not wait, and the attempt does not count against the task."""
-        if latest_epoch(self._layout, task_id) == held.epoch:
-            self._write(task_id, held, is_released=True)
-            crashpoint("consumer.lease.released")
+    def release(self, task_id: str, held: Held) -> bool:
+        """Hand the task on: whoever comes next need not wait, and the attempt does not count against the task.
+
+        False if somebody else has taken it over.
+        """
+        self._note_it_lives(task_id, held)
+        if latest_epoch(self._layout, task_id) != held.epoch:
+            return False
+        self._write(task_id, held, is_released=True)
+        crashpoint("consumer.lease.released")
+        return True
 
     def is_cancelled(self, task_id: str) -> bool:
         """Whether somebody asked for the end of the task."""
@@ -107,7 +116,6 @@ class Leases:
             epoch=held.epoch,
             heartbeat_at=self._now(),
             is_released=is_released,
-            barren_attempts=held.barren_attempts,
         )
         replace_record(self._layout.lease(task_id), lease)
 
@@ -124,12 +132,19 @@ class Leases:
     def _is_stale(self, heartbeat_at: datetime) -> bool:
         return self._now() - heartbeat_at > timedelta(seconds=STALE_AFTER_S)
 
-    def _barren_attempts(self, lease: Lease | None, task_id: str, epoch: int) -> int:
-        if epoch == 0 or has_checkpoint(self._layout, task_id, epoch=epoch):
-            return 0
-        before = lease.barren_attempts if lease is not None else 0
-        was_handed_on = lease is not None and lease.epoch == epoch and lease.is_released
-        return before if was_handed_on else before + 1
+    def _barren_attempts(self, task_id: str, epoch: int) -> int:
+        """Attempts since the last checkpoint, up to this one, of which nobody knows that their consumer lived on."""
+        count = 0
+        for attempt in range(epoch, 0, -1):
+            if has_checkpoint(self._layout, task_id, epoch=attempt):
+                break
+            count += not _lives(self._layout, task_id, epoch=attempt).exists()
+        return count
+
+    def _note_it_lives(self, task_id: str, held: Held) -> None:
+        """Say that the task has not cost this consumer its life; taken over it may be because a connection was lost."""
+        with contextlib.suppress(OSError):  # the attempt counts, which it may once
+            _lives(self._layout, task_id, epoch=held.epoch).touch()
 
     def _note_the_start(self, command: AnyCommand) -> None:
         """Other services send commands without a record; its first holder writes it."""
@@ -150,6 +165,20 @@ class Leases:
             replace_record(path, msgspec.structs.replace(record, started_at=now))
 
 
+async def claimed(leases: Leases, command: AnyCommand, *, is_handed_on: bool) -> Claim:
+    """`Leases.claim` in a thread; what a cancellation comes upon is given back.
+
+    With its connection whoever takes a message is cancelled, and the message comes again.
+    """
+    claiming = asyncio.create_task(asyncio.to_thread(leases.claim, command, is_handed_on=is_handed_on))
+    try:
+        return await to_its_end(claiming)
+    except asyncio.CancelledError:
+        if claiming.exception() is None and isinstance(claim := claiming.result(), Held):
+            await asyncio.to_thread(leases.release, command.task_id, claim)
+        raise
+
+
 def _create(path: Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -157,3 +186,7 @@ def _create(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _lives(layout: Layout, task_id: str, *, epoch: int) -> Path:
+    return layout.task(task_id) / f".lives.{epoch}"

@@ -18,7 +18,7 @@ PUT_HERE = "*-" + DIGEST_CHARACTERS * "[0-9a-f]"
 """The folders of models that were put here; others are their owner's."""
 LEFTOVER_S = 24 * 3600.0
 """Nobody needs so long for the files of one model: whoever began is gone."""
-SUFFIXES = (".onnx", ".json")
+SUFFIXES = (".onnx", ".json", ".engine")
 _INCOMING = ".incoming."
 
 

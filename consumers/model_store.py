@@ -136,15 +136,10 @@ class ModelStore:
 
     def _files_of(self, active: ActiveModel) -> list[Path]:
         """The model, its weights and what lies beside it; nothing of a model that a server has."""
+        if is_address(active.file):
+            return []
         path = self._folder / active.file
-        return (
-            []
-            if is_address(active.file)
-            else [
-                *(path.with_name(name) for name in (*active.beside, *active.data)),
-                path,
-            ]
-        )
+        return [*(path.with_name(name) for name in (*active.beside, *active.data)), path]
 
     def close(self) -> None:
         """End a trial that runs."""

@@ -28,6 +28,7 @@ class Offload(Generic[_Item]):
         self._items: deque[_Item] = deque()
         self._error: BaseException | None = None
         self._is_over = False
+        self._is_closing = False
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -62,8 +63,6 @@ class Offload(Generic[_Item]):
         item = self._items.popleft()
         self._room.release()
         return item
-
-    _is_closing = False
 
     def _run(self) -> None:
         error: BaseException | None = None

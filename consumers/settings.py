@@ -106,7 +106,9 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
             description="`host:port` of `/metrics`, `/health/live`, `/health/ready`, for whoever asks; unset: nowhere",
         ),
     ] = ""
-    log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="least level that is logged")
+    ] = "info"
 
     @property
     def storage(self) -> Path:

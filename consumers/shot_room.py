@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from consumers.engine_room import closed, every_fault_named
+from consumers.load_faults import closed, every_fault_named
 from consumers.model_store import SHIPPED_MODEL
 from consumers.one_for_all import OneForAll
 from consumers.settings import ConsumerSettings
@@ -78,11 +78,9 @@ class ShotRoom:
             self._users[workers] += 1
         try:
             yield
-        except Failure as failure:
-            if failure.code is FailureCode.ENGINE_UNAVAILABLE:
-                self._lose(workers, failure.detail)
-            raise
         finally:
+            if workers.lost is not None:  # asked of them: what a task fails of may be the engine for objects
+                self._lose(workers, workers.lost)
             if self._let_go(workers):
                 workers.close()
 

@@ -1,8 +1,14 @@
 """What is looked at: a medium, where it lies, and how much of it has arrived."""
 
+import re
 from enum import StrEnum
 
 import msgspec
+
+MEDIA_ID_PATTERN = r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}"
+"""What a medium may be called where its id names a folder or is a part of an address."""
+
+_MEDIA_ID = re.compile(MEDIA_ID_PATTERN)
 
 
 class MediumKind(StrEnum):
@@ -30,6 +36,11 @@ class Medium(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 VIDEO_EXTENSIONS = frozenset(("mp4", "mov", "webm", "mkv", "avi", "m4v", "ts", "mpg", "wmv", "flv", "3gp"))
 IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff"))
+
+
+def is_media_id(text: str) -> bool:
+    """False for what could name anything but the folder of one medium."""
+    return _MEDIA_ID.fullmatch(text) is not None
 
 
 def kind_by_extension(name: str) -> MediumKind | None:

@@ -1,7 +1,6 @@
 """How a medium is looked at: the client's configuration, with every range checked."""
 
 import re
-from collections.abc import Collection
 from typing import Annotated, Literal
 
 import msgspec
@@ -59,16 +58,16 @@ class DetectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     sensor_width: Annotated[Positive, Meta(description="mm; older name of camera_config.sensor_width")] | None = None
 
     def camera(self) -> CameraConfig | None:
-        """The camera, that of the flat aliases where `camera_config` is absent; None if nothing was said of it."""
-        if self.camera_config is not None:
-            return self.camera_config
-        flat = self.flat_camera()
-        return CameraConfig(**flat) if flat else None
-
-    def flat_camera(self) -> dict[str, float]:
-        """What the flat aliases say, under the names of `camera_config`."""
+        """The camera, with the flat aliases in those fields of it that have their defaults; None if nothing was said."""
         flat = {name: getattr(self, alias) for alias, name in CAMERA_ALIASES.items()}
-        return {name: value for name, value in flat.items() if value is not None}
+        said = {name: value for name, value in flat.items() if value is not None}
+        if self.camera_config is None:
+            return CameraConfig(**said) if said else None
+        default = CameraConfig()
+        left = {
+            name: value for name, value in said.items() if getattr(self.camera_config, name) == getattr(default, name)
+        }
+        return msgspec.structs.replace(self.camera_config, **left)
 
 
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,15 +95,7 @@ def read_options(text: bytes | str | None) -> ReadOptions:
     camera = msgspec.json.decode(fields.get("camera_config", b"null"), type=dict[str, msgspec.Raw] | None) or {}
     unknown = [name for name in fields if name not in DetectionOptions.__struct_fields__]
     unknown += [f"camera_config.{name}" for name in camera if name not in CameraConfig.__struct_fields__]
-    return ReadOptions(options=_with_aliases(options, stated=camera), unknown_fields=tuple(unknown))
-
-
-def _with_aliases(options: DetectionOptions, *, stated: Collection[str]) -> DetectionOptions:
-    """The options with the flat aliases in those fields of `camera_config` that are not stated there."""
-    if options.camera_config is None:
-        return options
-    left = {name: value for name, value in options.flat_camera().items() if name not in stated}
-    return msgspec.structs.replace(options, camera_config=msgspec.structs.replace(options.camera_config, **left))
+    return ReadOptions(options=options, unknown_fields=tuple(unknown))
 
 
 def _named(error: msgspec.ValidationError) -> str:

@@ -4,19 +4,28 @@ The posts themselves follow from the storage: a wake-up says of which task, neve
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from contracts.commands import TaskId
 from contracts.failures import FailureRecord
+from contracts.media import MEDIA_ID_PATTERN
+
+PostPath = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^/(annotations|api/media(/{MEDIA_ID_PATTERN}/status)?)$",
+        description="of the Annotations service: a token goes with it, so nothing else is let in",
+    ),
+]
 
 
 class Post(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One call of the Annotations service, without the token it is made with."""
 
     method: Literal["POST", "PUT"]
-    path: str
+    path: PostPath
     body: msgspec.Raw
     key: str
     """Equal whenever the same thing is told again: the service may know by it what it has been told."""

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -95,7 +94,7 @@ def _known(context: TraceContext) -> SpanContext:
     )
 
 
-def _resource(service: str, environ: Mapping[str, str] = os.environ) -> Resource:
+def _resource(service: str) -> Resource:
     attributes = {"service.instance.id": f"{socket.gethostname()}:{os.getpid()}"}
-    is_named = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    is_named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return Resource.create(attributes if is_named else attributes | {"service.name": service})

@@ -1,12 +1,10 @@
-"""What lies on the shared disk, and the three ways it is written: once, replaced whole, or appended.
+"""What lies on the shared disk, and how it is written: once, replaced whole, appended, or (an extent) rewritten in place.
 
 Storage is the database, so there is none to run. Every path is built here and every name is ours: a client's file name is
 data. Two processes agree through two operations of the file system that are atomic: creating a file exclusively, and
 renaming one over another.
 """
 
-import os
-import secrets
 import struct
 import time
 import zlib
@@ -18,9 +16,9 @@ from typing import TypeVar
 import msgspec
 
 from contracts.commands import AnyCommand
-from contracts.crashpoints import crashpoint
 from contracts.media import Medium, MediumKind
 from contracts.trace_context import TraceContext
+from contracts.whole_files import create_file, replace_file
 
 _Record = TypeVar("_Record")
 
@@ -137,8 +135,6 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     heartbeat_at: datetime
     is_released: bool = False
     """True when its holder handed the task on by itself."""
-    barren_attempts: int = 0
-    """Attempts in a row before this one that ended without a new checkpoint and without handing the task on."""
 
 
 class Layout:
@@ -265,36 +261,6 @@ def create_record(path: Path, record: object) -> bool:
     return create_file(path, msgspec.json.encode(record))
 
 
-def replace_record(path: Path, record: object) -> None:
-    """Write a record over the one before; a reader sees the old or the new one, whole."""
-    replace_file(path, msgspec.json.encode(record))
-
-
-def create_file(path: Path, content: bytes, *, mode: int = 0o666) -> bool:
-    """Write a file that did not exist; False if it did. It appears whole or not at all, and survives a crash."""
-    temporary = _written_beside(path, content, mode)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    return True
-
-
-def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write a file over the one before; a reader sees the old or the new one, whole."""
-    _written_beside(path, content, mode).replace(path)
-    crashpoint("file.replaced")
-
-
-def _written_beside(path: Path, content: bytes, mode: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    crashpoint("file.synced")
-    return temporary
+def replace_record(path: Path, record: object, *, makes_folder: bool = True) -> None:
+    """As `replace_file`."""
+    replace_file(path, msgspec.json.encode(record), makes_folder=makes_folder)

@@ -145,7 +145,8 @@ async def annotate(request: _Request, double: Told, user: User) -> None:
     body = await request.json()
     if not body.get("mediaId") and not body.get("image"):
         raise ValidationException("neither image nor mediaId")
-    double.check_known(body.get("mediaId"))
+    if body.get("mediaId"):
+        double.check_known(body["mediaId"])
     double.store(_told(request, user, body))
 
 

@@ -25,7 +25,7 @@ COMMANDS_MAX = 100_000
 DEAD_LETTERS_MAX = 100_000
 """Kept for the operator; the oldest go first."""
 CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
-"""A video may take a day."""
+"""A video may take a day; the broker's default would start it again after 30 minutes."""
 WAKE_UPS_MAX = 100_000
 """Wake-ups while no edge runs; what is dropped is found again by looking through the storage."""
 _CONSUMER_TIMEOUT_SINCE = (3, 12)
@@ -116,13 +116,11 @@ def difference(refusal: str) -> str:
     return f"{said['argument']}: wanted {said['wanted']}, is {said['there']}" if said else refusal
 
 
-def set_policies(management_url: str, *, virtual_host: str, transport: httpx.BaseTransport | None = None) -> str:
+def set_policies(management_url: str, *, virtual_host: str) -> str:
     """Set the policies; returns the broker's version. Raises `Failure(broker_unavailable)`."""
     address, auth = access(management_url)
     try:
-        with httpx.Client(
-            base_url=address, auth=auth, timeout=TIMEOUT_S, trust_env=False, transport=transport
-        ) as client:
+        with httpx.Client(base_url=address, auth=auth, timeout=TIMEOUT_S, trust_env=False) as client:
             version = _version(client.get("/api/overview").raise_for_status().content)
             for policy in policies(version):
                 path = f"/api/policies/{quote(virtual_host, safe='')}/{policy.name}"

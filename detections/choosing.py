@@ -43,8 +43,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Audience:
     """The consumers that are there, and which of them have answered a choice."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
         self._seen: dict[str, tuple[float, ConsumerSeen]] = {}
 
     def see(self, consumer: ConsumerSeen) -> None:
@@ -52,7 +52,7 @@ class Audience:
         if consumer.is_stopping:
             self._seen.pop(consumer.id, None)
         else:
-            self._seen[consumer.id] = (self._clock(), consumer)
+            self._seen[consumer.id] = (self._clock_s(), consumer)
 
     def answers(self, revision: str | None) -> list[Answer]:
         """Of those that have answered."""
@@ -64,7 +64,7 @@ class Audience:
 
     def missing(self, revision: str | None) -> list[Answer]:
         """Those that are there and have not answered."""
-        now_s = self._clock()
+        now_s = self._clock_s()
         return [
             Answer(consumer=_shown(consumer), model=consumer.model, is_serving=False, reason="no answer in time")
             for seen_s, consumer in self._seen.values()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "aerial-vehicle"
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
-_SUFFIXES = (".onnx", ".json")
+_SUFFIXES = (".onnx", ".json", ".engine")
 
 
 def find_model(name: str) -> "ModelSource":

@@ -15,14 +15,13 @@ from collections import deque
 from pathlib import Path
 
 from detections import processes
+from detections.broker_setup import CONSUMER_TIMEOUT_MS
 from detections.processes import Guard, Program
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 CTL_TIMEOUT_S = 180.0
 """For `rabbitmqctl`, which needs seconds of CPU before it begins."""
-CONSUMER_TIMEOUT_MS = 24 * 3600 * 1000
-"""A video may take a day; the broker's default would start it again after 30 minutes."""
 INSTALL_HINT = "apt-get install rabbitmq-server"
 _SCRIPTS = Path("/usr/lib/rabbitmq/bin")  # not /usr/sbin, whose wrapper changes user and folder
 _NODE = "detections@localhost"  # the same at every start, or the data would belong to another node
@@ -88,7 +87,6 @@ class PrivateRabbit:
         with_management: bool = True,
         conf: str = "",
         logs: Path | None = None,
-        guard: Guard | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.port = free_port()
@@ -98,7 +96,7 @@ class PrivateRabbit:
         self._scripts = scripts
         self._extra_conf = conf
         self._logs = (logs or self.folder / "log").absolute()
-        self._guard = guard or Guard()
+        self._guard = Guard()
         self._epmd_port = free_port()
         self._dist_port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
@@ -169,7 +167,7 @@ class PrivateRabbit:
     def is_running(self) -> bool:
         return self._server is not None and self._server.poll() is None
 
-    def ctl(self, *arguments: str, timeout_s: float = CTL_TIMEOUT_S) -> str:
+    def ctl(self, *arguments: str) -> str:
         """The output of `rabbitmqctl ARGUMENTS`. Raises `subprocess.CalledProcessError`."""
         command = [str(self._scripts / "rabbitmqctl"), "-n", self._node, *arguments]
         done = subprocess.run(  # noqa: S603 - our own script and arguments
@@ -177,7 +175,7 @@ class PrivateRabbit:
             env=self._environment(),
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=CTL_TIMEOUT_S,
             check=True,
             cwd=self.folder,
         )

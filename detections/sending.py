@@ -59,7 +59,7 @@ def _carry(
                 call.method, call.path, headers=headers, content=_body(upload, on_progress), timeout=wait
             )
     except UnreachableError as error:
-        if upload.is_resumable and upload.sent_bytes:
+        if upload.is_resumable and upload.has_begun:
             raise Interrupted(error) from error
         raise calls.reason(error, _task_or_none(http, upload.task_id)) from error
     if upload.is_resumable:

@@ -24,7 +24,7 @@ from contracts.shots import Shot
 from detections.answers import DEFAULT_URL, ClientError
 from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISUSED
 from detections.model_files import find_model
-from detections.run import check_thumbnails
+from detections.run import Config, Thumbnails, check_thumbnails
 
 if TYPE_CHECKING:
     from detections.local import LocalStack
@@ -50,17 +50,11 @@ RefreshToken = Annotated[
         show_default=False,
     ),
 ]
-Config = Annotated[
-    str | None, typer.Option(help='How to look, JSON: `{"probability_threshold": 0.4}`.', show_default=False)
-]
 Pace = Annotated[float | None, typer.Option(help="Send no faster than this.", min=1.0, show_default=False)]
 Shots = Annotated[bool, typer.Option("--shots", help="Find the shots of a video instead of its objects.")]
 Format = Annotated[
     ResultFormat | None,
     typer.Option("--format", "-f", help="Wait for the end and print all reports so.", show_default=False),
-]
-Thumbnails = Annotated[
-    Path | None, typer.Option(help="Also write a picture of each shot into this folder.", show_default=False)
 ]
 
 

@@ -1,9 +1,10 @@
 """One stack at a time on a storage folder, also over the death of the one before."""
 
-import fcntl
 import os
 import time
 from pathlib import Path
+
+from edge.disk import lock
 
 LOCK_TIMEOUT_S = 40.0
 """A stack that was killed needs until its guard has ended the last of its processes."""
@@ -18,7 +19,7 @@ def locked(path: Path) -> int:
     """A descriptor that holds the storage folder. Raises `StackError` if another stack does."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
     deadline_s = time.monotonic() + LOCK_TIMEOUT_S
-    while not _took_lock(descriptor):
+    while not lock(descriptor):
         # held by the guard alone, it is given up soon: its stack was killed and is being ended
         if _is_running(os.pread(descriptor, 20, 0)) or time.monotonic() > deadline_s:
             os.close(descriptor)
@@ -27,14 +28,6 @@ def locked(path: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
-
-
-def _took_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_running(pid: bytes) -> bool:

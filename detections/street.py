@@ -102,9 +102,9 @@ class Street:
         return [seen for car in self._cars if (seen := drawn(car, frame_index))]
 
 
-def write_clip(path: Path, *, seconds: float = SECONDS, seed: int = SEED) -> Street:
+def write_clip(path: Path, *, seconds: float = SECONDS) -> Street:
     """Write the clip (H.264 in MP4, index first) and return the street that it shows."""
-    street = Street(seed)
+    street = Street()
     with VideoWriter(path, width=WIDTH, height=HEIGHT, preset="ultrafast") as video:
         for frame_index in range(round(seconds * FRAMES_PER_S)):
             video.write_planes(street.frame(frame_index), at_s=frame_index / FRAMES_PER_S)

@@ -68,6 +68,8 @@ class Upload:
         self.is_for_shots = is_for_shots
         self.sent_bytes = 0
         """Of the body, in the order in which it is sent; after a broken connection what the edge has of it."""
+        self.has_begun = False
+        """Whether any of it has ever left the client, also if the edge has nothing of that."""
         self.total_bytes: int | None = None
         self.tail_bytes: int | None = None
         self._config = config
@@ -170,6 +172,7 @@ class Upload:
     def count(self, chunk: bytes, on_progress: OnProgress | None) -> None:
         """The transport has taken `chunk`."""
         self.sent_bytes += len(chunk)
+        self.has_begun = True
         if on_progress is not None:
             on_progress(self.progress)
 

@@ -104,6 +104,8 @@ def _default(value: object) -> str:
 def _allowed(schema: dict[str, Any]) -> str:
     if schema.get("type") == "boolean":
         return "true, false"
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
     if words := re.fullmatch(r"\^\((.*)\)\$", schema.get("pattern", "")):
         return ", ".join(words[1].split("|"))
     low, above, high = schema.get("minimum"), schema.get("exclusiveMinimum"), schema.get("maximum")

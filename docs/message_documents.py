@@ -98,7 +98,7 @@ CHANNELS: dict[str, tuple[Message, ...]] = {
     topology.CONTROL: (commands.CancelTask, events.ModelChanged),
     topology.PRESENCE: (events.ConsumerSeen,),
     topology.OUTBOX: (posts.WakeUp, posts.DeadPost, events.FrameDetected, events.TaskEnded),
-    topology.DEAD_LETTERS: (posts.DeadPost, commands.DetectImage, commands.DetectVideo),
+    topology.DEAD_LETTERS: (posts.DeadPost, commands.DetectImage, commands.DetectVideo, commands.FindShots),
 }
 """Exchanges, and the two queues into which messages are also put straight."""
 PARTS: tuple[Message, ...] = (
@@ -124,10 +124,10 @@ def messages() -> str:
         again = ", ".join(kind.__name__ for kind in kinds if kind in described)
         sections.append(f"## {_preposition(channel)} `{channel}`" + (f"\n\n{again}, as above.\n" if again else ""))
         new = [kind for kind in kinds if kind not in described]
-        sections += [_message_section(kind, level="###") + _example(EXAMPLES[kind]) for kind in new]
+        sections += [_message_section(kind) + _example(EXAMPLES[kind]) for kind in new]
         described.update(new)
     sections.append("## Parts of messages")
-    sections += [_message_section(part, level="###") for part in PARTS]
+    sections += [_message_section(part) for part in PARTS]
     sections.append("## Failure codes\n\n" + ", ".join(f"`{code}`" for code in FailureCode) + "\n")
     return "\n".join(sections)
 
@@ -189,13 +189,13 @@ def _bindings(parts: topology.Topology, queue: str) -> str:
     return ", ".join(f"`{binding.exchange}` key `{binding.routing_key}`" for binding in bound)
 
 
-def _message_section(kind: Message, *, level: str) -> str:
+def _message_section(kind: Message) -> str:
     prose = _field_prose(kind)
     rows = [_field_row(field, prose.get(field.name, "")) for field in msgspec.structs.fields(kind)]
     if kind.__struct_config__.tag is not None:
         rows.insert(0, f"| `type` | `{kind.__struct_config__.tag}` | | |")
     table = "| field | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
-    return f"{level} {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n{table}\n"
+    return f"### {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n{table}\n"
 
 
 def _field_row(field: msgspec.structs.FieldInfo, prose: str) -> str:

@@ -31,7 +31,8 @@ class Abandonment:
     async def look(self) -> None:
         """End what is overdue now."""
         for record in await asyncio.to_thread(lambda: list(self._uploads.overdue())):
-            await self._abandon(record)
+            with again_later("an upload could not be ended", task_id=record.command.task_id):
+                await self._abandon(record)
 
     async def _abandon(self, record: UploadRecord) -> None:
         body = await asyncio.to_thread(self._uploads.reclaim, record)

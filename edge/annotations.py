@@ -1,12 +1,14 @@
 """The Annotations service as the edge calls it: within a deadline, answers bounded in size, no redirect followed.
 
-A token goes to the configured address and nowhere else: no redirect, and no proxy of the environment.
+A token goes to the configured address and nowhere else: no redirect, and no proxy of the environment. It goes alone: cookies
+that the service sets for one user would be sent with the tokens of all others, so none is kept.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +26,8 @@ CONNECTIONS_MAX = 64
 MEDIA = "/api/media"
 
 _Answer = TypeVar("_Answer")
+_WAYS = (".", "..")
+"""Through a path: quoted or not, they would make another address of it."""
 
 
 class Refreshed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -74,6 +78,7 @@ class Annotations:
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
             follow_redirects=False,
             trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             transport=self._transport,
         ) as self._client:
             yield
@@ -85,6 +90,8 @@ class Annotations:
 
     async def ai_settings(self, user_id: str, bearer: str) -> dict[str, Any]:
         """What the user has set, perhaps in groups; nothing if the service knows of none."""
+        if user_id in _WAYS:
+            return {}
         path = f"/api/users/{quote(user_id, safe='')}/ai-settings"
         try:
             return _read(await self._call("GET", path, bearer=bearer), dict[str, Any])
@@ -110,9 +117,13 @@ class Annotations:
         try:
             return _read(await self._call("POST", self._settings.annotations_refresh_path, body=body), Refreshed)
         except Failure as failure:
-            if failure.code in (FailureCode.ANNOTATIONS_REFUSED, FailureCode.FORBIDDEN):
-                raise Failure(FailureCode.UNAUTHENTICATED, failure.detail) from failure
-            raise
+            match failure.code:
+                case FailureCode.ANNOTATIONS_REFUSED | FailureCode.FORBIDDEN:
+                    raise Failure(FailureCode.UNAUTHENTICATED, failure.detail) from failure
+                case FailureCode.MEDIA_NOT_FOUND | FailureCode.MEDIA_BUSY:  # the path is wrong
+                    raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, failure.detail) from failure
+                case _:
+                    raise
 
     async def _call(
         self, method: str, path: str, *, bearer: str | None = None, body: bytes | None = None, key: str | None = None
@@ -127,9 +138,8 @@ class Annotations:
         headers = {name: value for name, value in said.items() if value is not None}
         shown = f"{method} {path}"
         try:
-            async with asyncio.timeout(
-                self._settings.annotations_timeout_s
-            ):  # httpx's own never fires on a dripping answer
+            # httpx's own never fires on a dripping answer
+            async with asyncio.timeout(self._settings.annotations_timeout_s):
                 status, answer = await self._answer(method, path, headers, body)
         except (TimeoutError, httpx.TimeoutException) as error:
             detail = f"{shown}: no answer within {self._settings.annotations_timeout_s:g} s"

@@ -9,13 +9,13 @@ from functools import partial
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
+from contracts.threads import to_its_end
 from contracts.trace_context import continued
 from edge.again_later import again_later
 from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.ports import CommandsOut
 from edge.task_store import TaskStore
-from edge.threads import to_its_end
 
 RETRY_S = 1.0
 """Between two tries to publish a command."""
@@ -51,25 +51,33 @@ class Announcer:
         Cancelled before that, it leaves the rest to `run`. Raises `Failure`: `task_id_in_use`, `storage_full`.
         """
         created = asyncio.create_task(asyncio.to_thread(self.tasks.create, command))
-        await to_its_end(created)  # else an upload that breaks off now would find no task to end
-        await self._publish(command)
+        try:
+            await to_its_end(created)  # else an upload that breaks off now would find no task to end
+        except asyncio.CancelledError:
+            self._pending.add(command.task_id)
+            raise
+        await self._until(partial(self._try_to_publish, command), command.task_id)
 
     async def announce_within(self, command: AnyCommand, *, wait_s: float) -> None:
-        """As `announce`, but no longer than `wait_s`: then the client is told, and the task starts later.
-
-        Raises `RequestFailed(broker_unavailable)` too.
-        """
+        """As `announce`, but no longer than `wait_s`. Raises `RequestFailed` as `assure_within` too."""
         await asyncio.to_thread(self.tasks.create, command)  # whole, however short the wait is
+        await self.assure_within(command.task_id, wait_s=wait_s)
+
+    async def assure_within(self, task_id: str, *, wait_s: float) -> None:
+        """As `assure`, but no longer than `wait_s`: then the client is told, and the task starts later.
+
+        Raises `RequestFailed(broker_unavailable)`.
+        """
         try:
             async with asyncio.timeout(wait_s):
-                await self._publish(command)
+                await self.assure(task_id)
         except TimeoutError as error:
             failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")
-            raise RequestFailed(failure, task_id=command.task_id) from error
+            raise RequestFailed(failure, task_id=task_id) from error
 
     async def assure(self, task_id: str) -> None:
         """As `announce` for a task that is written down already, perhaps by an edge that died since."""
-        await _again_until(partial(self._is_told, task_id))
+        await self._until(partial(self._is_told, task_id), task_id)
 
     async def waited_for(self, announcement: "asyncio.Task[None]") -> None:
         """Return when an announcement is done. Raises `TimeoutError` while the broker is in alarm."""
@@ -93,13 +101,15 @@ class Announcer:
     async def cancel(self, task_id: str) -> None:
         """Stop a task: the consumer that holds it ends it, else we do. A quiet picture's task exists nowhere but there.
 
-        Raises `Failure(broker_unavailable)`: the marker is in the storage then, but the consumer was not told.
+        Raises `Failure`: `broker_unavailable` (the marker is in the storage then, but the consumer was not told),
+        `storage_full` if there is no room for the marker.
         """
         is_ended = False
         if await asyncio.to_thread(self.tasks.exists, task_id):
             await asyncio.to_thread(self.tasks.mark_cancelled, task_id)
             cancelled = FailureRecord(code=FailureCode.CANCELLED, detail="cancelled by a client")
-            is_ended = await self.end_unless_held(task_id, cancelled)
+            with contextlib.suppress(Failure):  # no room for an end: the marker makes one of whoever takes the task
+                is_ended = await self.end_unless_held(task_id, cancelled)
         try:
             await self._outbox.cancel(task_id)  # also when we ended it: a consumer may have claimed it just now
         except Failure:
@@ -170,11 +180,15 @@ class Announcer:
         """Whether the broker has what there is to tell of a task, if need be told just now."""
         return not await asyncio.to_thread(self.tasks.is_unpublished, task_id) or await self.finish(task_id)
 
-    async def _publish(self, command: AnyCommand) -> None:
+    async def _until(self, attempt: Callable[[], Awaitable[bool]], task_id: str) -> None:
+        """Try until the broker has what there is to tell of a task; broken off, the rest is left to `run`."""
         try:
-            await _again_until(partial(self._try_to_publish, command))
+            while True:
+                if await attempt():
+                    return
+                await asyncio.sleep(RETRY_S)
         except BaseException:
-            self._pending.add(command.task_id)
+            self._pending.add(task_id)
             raise
 
     async def _try_to_publish(self, message: AnyCommand | TaskEnded) -> bool:
@@ -191,10 +205,3 @@ class Announcer:
         if not isinstance(message, TaskEnded) and message.is_posted:
             await self.wake(message.task_id)
         return True
-
-
-async def _again_until(attempt: Callable[[], Awaitable[bool]]) -> None:
-    while True:
-        if await attempt():
-            return
-        await asyncio.sleep(RETRY_S)

@@ -16,13 +16,11 @@ from edge.racing import first_of
 
 POLL_S = 1.0
 """How often the storage is asked for a video's end, should the feed have missed it."""
-
 ALARM_POLL_S = 0.5
 """How often it is asked whether the broker is in alarm: twice in a row, and no answer can come for now."""
 
 Gone = Callable[[], Coroutine[Any, Any, NoReturn]]
 """Raises `Failure(upload_aborted)` when the client no longer waits."""
-
 
 _Seen = TypeVar("_Seen")
 

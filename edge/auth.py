@@ -13,6 +13,7 @@ BEARER_CHARS_MAX = 8_192
 """Of a token; a longer one is refused unread."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, b64token: nothing in it can break a header
+_READING = ("GET", "HEAD", "OPTIONS")
 _Request = Request[Any, Any, Any]
 
 
@@ -58,6 +59,7 @@ class Auth:
         refresh_token = _refresh_token(request)
         address = request.client.host if request.client else None
         if self._verifier is None:
+            _check_site(request)
             claims = read_claims(bearer) if bearer else Claims()
             return Caller(user_id=claims.user_id, bearer=bearer, refresh_token=refresh_token, address=address)
         if bearer is None:
@@ -76,6 +78,17 @@ class Auth:
 def is_token(text: str) -> bool:
     """Whether a text could be a token: it can stand in a header, and is no longer than one."""
     return len(text) <= BEARER_CHARS_MAX and _TOKEN.fullmatch(text) is not None
+
+
+def _check_site(request: _Request) -> None:
+    """Raises `Failure(forbidden)` where a browser does something for a page of another site: it needs no token here.
+
+    Every browser of today says so of itself (Fetch Metadata, W3C); what such a page reads the browser keeps from it.
+    """
+    if request.method not in _READING and request.headers.get("sec-fetch-site") == "cross-site":
+        raise Failure(
+            FailureCode.FORBIDDEN, "a page of another site asks for it, and everybody is let in (EDGE_AUTH=off)"
+        )
 
 
 def _bearer(request: _Request) -> str | None:

@@ -92,14 +92,9 @@ def problems(
     return {status: _problem(status, codes) for status, codes in sorted(by_status.items())}
 
 
-def answer(
-    content: Any, description: str, *, media_type: str = "application/json", example: Any = None
-) -> ResponseSpec:
+def answer(content: Any, description: str, *, media_type: str = "application/json") -> ResponseSpec:
     """A success that the signature does not tell."""
-    examples = [Example(value=example)] if example is not None else None
-    return ResponseSpec(
-        content, generate_examples=False, description=description, media_type=media_type, examples=examples
-    )
+    return ResponseSpec(content, generate_examples=False, description=description, media_type=media_type)
 
 
 def part_taken(status: HTTPStatus) -> dict[int, ResponseSpec]:

@@ -162,6 +162,7 @@ async def _streamed(
     request: _Request, video_intake: VideoIntake, caller: Caller, limits: UploadLimits, *, kind: TaskKind
 ) -> Response[Started | None]:
     """Take a raw body in, whatever is to be done with the video."""
+    headers.check_single(request.headers)
     read = read_options(headers.config(request.headers.get("x-config")))
     task_id = headers.task_id(request.headers.get("x-task-id"))
     name = headers.video_name(request.headers.get("x-filename"))
@@ -174,6 +175,7 @@ async def _streamed(
 
 async def _outcome(request: _Request, forms: Forms, form: FormUpload) -> AnyOutcome:
     """Take a form in, and what came of it."""
+    headers.check_single(request.headers)
     key = checked_key(request.headers.get("idempotency-key"), user_id=form.caller.user_id)
     return await forms.answer(form, body_chunks(request.receive), partial(client_gone, request.receive), key)
 

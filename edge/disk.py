@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import IO
 
 from contracts.failures import Failure, FailureCode
 
@@ -34,10 +35,10 @@ def check_free(folder: Path, *, more_bytes: int = 0, free_bytes_min: int) -> Non
         raise Failure(FailureCode.STORAGE_FULL, f"{free_bytes} bytes are free, {free_bytes_min} are kept free")
 
 
-def lock(descriptor: int) -> bool:
+def lock(file: int | IO[bytes]) -> bool:
     """Make an open file ours alone until it is closed, also by the end of our process; False if it is somebody else's."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import msgspec
 
@@ -15,9 +16,13 @@ from edge.first_reports import FIRST_REPORTS
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.multipart import ConfigRead, FileBegan, FileEnded, FilePart, FormParser
 from edge.ports import ConsumersSeen
+from edge.racing import first_of
 from edge.sniffing import SNIFFED_BYTES, kind_by_content
 from edge.storage import UploadStore
 from edge.upload import Inflow, UploadLimits, bounded, check_announced, store
+
+DISK_LOOK_S = 1.0
+"""How often a form on its way in looks whether the disk fills up."""
 
 
 class FormUpload(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,30 +57,36 @@ class FormIntake:
         self._limits = limits
 
     async def receive(self, form: FormUpload, chunks: AsyncIterator[bytes]) -> ReceivedForm:
-        """The whole form; whoever gets it ends its body and lets go of the upload (`discard`).
+        """The whole form; whoever gets it ends its body and lets go of the upload.
 
         Raises `Failure`: `malformed_request`, `malformed_options`, `options_out_of_range`, `unsupported_content_type`,
-        `unsupported_media`, `empty_media`, `too_large`, `upload_*`,
-        `too_many_requests`, `storage_full`, and `engine_unavailable` if nobody is
-        there to look at the file.
+        `unsupported_media`, `empty_media`, `too_large`, `upload_*`, `too_many_requests`, `storage_full`, and
+        `engine_unavailable` if nobody is there to look at the file.
         """
         reading = _Reading(form, self._presence)
         check_announced(form.content_length, self._limits)
         self._uploads.quota.check(form.caller.client)
         with self._uploads.quota.counted(form.caller.client):
-            body = await asyncio.to_thread(self._uploads.begin, form.task_id, UploadPlan(), has_extent=False)
+            body = await asyncio.to_thread(self._begin, form)
             FIRST_REPORTS.begin(form.task_id)
             try:
-                await store(reading.file(bounded(chunks, self._limits)), Inflow(body))
+                storing = store(reading.file(bounded(chunks, self._limits)), Inflow(body))
+                await first_of(storing, self._watch_disk())
             except BaseException:
-                await self.discard(form.task_id, body)
+                FIRST_REPORTS.forget(form.task_id)
+                await asyncio.shield(asyncio.to_thread(self._discard, form.task_id, body))
                 raise
         return reading.received(body)
 
-    async def discard(self, task_id: str, body: GrowingBody) -> None:
-        """Remove the upload; a medium that was kept of it stays."""
-        FIRST_REPORTS.forget(task_id)
-        await asyncio.shield(asyncio.to_thread(self._discard, task_id, body))
+    def _begin(self, form: FormUpload) -> GrowingBody:
+        self._uploads.check_free(more_bytes=form.content_length or 0)
+        return self._uploads.begin(form.task_id, UploadPlan(), has_extent=False)
+
+    async def _watch_disk(self) -> NoReturn:
+        """Raises `Failure(storage_full)` when the form, or anything else, takes what is to stay free."""
+        while True:
+            await asyncio.sleep(DISK_LOOK_S)
+            await asyncio.to_thread(self._uploads.check_free)
 
     def _discard(self, task_id: str, body: GrowingBody) -> None:
         body.end(ExtentState.ABORTED)

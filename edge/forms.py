@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import msgspec
 
@@ -62,17 +63,35 @@ class Forms:
         """
         note_task(form.task_id)
         with self._parts.background.attended():
-            received = await self._parts.intake.receive(form, chunks)
+            received = await self._parts.intake.receive(await self._under_a_free_id(form, key), chunks)
             try:
-                if key is None:
-                    return await self._outcome(form, received, gone)
-                asked = await asyncio.to_thread(_fingerprint, form, received)
-                return await once(self._parts.keys, key, asked, lambda: self._lasting_outcome(form, received, gone))
+                outcome = await self._outcome_once(form, received, gone, key)
+                if isinstance(outcome, TaskStarted):
+                    # after its key is kept: the task starts, however late the broker is
+                    wait_s = self._parts.limits.confirm_wait_s
+                    await self._parts.announcer.assure_within(outcome.started.task_id, wait_s=wait_s)
+                return outcome
             finally:
-                self._parts.background.start(self._let_go(received))  # nobody waits for it
+                if not self._parts.background.start(self._let_go(received)):  # as a rule nobody waits for it
+                    await self._let_go(received)
+
+    async def _under_a_free_id(self, form: FormUpload, key: str | None) -> FormUpload:
+        """A form whose task is there already, perhaps by its key: whether it is the same one, its body tells elsewhere."""
+        if key is None or not await asyncio.to_thread(self._parts.announcer.tasks.exists, form.task_id):
+            return form
+        return msgspec.structs.replace(form, task_id=str(uuid4()))
+
+    async def _outcome_once(self, form: FormUpload, received: ReceivedForm, gone: Gone, key: str | None) -> AnyOutcome:
+        """As `_outcome`, or what came of the same form before."""
+        if key is None:
+            return await self._outcome(form, received, gone)
+        asked = await asyncio.to_thread(_fingerprint, form, received)
+        return await once(self._parts.keys, key, asked, lambda: self._lasting_outcome(form, received, gone))
 
     async def _lasting_outcome(self, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
         """As `_outcome`; what is wrong with the medium itself is an outcome too."""
+        if received.task_id != form.task_id:
+            raise Failure(FailureCode.TASK_ID_IN_USE, f"task {form.task_id} exists, and not by this Idempotency-Key")
         try:
             return await self._outcome(form, received, gone)
         except (Failure, RequestFailed) as error:
@@ -86,6 +105,7 @@ class Forms:
             )
 
     async def _outcome(self, form: FormUpload, received: ReceivedForm, gone: Gone) -> AnyOutcome:
+        """What the medium shows, or that its task is written down."""
         unknown_fields = received.read.unknown_fields
         belonging = await self._parts.owners.adopt(received.task_id, form.caller)
         is_quiet = not form.is_answered_later
@@ -104,7 +124,7 @@ class Forms:
                 detections = await self._parts.answers.picture(command, gone)
                 return PictureSeen(detections=detections, unknown_fields=unknown_fields)
             case _:
-                await self._parts.announcer.announce_within(command, wait_s=self._parts.limits.confirm_wait_s)
+                await asyncio.to_thread(self._parts.announcer.tasks.create, command)
                 started = Started(media_id=seal.media_id, task_id=command.task_id)
                 return TaskStarted(started=started, unknown_fields=unknown_fields)
 

@@ -148,11 +148,11 @@ class GrowingBody:
         if is_heard:
             with contextlib.suppress(OSError):  # a disk that fails: the reader sees the heartbeat stop instead
                 self._write_extent()
-        os.close(self._body)
         with self._extent_lock:
             if self._extent is not None:
                 os.close(self._extent)
                 self._extent = None
+        os.close(self._body)  # last: now another writer may have the extent, which a late `beat` must not touch
 
     def _missing_tail(self) -> int:
         """Bytes of the announced tail that have not arrived."""
@@ -199,14 +199,19 @@ class GrowingBody:
             resume_s=self.plan.resume_s,
         )
 
-    def _check_room(self, more_bytes: int) -> None:
+    def _check_open(self) -> None:
+        """A closed descriptor may be that of another upload by now."""
         if not self._is_open:
             raise Failure(FailureCode.UPLOAD_ABORTED, "the upload has ended")
+
+    def _check_room(self, more_bytes: int) -> None:
+        self._check_open()
         total_bytes = self.plan.total_bytes
         if total_bytes is not None and self._received + more_bytes > total_bytes:
             raise Failure(FailureCode.LENGTH_MISMATCH, f"more than the announced {total_bytes} bytes arrived")
 
     def _check_whole(self) -> None:
+        self._check_open()
         if not self._received:
             raise Failure(FailureCode.EMPTY_MEDIA, "the body is empty")
         total_bytes = self.plan.total_bytes

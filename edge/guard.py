@@ -3,26 +3,25 @@
 Its objects and its shots may be looked for at the same time. All of it blocks.
 """
 
-import re
 from datetime import datetime, timedelta
 
 import msgspec
 
 from contracts.commands import TaskKind
 from contracts.failures import Failure, FailureCode
+from contracts.media import is_media_id
+from edge.auth import Caller
 from edge.clock import Clock, system_clock
 from edge.failures import RequestFailed
 from edge.task_store import TaskStore
 from edge.turns import Turns
 
-MEDIA_ID_PATTERN = r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}"
-"""What the Annotations service may call a medium: it names a folder here."""
 SHOTS_SUFFIX = "~shots"
 """Of the guard's folder of tasks that find shots; no media id has that character."""
 UNBORN_FOR = timedelta(seconds=60)
 """How long an edge may take to write down the task for which it has taken the guard; then it is dead."""
 
-_MEDIA_ID = re.compile(MEDIA_ID_PATTERN)
+_ANYBODY = Caller()
 
 
 class RunningTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -30,6 +29,7 @@ class RunningTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     task_id: str
     taken_at: datetime
+    owner: str | None = None
 
 
 class Guard:
@@ -39,10 +39,10 @@ class Guard:
         self._tasks = tasks
         self._clock = clock
 
-    def enter(self, media_id: str, task_id: str, *, kind: TaskKind = TaskKind.VIDEO) -> None:
+    def enter(self, media_id: str, task_id: str, *, kind: TaskKind = TaskKind.VIDEO, caller: Caller = _ANYBODY) -> None:
         """Make this task the one that works on the medium; nothing happens if it is.
 
-        Raises `RequestFailed(media_busy)` naming the task that does so already, until that one has ended.
+        Raises `RequestFailed(media_busy)` until the task that does so already has ended; it is named to who may see it.
         """
         folder = f"{media_id}{SHOTS_SUFFIX}" if kind is TaskKind.SHOTS else media_id
         turns = Turns(self._tasks.layout.running / folder, RunningTask)
@@ -50,12 +50,13 @@ class Guard:
         if last is not None and not self._is_over(last.record):
             if last.record.task_id == task_id:
                 return
-            raise _busy(media_id, last.record)
-        if turns.take(RunningTask(task_id=task_id, taken_at=self._clock()), after=last) is not None:
+            raise _busy(media_id, last.record, caller)
+        running = RunningTask(task_id=task_id, taken_at=self._clock(), owner=caller.user_id)
+        if turns.take(running, after=last) is not None:
             return
         faster = turns.last()
         assert faster is not None  # noqa: S101 - we lost to it, and the last turn stays
-        raise _busy(media_id, faster.record)
+        raise _busy(media_id, faster.record, caller)
 
     def _is_over(self, running: RunningTask) -> bool:
         if self._tasks.exists(running.task_id):
@@ -65,13 +66,15 @@ class Guard:
 
 def checked_media_id(media_id: str) -> str:
     """The id itself. Raises `Failure(media_not_found)` for what can be none."""
-    if not _MEDIA_ID.fullmatch(media_id):
+    if not is_media_id(media_id):
         raise Failure(
             FailureCode.MEDIA_NOT_FOUND, "there is no such medium: an id has letters, digits, dots and dashes"
         )
     return media_id
 
 
-def _busy(media_id: str, running: RunningTask) -> RequestFailed:
+def _busy(media_id: str, running: RunningTask, caller: Caller) -> RequestFailed:
+    if not caller.may_see(running.owner):
+        return RequestFailed(Failure(FailureCode.MEDIA_BUSY, f"a task works on medium {media_id}"))
     failure = Failure(FailureCode.MEDIA_BUSY, f"task {running.task_id} works on medium {media_id}")
     return RequestFailed(failure, task_id=running.task_id)

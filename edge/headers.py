@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes
 from uuid import uuid4
 
@@ -20,6 +21,32 @@ _DIGITS = re.compile(r"[0-9]{1,18}")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 Headers = Mapping[str, str]
+
+SINGLE = (
+    "content-type",
+    "idempotency-key",
+    "upload-complete",
+    "upload-length",
+    "upload-offset",
+    "x-config",
+    "x-filename",
+    "x-tail-bytes",
+    "x-task-id",
+)
+"""What can be meant once only: of two, a proxy may believe the one and we the other."""
+
+
+class RepeatableHeaders(Protocol):
+    """Headers that know that one may come more than once."""
+
+    def getall(self, key: str, default: list[str], /) -> list[str]: ...
+
+
+def check_single(headers: RepeatableHeaders) -> None:
+    """Raises `Failure(malformed_request)` for a header of ours that comes more than once."""
+    for name in SINGLE:
+        if len(headers.getall(name, [])) > 1:
+            raise Failure(FailureCode.MALFORMED_REQUEST, f"{name} comes more than once")
 
 
 def file_name(header: str | None) -> str:

@@ -50,9 +50,9 @@ class _Entry(msgspec.Struct, frozen=True):
 class Presence:
     """The consumers that were heard of lately."""
 
-    def __init__(self, settings: EdgeSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: EdgeSettings, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
-        self._clock = clock
+        self._clock_s = clock_s
         self._entries: dict[str, _Entry] = {}
 
     async def serve(self, connection: AbstractConnection) -> None:
@@ -71,7 +71,7 @@ class Presence:
     def see(self, consumer: ConsumerSeen) -> None:
         """Remember a heartbeat; a full table forgets who has been silent longest."""
         self._entries.pop(consumer.id, None)
-        self._entries[consumer.id] = _Entry(consumer, self._clock(), datetime.now(UTC))
+        self._entries[consumer.id] = _Entry(consumer, self._clock_s(), datetime.now(UTC))
         if len(self._entries) > self._settings.presence_consumers_max:
             self._entries.pop(next(iter(self._entries)))
 
@@ -92,7 +92,7 @@ class Presence:
         return [entry.consumer for entry in self._live()]
 
     def _live(self) -> list[_Entry]:
-        oldest_s = self._clock() - self._settings.presence_expiry_s
+        oldest_s = self._clock_s() - self._settings.presence_expiry_s
         self._entries = {name: entry for name, entry in self._entries.items() if entry.seen_s >= oldest_s}
         return list(self._entries.values())
 

@@ -15,18 +15,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Layout, create_record, read_record, replace_record
+from contracts.threads import to_its_end
 from edge.clock import Clock, system_clock
 from edge.disk import storage_failures
 from edge.outcomes import AnyOutcome
-from edge.threads import to_its_end
 
 KEY_CHARS_MAX = 255
 KEPT_FOR = timedelta(hours=24)
 CLAIM_TRIES_MAX = 3
 """Claims of a key whose record others remove at the same moment."""
+
+_log = structlog.get_logger()
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +112,10 @@ async def once(
     except BaseException:
         await asyncio.shield(asyncio.to_thread(keys.release, key))
         raise
-    await asyncio.to_thread(keys.settle, key, fingerprint, outcome)
+    try:
+        await asyncio.to_thread(keys.settle, key, fingerprint, outcome)
+    except Failure as failure:  # a full disk: what was done is not undone by refusing it, and the key stays claimed
+        _log.warning("an outcome could not be kept for its key", reason=str(failure))
     return outcome
 
 

@@ -147,7 +147,8 @@ class VideoIntake:
             try:
                 self._resumable.create(UploadRecord(command=upload.command, plan=upload.plan))
             except BaseException:
-                body.release()
+                body.end(ExtentState.ABORTED)
+                self._uploads.discard(upload.task_id)  # its id is free again
                 raise
         return body
 
@@ -196,6 +197,8 @@ class VideoIntake:
     async def _announce(self, upload: Upload, inflow: Inflow) -> None:
         await inflow.first_stored.wait()
         if upload.is_begun and await asyncio.to_thread(self._announcer.tasks.exists, upload.task_id):
+            if upload.command.is_posted and upload.command.owner == upload.caller.user_id:
+                await self._owners.adopt(upload.task_id, upload.caller)  # theirs is newer
             await self._announcer.assure(upload.task_id)
             crashpoint("edge.task.assured")
             return
@@ -211,6 +214,7 @@ class VideoIntake:
             async with asyncio.timeout(self._limits.confirm_wait_s):
                 await self._announcer.waited_for(announcement)
         except TimeoutError as error:
+            announcement.cancel()  # it goes on without a request that waits for it
             if not upload.is_rest:
                 return
             failure = Failure(FailureCode.BROKER_UNAVAILABLE, "the medium is stored; its task starts with the broker")

@@ -24,6 +24,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.storage import Layout, MediaRecord, Seal, TaskRecord, create_record, read_record, replace_record
 from edge.again_later import again_later
 from edge.clock import Clock, system_clock
+from edge.disk import storage_failures
 from edge.task_store import TaskStore
 
 ENDED_UPLOAD_KEPT = timedelta(minutes=1)
@@ -103,15 +104,19 @@ class Janitor:
         return swept
 
     def take_lease(self) -> bool:
-        """True if the lease is ours now: it was before, it was free, or its holder is silent."""
+        """True if the lease is ours now: it was before, it was free, its holder is silent; or if there is no room for one."""
         path = self._layout.root / "janitor"
         lease = JanitorLease(owner=self._owner, heartbeat_at=self._clock())
-        if create_record(path, lease):
-            return True
-        there = read_record(path, JanitorLease)
-        if there is not None and there.owner != self._owner and not self._is_silent(there):
-            return False
-        replace_record(path, lease)
+        try:
+            with storage_failures():
+                if create_record(path, lease):
+                    return True
+                there = read_record(path, JanitorLease)
+                if there is not None and there.owner != self._owner and not self._is_silent(there):
+                    return False
+                replace_record(path, lease)
+        except Failure:
+            logger.warning("the disk is full: sweeping without a lease")
         return True
 
     def sweep(self) -> Swept:
@@ -138,9 +143,8 @@ class Janitor:
                 elif self._is_older(
                     _ended_at(end, folder), self._retention.tasks if end else self._retention.unfinished
                 ):
-                    _remove_upload(
-                        self._layout.uploads / folder.name, swept
-                    )  # first: without its task it stays for hours
+                    # first: without its task it stays for hours
+                    _remove_upload(self._layout.uploads / folder.name, swept)
                     shutil.rmtree(folder, ignore_errors=True)
                     swept.tasks += 1
         return used
@@ -150,10 +154,14 @@ class Janitor:
         alive_at = max(_last_written(folder), _last_written(self._layout.uploads / folder.name, absent=LONG_AGO))
         if not self._is_older(alive_at, self._retention.silent):
             return False
-        self._tasks.mark_unpublished(folder.name)  # before the end: should we die here, its command is published again
         silent_s = self._retention.silent.total_seconds()
         failure = Failure(FailureCode.TASK_ABANDONED, f"there was no sign of life for {silent_s:.0f} s")
-        return self._tasks.end(folder.name, failure.record()) is not None
+        try:
+            # before the end: should we die here, its command is published again
+            self._tasks.mark_unpublished(folder.name)
+            return self._tasks.end(folder.name, failure.record()) is not None
+        except Failure:  # a full disk: what goes after this makes room for the next sweep
+            return False
 
     def _sweep_uploads(self, swept: Swept) -> None:
         for folder in _folders(self._layout.uploads):
@@ -205,7 +213,8 @@ class Janitor:
             yield seal.media_id
 
     def _is_silent(self, lease: JanitorLease) -> bool:
-        return self._is_older(lease.heartbeat_at, self._retention.interval * LEASE_INTERVALS)
+        """Also with a heartbeat that is still to come: a clock was put back, and no sweep may wait until it is there again."""
+        return abs(self._clock() - lease.heartbeat_at) > self._retention.interval * LEASE_INTERVALS
 
     def _is_older(self, moment: datetime, age: timedelta) -> bool:
         return self._clock() - moment > age

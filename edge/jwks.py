@@ -138,7 +138,7 @@ def _key(entry: dict[str, Any]) -> Key | None:
         return None
     try:
         material = jwt.PyJWK(entry).key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
         return None
     algorithm = _algorithm(material)
     if algorithm is None or entry.get("alg") not in (None, algorithm):

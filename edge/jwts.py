@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import jwt
 import msgspec
+from jwt.algorithms import HMACAlgorithm
 
 from contracts.failures import Failure, FailureCode
 
@@ -74,9 +75,13 @@ class SharedKey:
     """One key, known to whoever signs and to us."""
 
     def __init__(self, secret: str) -> None:
-        """Raises `ValueError` if the key is too short."""
+        """Raises `ValueError` if the key is too short, or one that others may know."""
         if len(secret.encode()) < KEY_BYTES_MIN:
             raise ValueError(f"the key has {len(secret.encode())} bytes, {KEY_BYTES_MIN} at least")
+        try:
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+        except jwt.InvalidKeyError as error:
+            raise ValueError("the key is half of a pair, public or private, and no shared one") from error
         self._key = Key(secret.encode(), "HS256")
 
     async def named(self, kid: str | None) -> Key:  # noqa: ARG002 - there is one key, whatever the token calls it
@@ -110,7 +115,8 @@ class Verifier:
         user_id = _user_id(payload)
         if user_id is None:
             raise Failure(FailureCode.FORBIDDEN, "the token names no user")
-        return Claims(user_id=user_id, expires_at_s=float(payload["exp"]))
+        ends_at_s = payload["exp"]  # as a number or as its digits: the library has read it
+        return Claims(user_id=user_id, expires_at_s=float(ends_at_s) if int(ends_at_s) < MOMENT_MAX_S else MOMENT_MAX_S)
 
     def _verified(self, token: str, key: Key) -> dict[str, Any]:
         try:

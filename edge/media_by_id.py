@@ -54,7 +54,7 @@ class MediaById:
         """Return when the broker has the command.
 
         kind: what is to be done; None: its objects are looked for, whether it is a picture or a video.
-        Raises `Failure`: as `merged`, `Annotations`, `MediaRoots.medium` and `Announcer.announce_once`; `RequestFailed` if a
+        Raises `Failure`: as `merged`, `Annotations`, `MediaRoots.medium` and `Announcer.announce_once`; `RequestFailed` if
         such a task works on the medium already.
         """
         read_options(config)  # refused before anybody is asked
@@ -70,7 +70,7 @@ class MediaById:
         read = merged(config, settings)
         command = self._command(kind or TaskKind(medium.kind.value), medium, read, caller)
         note_task(command.task_id, media_id)
-        await asyncio.to_thread(self._guard.enter, media_id, command.task_id, kind=kind_of(command))
+        await asyncio.to_thread(self._guard.enter, media_id, command.task_id, kind=kind_of(command), caller=caller)
         await self._tokens.keep(command.task_id, caller)
         await self._announcer.announce_once(command)
         started = Started(media_id=media_id, task_id=command.task_id)

@@ -1,4 +1,4 @@
-"""How a form was answered: data, so that the same answer can be given again."""
+"""What came of a medium that came in: data, so that the same answer can be given again."""
 
 import msgspec
 

@@ -30,7 +30,7 @@ from edge.task_store import TaskStore
 from edge.upload import UploadLimits
 
 UNFINISHED_KEPT_S = 7200.0
-"""Files that no task refers to, beyond the time that a request may wait: those of an edge that died."""
+"""Files that no task refers to, beyond the time that a request, or an upload without a byte, may wait: an edge's that died."""
 
 
 class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
         return Retention(
             tasks=timedelta(seconds=self.tasks_kept_s),
             silent=timedelta(seconds=self.tasks_silent_s),
-            unfinished=timedelta(seconds=UNFINISHED_KEPT_S + self.answer_wait_s),
+            unfinished=timedelta(seconds=UNFINISHED_KEPT_S + max(self.answer_wait_s, self.upload_resume_s)),
             interval=timedelta(seconds=self.sweep_interval_s),
         )
 

@@ -124,6 +124,9 @@ class Poster:
             _log.warning("unreadable wake-up", code=failure.code, detail=failure.detail)
             return
         match said:
+            case DeadPost() if message.exchange:
+                # an operator sends it straight to the queue; what comes through an exchange any consumer may have published
+                _log.warning("a post that nobody may ask for", task_id=said.task_id, exchange=message.exchange)
             case DeadPost():
                 await self._sender.replay(said)
             case WakeUp():
@@ -217,8 +220,11 @@ class Poster:
         now, delay = self._parts.clock(), await asyncio.to_thread(line.delay)
         first_failed_at = delay.first_failed_at if delay else now
         is_exhausted = now - first_failed_at > timedelta(seconds=self._settings.post_retry_for_s)
-        if is_exhausted or _is_permanent(failure, subject):
+        is_permanent = _is_permanent(failure, subject)
+        if is_exhausted or is_permanent:
             await self._sender.bury(subject.task_id, subject.media_id, due.post, failure)
+            if is_permanent:  # which is an answer
+                await asyncio.to_thread(line.go_on)
             return await asyncio.to_thread(self._parts.posts.give_up, subject, due)
         tries = delay.tries + 1 if delay else 1
         await self._put_off(subject, line, failure, Delay(tries=tries, first_failed_at=first_failed_at, due_at=now))

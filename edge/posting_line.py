@@ -64,7 +64,10 @@ class Line:
         path.touch()
 
     def leave(self, place: str) -> None:
+        """Whose trouble it was goes with the last one: who comes later has all of their tries."""
         (self._waiting / place).unlink(missing_ok=True)
+        if not any(self._waiting.iterdir()):
+            self.go_on()
 
     def places(self) -> list[str]:
         """Everybody's place, the first to be told of first."""

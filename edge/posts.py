@@ -12,7 +12,7 @@ import msgspec
 
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import FailureRecord
-from contracts.media import MediumKind
+from contracts.media import MediumKind, is_media_id
 from contracts.posts import Post
 from contracts.results import reports_after
 from contracts.storage import (
@@ -102,7 +102,7 @@ class Posts:
         is_known = not _came_in_here(task)  # the service itself said where it lies
         cursor = read_record(self._layout.posted(task_id), Cursor) or Cursor(is_known=is_known)
         media_id = self._media_id(task)
-        if cursor.is_done or media_id is None:
+        if cursor.is_done or media_id is None or not is_media_id(media_id):  # whoever publishes commands names it
             return None
         return Subject(task=task, media_id=media_id, cursor=cursor)
 

@@ -57,7 +57,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
         said = (record.plan.total_bytes, self.total_bytes, end_bytes if self.is_rest else None)
         told = sorted({told_bytes for told_bytes in said if told_bytes is not None})
         total_bytes = told[0] if told else None
-        if len(told) > 1 or (total_bytes is not None and (end_bytes or 0) > total_bytes):
+        least_bytes = max(end_bytes or 0, 0 if self.total_bytes is None else self.offset_bytes)
+        if len(told) > 1 or (total_bytes is not None and least_bytes > total_bytes):
             detail = f"the upload has {' or '.join(map(str, told))} bytes, and this part would end at byte {end_bytes}"
             raise Failure(FailureCode.UPLOAD_LENGTH_INCONSISTENT, detail)
         return msgspec.structs.replace(record, plan=msgspec.structs.replace(record.plan, total_bytes=total_bytes))
@@ -95,7 +96,10 @@ class ResumableUploads:
             body = self._open(record)
             body.release(is_heard=False)
             crashpoint("edge.resumable.asked")
-            return Standing(offset_bytes=body.received_bytes, is_complete=False, total_bytes=record.plan.total_bytes)
+            if not body.is_sealed:
+                offset_bytes, total_bytes = body.received_bytes, record.plan.total_bytes
+                return Standing(offset_bytes=offset_bytes, is_complete=False, total_bytes=total_bytes)
+            extent = self._extent(task_id)  # it was sealed between the two looks
         return Standing(offset_bytes=extent.received_bytes, is_complete=True, total_bytes=extent.received_bytes)
 
     def reopen(self, record: UploadRecord, *, offset_bytes: int) -> GrowingBody:
@@ -129,7 +133,8 @@ class ResumableUploads:
         """Uploads whose client has not come back in time."""
         with contextlib.suppress(FileNotFoundError):
             for folder in self._layout.uploads.iterdir():
-                with contextlib.suppress(FileNotFoundError, ValueError, msgspec.DecodeError, Failure):
+                # one must not hold up others
+                with contextlib.suppress(OSError, ValueError, msgspec.DecodeError, Failure):
                     record = self.record(folder.name)
                     if self._is_overdue(record):
                         yield record

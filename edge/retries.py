@@ -37,7 +37,7 @@ class Retries:
         """
         tasks = self._announcer.tasks
         record = await asyncio.to_thread(_failed, tasks, task_id)
-        if there := await asyncio.to_thread(tasks.retry_of, task_id):
+        if there := await asyncio.to_thread(tasks.retried_as, task_id):
             return await self._started(there)
         medium = await asyncio.to_thread(_where_it_lies, tasks, record)
         command = self._command(record.command, medium, caller)
@@ -45,12 +45,14 @@ class Retries:
         if record.trace is not None:
             tracing.link(record.trace)
         if medium.root != "storage" and medium.media_id is not None:
-            await asyncio.to_thread(self._guard.enter, medium.media_id, command.task_id, kind=kind_of(command))
-        await self._owners.adopt(command.task_id, caller)
+            kind = kind_of(command)
+            await asyncio.to_thread(self._guard.enter, medium.media_id, command.task_id, kind=kind, caller=caller)
         try:
+            await asyncio.to_thread(tasks.reserve, command.task_id)
+            await self._owners.adopt(command.task_id, caller)
             await self._announcer.announce_within(command, wait_s=self._confirm_wait_s)
         except Failure as failure:
-            if failure.code is not FailureCode.TASK_ID_IN_USE or not await asyncio.to_thread(tasks.retry_of, task_id):
+            if failure.code is not FailureCode.TASK_ID_IN_USE or not await asyncio.to_thread(tasks.retried_as, task_id):
                 raise
         return await self._started(command.task_id)
 

@@ -27,6 +27,8 @@ _IMAGE_STARTS = (
     b"II+\x00",  # BigTIFF
     b"MM\x00+",
 )
+_STILL_BRANDS = frozenset((b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1"))
+"""Pictures in the boxes of a video (HEIF, ISO/IEC 23008-12): neither is what they are read as."""
 _SYNC = 0x47
 _PACKETS = (188, 192)
 """Bytes of a packet of a transport stream, without and with a time stamp before it."""
@@ -37,6 +39,8 @@ def kind_by_content(head: bytes) -> MediumKind | None:
     riff = head[8:12] if head[:4] == b"RIFF" else b""
     if head.startswith(_IMAGE_STARTS) or riff == b"WEBP":
         return MediumKind.IMAGE
+    if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
+        return None
     if head.startswith(_VIDEO_STARTS) or riff == b"AVI " or head[4:8] in _BOX_TYPES or _is_transport_stream(head):
         return MediumKind.VIDEO
     return None

@@ -4,6 +4,7 @@ Everything here blocks and is called from a worker thread, never from the event 
 upload and nobody else.
 """
 
+import contextlib
 import errno
 import os
 import secrets
@@ -32,6 +33,8 @@ from edge.resumable import ResumableUploads
 
 NAMES_MAX = 3
 """Ids that are tried for one content: the hash, with 8 digits of the digest, with all of it."""
+KEEP_TRIES_MAX = 3
+"""Looks at a medium that others bring in and the janitor takes away at the same moment."""
 
 _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
 
@@ -72,7 +75,11 @@ class UploadStore:
             if self.layout.task(task_id).exists():
                 folder.rmdir()
                 raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists")
-            return GrowingBody(folder, plan, clock=self._clock, has_extent=has_extent)
+            try:
+                return GrowingBody(folder, plan, clock=self._clock, has_extent=has_extent)
+            except BaseException:
+                self.discard(task_id)  # its id is free again
+                raise
 
     def check_free(self, *, more_bytes: int = 0) -> None:
         """Raises `Failure(storage_full)` if less than the floor would stay free."""
@@ -127,28 +134,34 @@ class UploadStore:
     def _keep_as(self, record: MediaRecord, task_id: str) -> bool:
         """True if the content lies at the record's id afterwards, False if another one does."""
         path = self.layout.media_record(record.media_id)
-        there = read_record(path, MediaRecord)
-        if there is None and self._move_in(record, task_id):
-            return True
-        there = there or read_record(path, MediaRecord)
-        if there is None or there.digest != record.digest or there.size_bytes != record.size_bytes:
-            return False
-        if there.expires_at is not None:
-            replace_record(path, msgspec.structs.replace(record, created_at=there.created_at))
-        return True
+        for _ in range(KEEP_TRIES_MAX):
+            there = read_record(path, MediaRecord)
+            if there is None:
+                if self._move_in(record, task_id):
+                    return True
+                continue  # another was faster
+            if there.digest != record.digest or there.size_bytes != record.size_bytes:
+                return False
+            if there.expires_at is None:
+                return True
+            with contextlib.suppress(FileNotFoundError):  # the janitor has just taken the medium away
+                renewed = msgspec.structs.replace(record, created_at=there.created_at)
+                replace_record(path, renewed, makes_folder=False)
+                return True
+        return False
 
     def _move_in(self, record: MediaRecord, task_id: str) -> bool:
         """Build the medium's folder aside and rename it: it appears whole, or not at all if another was faster."""
         aside = self.layout.media / f".{record.media_id}.{secrets.token_hex(6)}"
         aside.mkdir(parents=True)
-        os.link(self.layout.body(task_id), aside / "source")
-        crashpoint("edge.medium.linked")
-        create_record(aside / "media.json", record)
-        crashpoint("edge.medium.recorded")
         try:
+            os.link(self.layout.body(task_id), aside / "source")
+            crashpoint("edge.medium.linked")
+            create_record(aside / "media.json", record)
+            crashpoint("edge.medium.recorded")
             aside.rename(self.layout.medium(record.media_id))
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(aside, ignore_errors=True)  # its link would hold the room of an upload that failed
             if error.errno in _TAKEN:
                 return False
             raise

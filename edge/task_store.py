@@ -75,6 +75,17 @@ class TaskStore:
         self.layout = layout
         self._clock = clock
 
+    def reserve(self, task_id: str) -> None:
+        """Take an id that others can work out, before anything of the caller's is put there.
+
+        The folder comes first, as the upload's does where one begins: of the two one at least sees the other.
+        Raises `Failure`: `task_id_in_use` if a task or an upload has it, `storage_full`.
+        """
+        with storage_failures():
+            self.layout.task(task_id).mkdir(parents=True, exist_ok=True)
+        if self.exists(task_id) or self.layout.body(task_id).parent.exists():
+            raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists")
+
     def create(self, command: AnyCommand) -> None:
         """Write the task down, marked as not published yet: an edge that dies here leaves what another one can finish.
 
@@ -96,7 +107,9 @@ class TaskStore:
             crashpoint("edge.task.recorded")
 
     def mark_unpublished(self, task_id: str) -> None:
-        self.layout.unpublished(task_id).touch()
+        """Raises `Failure(storage_full)`."""
+        with storage_failures():
+            self.layout.unpublished(task_id).touch()
 
     def mark_published(self, task_id: str) -> None:
         self.layout.unpublished(task_id).unlink(missing_ok=True)
@@ -106,15 +119,18 @@ class TaskStore:
         return self.layout.unpublished(task_id).exists()
 
     def mark_aborted(self, task_id: str, failure: Failure) -> bool:
-        """Say why the upload ended early; False if it never became a task."""
+        """Say why the upload ended early, if there is room for that; False if it never became a task."""
         if not self.exists(task_id):
             return False
-        create_record(self.layout.abort(task_id), failure.record())
+        with contextlib.suppress(OSError):  # a full disk: the extent, which has its room, says that it ended
+            create_record(self.layout.abort(task_id), failure.record())
         crashpoint("edge.abort.recorded")
         return True
 
     def mark_cancelled(self, task_id: str) -> None:
-        self.layout.cancel(task_id).touch()
+        """Raises `Failure(storage_full)`."""
+        with storage_failures():
+            self.layout.cancel(task_id).touch()
         crashpoint("edge.cancel.marked")
 
     def unpublished(self, *, before: datetime) -> list[str]:
@@ -146,7 +162,10 @@ class TaskStore:
         return lease is not None and not lease.is_released
 
     def end(self, task_id: str, failure: FailureRecord) -> TaskEnded | None:
-        """End a task that nobody holds; None if it has ended already. Whoever is told the event publishes it."""
+        """End a task that nobody holds; None if it has ended already. Whoever is told the event publishes it.
+
+        Raises `Failure`: `task_not_found`, `storage_full`.
+        """
         record = self.record(task_id)
         checkpoint = last_checkpoint(self.layout, task_id)
         event = TaskEnded(
@@ -161,7 +180,8 @@ class TaskStore:
             counts=checkpoint.counts if checkpoint else Counts(),
             failure=failure,
         )
-        is_created = create_record(self.layout.end(task_id), event)
+        with storage_failures():
+            is_created = create_record(self.layout.end(task_id), event)
         crashpoint("edge.end.created")
         if is_created:
             task_ended(kind_of(record.command), failure)
@@ -171,7 +191,7 @@ class TaskStore:
         """What the task has reported so far, in order, one at a time from the disk."""
         return reports(self.layout, task_id)
 
-    def retry_of(self, task_id: str) -> str | None:
+    def retried_as(self, task_id: str) -> str | None:
         """The task that does the work of this one again, None if there is none."""
         record = read_record(self.layout.task_record(retry_id(task_id)), TaskRecord)
         return record.task_id if record is not None and record.command.retry_of == task_id else None
@@ -202,7 +222,7 @@ class TaskStore:
             is_partial=end is not None and end.is_partial,
             told=self._told(record),
             retry_of=record.command.retry_of,
-            retried_as=self.retry_of(task_id) if end is not None and end.failure is not None else None,
+            retried_as=self.retried_as(task_id) if end is not None and end.failure is not None else None,
         )
 
     def remove(self, task_id: str) -> None:

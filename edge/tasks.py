@@ -83,6 +83,7 @@ async def get_results(
         FailureCode.TASK_NOT_FOUND,
         FailureCode.TASK_ENDED,
         FailureCode.BROKER_UNAVAILABLE,
+        FailureCode.STORAGE_FULL,
     ),
 )
 async def cancel_task(

@@ -6,7 +6,6 @@ user's name alone: with authentication off anybody can claim one.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -18,9 +17,11 @@ import msgspec
 import structlog
 
 from contracts.failures import Failure, FailureCode
-from contracts.storage import Layout, replace_file
+from contracts.storage import Layout
+from contracts.threads import to_its_end
+from contracts.whole_files import replace_file
 from edge.auth import Caller, is_token
-from edge.disk import PRIVATE, storage_failures
+from edge.disk import PRIVATE, lock, storage_failures
 from edge.jwts import read_claims
 from edge.vault import Credentials, Vault
 
@@ -61,13 +62,12 @@ class Tokens:
         self._clock_s = clock_s
 
     async def keep(self, task_id: str, caller: Caller) -> None:
-        """Keep what it takes to act for the caller, if they gave a token. Raises `Failure(storage_full)`."""
-        if caller.bearer is None:
-            return
-        credentials = Credentials(
-            bearer=caller.bearer, refresh_token=caller.refresh_token, obtained_at_s=self._clock_s()
-        )
-        await asyncio.to_thread(self._write, self._layout.credentials(task_id), credentials)
+        """Keep what it takes to act for the caller, if they gave a token. Raises `Failure(storage_full)`.
+
+        A refresh token of theirs that was kept before stays if no other one comes.
+        """
+        if caller.bearer is not None:
+            await asyncio.to_thread(self._keep, self._layout.credentials(task_id), caller.bearer, caller)
 
     async def bearer(self, task_id: str) -> str:
         """A token that is valid for a minute or longer, refreshed if need be; a shorter one if that fails.
@@ -115,9 +115,14 @@ class Tokens:
             held = await asyncio.to_thread(self._held, task_id)
             if is_good(held):
                 return held.bearer
-            refreshed = await self._refreshed(held.refresh_token or given.refresh_token)
-            await asyncio.to_thread(self._write, self._session(given.refresh_token), refreshed)
-            return refreshed.bearer
+            session = self._session(given.refresh_token)
+            trading = asyncio.create_task(self._trade(held.refresh_token or given.refresh_token, session))
+            return await to_its_end(trading)  # what was traded in is good no more: its answer must not be lost
+
+    async def _trade(self, refresh_token: str, session: Path) -> str:
+        refreshed = await self._refreshed(refresh_token)
+        await asyncio.to_thread(self._write, session, refreshed)
+        return refreshed.bearer
 
     async def _refreshed(self, refresh_token: str) -> Credentials:
         try:
@@ -133,6 +138,15 @@ class Tokens:
             obtained_at_s=self._clock_s(),
             is_refreshed=True,
         )
+
+    def _keep(self, path: Path, bearer: str, caller: Caller) -> None:
+        refresh_token = caller.refresh_token
+        with suppress(Failure):  # of keys that are gone
+            before = self._read(path)
+            if refresh_token is None and before and read_claims(before.bearer).user_id == caller.user_id:
+                refresh_token = before.refresh_token
+        credentials = Credentials(bearer=bearer, refresh_token=refresh_token, obtained_at_s=self._clock_s())
+        self._write(path, credentials)
 
     def _given(self, task_id: str) -> Credentials:
         given = self._read(self._layout.credentials(task_id))
@@ -188,7 +202,7 @@ class Tokens:
             try:
                 async with asyncio.timeout(TURN_WAIT_S):
                     while True:
-                        if await asyncio.to_thread(_took, file):
+                        if await asyncio.to_thread(lock, file):
                             break
                         await asyncio.sleep(TURN_POLL_S)
             except TimeoutError as error:
@@ -199,14 +213,6 @@ class Tokens:
 def _opened(path: Path) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("ab")
-
-
-def _took(file: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _hash(text: str) -> str:

@@ -11,7 +11,7 @@ from contracts.failures import FailureCode
 from edge import resumption
 from edge.auth import Caller
 from edge.describing import FAILED_MEANWHILE, AppendedBytes, part_taken, problems
-from edge.headers import is_task_id
+from edge.headers import check_single, is_task_id
 from edge.intake import VideoIntake
 from edge.outcomes import Started
 from edge.resumable import no_upload
@@ -76,6 +76,7 @@ async def append_upload(
     caller: NamedDependency[Caller],
 ) -> Response[Started | None]:
     """The next bytes; answered as the request that began the upload would have been, once all are there."""
+    check_single(request.headers)
     append = resumption.append(request, caller)
     outcome = await video_intake.go_on(_checked(task_id), append, body_chunks(request.receive))
     return resumption.answered(outcome, upload_limits, part_status=204)

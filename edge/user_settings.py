@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from contracts.failures import Failure
-from contracts.options import CAMERA_ALIASES, DetectionOptions, ReadOptions, read_options
+from contracts.options import CAMERA_ALIASES, CameraConfig, DetectionOptions, ReadOptions, read_options
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
@@ -20,7 +20,7 @@ def merged(config: bytes | None, user: Mapping[str, Any]) -> ReadOptions:
     Raises `Failure` as `read_options`, about the request alone.
     """
     asked = read_options(config)
-    stated: dict[str, Any] = msgspec.json.decode(config) if config else {}
+    stated = _stated(config) if config else {}
     settings = {name: value for name, value in _flat(user) if _is_allowed(name, value)}
     fields = settings | stated
     camera = _camera(settings) | _camera(stated)
@@ -29,6 +29,23 @@ def merged(config: bytes | None, user: Mapping[str, Any]) -> ReadOptions:
         fields["camera_config"] = camera
     read = read_options(msgspec.json.encode(fields))
     return ReadOptions(options=read.options, unknown_fields=asked.unknown_fields)
+
+
+def _stated(config: bytes) -> dict[str, Any]:
+    """The fields that we know of a configuration that has been checked; the others may hold what nobody can decode."""
+    fields = _known(config, DetectionOptions)
+    stated = {name: msgspec.json.decode(value) for name, value in fields.items() if name != "camera_config"}
+    camera = msgspec.json.decode(fields.get("camera_config", b"null"), type=msgspec.Raw)
+    if bytes(camera) != b"null":
+        stated["camera_config"] = {
+            name: msgspec.json.decode(value) for name, value in _known(camera, CameraConfig).items()
+        }
+    return stated
+
+
+def _known(text: bytes | msgspec.Raw, kind: type[msgspec.Struct]) -> dict[str, msgspec.Raw]:
+    fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    return {name: value for name, value in fields.items() if name in kind.__struct_fields__}
 
 
 def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,8 @@ import structlog
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from contracts.failures import Failure, FailureCode
-from contracts.storage import Layout, create_file
+from contracts.storage import Layout
+from contracts.whole_files import create_file
 from edge.disk import PRIVATE
 
 _log = structlog.get_logger()

@@ -91,9 +91,10 @@ def compare(
     reference: Detects, candidate: Detects, pictures: Iterable[Picture], *, limits: AgreementLimits | None = None
 ) -> Agreement:
     """Show both the same pictures, whole. Raises `Failure(inference_failed)` as the detectors do."""
+    # 1.0: a rule that lets one of two boxes go by a hair's breadth of confidence is not what is compared
     options = DetectionOptions(
         probability_threshold=LEVELS[-1] * SEEN_SHARE, tiling="off", tracking_intersection_threshold=1.0
-    )  # 1.0: a rule that lets one of two boxes go by a hair's breadth of confidence is not what is compared
+    )
     expected: list[list[Detection]] = []
     found: list[list[Detection]] = []
     for picture in pictures:

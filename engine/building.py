@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from contracts.failures import Failure, FailureCode
-from engine.tensorrt_library import Complaints, load_library, logger_into, major_version
+from engine.tensorrt_library import load_library, logger_of, major_version
 
 LAST_MAJOR_WITH_CALIBRATION = 10
 _COMPLAINTS_LENGTH_MAX = 600
@@ -46,12 +46,11 @@ class BuildPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 def build(plan: BuildPlan, library: Any, told: Told) -> bytes:
     """The plan's bytes. Raises `Failure`: `engine_unavailable` with what TensorRT says, `cancelled`."""
-    complaints = Complaints()
-    logger = logger_into(library, complaints)
+    logger = logger_of(library)
     try:
         builder = library.Builder(logger)
     except TypeError as error:  # pybind's way to say that there is no CUDA
-        raise _refused(complaints.taken(str(error))) from error
+        raise _refused(logger.complaints.taken(str(error))) from error
     network = builder.create_network(_network_flags(library, plan))
     parser = library.OnnxParser(network, logger)
     if not parser.parse(plan.model):
@@ -64,7 +63,7 @@ def build(plan: BuildPlan, library: Any, told: Told) -> bytes:
     if progress.is_cancelled:
         raise Failure(FailureCode.CANCELLED, "the build was cancelled")
     if built is None:
-        raise _refused(complaints.taken("TensorRT does not say why"))
+        raise _refused(logger.complaints.taken("TensorRT does not say why"))
     return bytes(built)
 
 

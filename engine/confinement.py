@@ -30,7 +30,6 @@ LANDLOCK_PORTS = LANDLOCK_SCOPES = 0b11
 """Bind and connect (TCP); abstract sockets of others, and signals to others."""
 OPEN_FILES_MAX = 64
 """None can be opened anyway where Landlock or seccomp is in force."""
-CPU_GRACE_S = 2
 
 _AUDIT_ARCH_X86_64 = 0xC000003E
 _X32_CALLS_FROM = 0x40000000

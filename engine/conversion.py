@@ -85,7 +85,7 @@ def convert(order: BuildOrder, told: "Teller") -> Path:
         raise Failure(FailureCode.ENGINE_UNAVAILABLE, "no GPU here")
     library = load_library(order.library)
     told(0.0, "reading the model")
-    card = describe(model)
+    card = describe(model, provider="cpu")  # the GPU's memory is for the engine that serves and for the builder
     content = build(
         BuildPlan(
             model=_of_precision(order, card),
@@ -109,7 +109,8 @@ def _of_precision(order: BuildOrder, card: ModelCard) -> bytes:
         return in_half(model)
     if order.precision == "fp32" or order.calibration_cache:
         return as_it_is(model)
-    with tempfile.TemporaryDirectory() as folder:
+    # beside the model, where the plan has its room: the system's own folder for such files may be small
+    with tempfile.TemporaryDirectory(dir=model.parent, prefix=".incoming.") as folder:
         return in_eighth(model, card, _pictures(order), Path(folder))
 
 
@@ -168,7 +169,7 @@ def _record(order: BuildOrder, content: bytes, gpu: GpuFacts, library_version: s
 
 def _metadata(model: Path) -> dict[str, str]:
     """What the ONNX file says of itself: a plan has no room for it."""
-    runtime = open_runtime(model)
+    runtime = open_runtime(model, provider="cpu")
     metadata = dict(runtime.metadata)
     runtime.close()
     return metadata

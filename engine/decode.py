@@ -143,9 +143,8 @@ def open_video(source: Source, *, limits: VideoLimits, wanted: Wanted = EVERYTHI
         _check_header(container, stream, limits)
         stream.thread_type = "SLICE"  # frame threads hold back one frame each
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {
-            "max_pixels": str(limits.pixels_max + PADDING_PIXELS)
-        }  # later ones may be larger
+        # later ones may be larger
+        stream.codec_context.options = {"max_pixels": str(limits.pixels_max + PADDING_PIXELS)}
         yield Video(container, stream, source, limits)
 
 

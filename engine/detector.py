@@ -76,7 +76,7 @@ class Detector:
         return self._detections(boxes, picture)
 
     def watch(self, on_lost: Callable[[str], object]) -> None:
-        """Be told once, from a thread, why what infers is lost, if it is a server's; nothing else is ever lost."""
+        """Be told once, from a thread, why what infers is lost: a server's model, or a GPU to this process; no other is."""
         watch = getattr(self._runtime, "watch", None)
         if watch is not None:
             watch(on_lost)

@@ -54,6 +54,7 @@ class Head(Protocol):
     def boxes(self, outputs: Sequence[Tensor], shown: Shown) -> list[Boxes]:
         """The boxes of each picture of the batch in pixels of the input, best first; every one is `sound`.
 
+        None is a view on the outputs, which may be overwritten afterwards (see `lent`).
         Raises `Failure(inference_failed)` if the outputs are not shaped as the head reads them.
         """
         ...

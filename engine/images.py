@@ -36,9 +36,8 @@ _PIXELS_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 os.environ.setdefault(_PIXELS_VARIABLE, str(PIXELS_MAX))  # read when OpenCV is loaded: it refuses what Pillow misread
 import cv2  # noqa: E402
 
-cv2.utils.logging.setLogLevel(
-    cv2.utils.logging.LOG_LEVEL_SILENT
-)  # it tells of every broken file on stderr; the failure says it
+# it tells of every broken file on stderr; the failure says it
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 Image.MAX_IMAGE_PIXELS = None  # ours is asked instead, right after the header
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd tags of files that OpenCV judges
 
@@ -85,10 +84,9 @@ class StillPicture:
 class PackedPicture:
     """A picture kept as a JPEG, for where many wait; it implements `engine.picture.Picture`."""
 
-    def __init__(self, picture: Picture, *, side_px_max: int = PACKED_SIDE_PX_MAX) -> None:
-        scale = min(1.0, side_px_max / max(picture.width, picture.height))
-        self.width, self.height = (max(1, round(side * scale)) for side in (picture.width, picture.height))
-        rgb = picture.scaled(width=self.width, height=self.height)
+    def __init__(self, picture: Picture) -> None:
+        rgb = _shrunk(picture, side_px_max=PACKED_SIDE_PX_MAX)
+        self.height, self.width = rgb.shape[:2]
         self._jpeg = _encoded(rgb, quality=PACKED_QUALITY)
 
     def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
@@ -118,9 +116,13 @@ def read_picture(path: Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> Still
 
 def jpeg(picture: Picture, *, side_px_max: int) -> bytes:
     """The picture as a JPEG, made smaller if one of its sides is longer than that."""
+    return _encoded(_shrunk(picture, side_px_max=side_px_max), quality=JPEG_QUALITY).tobytes()
+
+
+def _shrunk(picture: Picture, *, side_px_max: int) -> Rgb:
     scale = min(1.0, side_px_max / max(picture.width, picture.height))
     width, height = (max(1, round(side * scale)) for side in (picture.width, picture.height))
-    return _encoded(picture.scaled(width=width, height=height), quality=JPEG_QUALITY).tobytes()
+    return picture.scaled(width=width, height=height)
 
 
 def _encoded(rgb: Rgb, *, quality: int) -> NDArray[np.uint8]:

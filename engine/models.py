@@ -92,9 +92,9 @@ class OpenModel(msgspec.Struct, frozen=True, kw_only=True):
     card: ModelCard
 
 
-def describe(source: ModelSource) -> ModelCard:
+def describe(source: ModelSource, *, provider: Provider = "auto") -> ModelCard:
     """What a model is. Raises `Failure` as `open_model`."""
-    opened = open_model(source)
+    opened = open_model(source, provider=provider)
     opened.runtime.close()
     return opened.card
 

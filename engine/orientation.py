@@ -1,4 +1,4 @@
-"""How stored pixels become displayed ones: the eight turns that EXIF and a display matrix can ask for."""
+"""How stored pixels become displayed ones: the eight turns that a display matrix can ask for."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,6 @@ import msgspec
 import numpy as np
 
 from engine.picture import Crop, Rgb
-
-EXIF_ORIENTATION_TAG = 0x0112
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -49,21 +47,6 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 UPRIGHT = Turn()
-
-_BY_EXIF = {
-    2: Turn(is_flipped_x=True),
-    3: Turn(is_flipped_x=True, is_flipped_y=True),
-    4: Turn(is_flipped_y=True),
-    5: Turn(is_transposed=True),
-    6: Turn(is_transposed=True, is_flipped_x=True),
-    7: Turn(is_transposed=True, is_flipped_x=True, is_flipped_y=True),
-    8: Turn(is_transposed=True, is_flipped_y=True),
-}
-
-
-def turn_by_exif(orientation: object) -> Turn:
-    """The turn of an EXIF orientation; upright for 1 and for anything that is none."""
-    return _BY_EXIF.get(orientation, UPRIGHT) if isinstance(orientation, int) else UPRIGHT
 
 
 def turn_by_display_matrix(matrix: Sequence[int]) -> Turn:

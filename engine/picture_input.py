@@ -32,7 +32,11 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], side: SideFile) -> ImageInput:
-    """The input that takes pictures. Raises `Failure(model_not_a_detector)` naming the shapes if there is none."""
+    """The input that takes pictures.
+
+    Raises `Failure`: `model_not_a_detector` naming the shapes if there is none, `model_corrupt` if it has another size than
+    the side file states.
+    """
     pictures = [spec for spec in inputs if _layout(spec, side.input) is not None]
     sizes = [spec for spec in inputs if spec not in pictures and _is_size_tensor(spec)]
     if len(pictures) != 1 or len(pictures) + len(sizes) != len(inputs) or len(sizes) > 1:
@@ -66,7 +70,7 @@ def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], sid
 
 
 def input_rule(image: ImageInput, usual: InputStatement, stated: InputStatement) -> InputRule:
-    """How the model wants its pixels: the side file's word, else what is usual for its head."""
+    """How the model wants its pixels: the side file's word, else as is usual for its head. Raises `Failure(model_corrupt)`."""
     resize = stated.resize or usual.resize or "letterbox"
     if resize == "native" and not image.has_free_sides:
         raise Failure(FailureCode.MODEL_CORRUPT, "side file: resize native needs a model with free sides")

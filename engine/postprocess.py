@@ -1,6 +1,6 @@
 """Boxes as arrays, and what is done to them between a model and a report: thresholds, overlaps, sizes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -43,17 +43,6 @@ class Boxes(msgspec.Struct, frozen=True, kw_only=True):
 def no_boxes() -> Boxes:
     """Nothing was seen."""
     return Boxes(corners=np.empty((0, 4), np.float32), scores=np.empty(0, np.float32), classes=np.empty(0, np.int32))
-
-
-def joined(parts: Sequence[Boxes]) -> Boxes:
-    """All boxes of several parts of one picture."""
-    if not parts:
-        return no_boxes()
-    return Boxes(
-        corners=np.concatenate([part.corners for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        classes=np.concatenate([part.classes for part in parts]),
-    )
 
 
 def sound(boxes: Boxes) -> Boxes:

@@ -59,8 +59,8 @@ def probe(runtime: Runtime, image: ImageInput, stated: InputStatement) -> Probe:
 def mixes_pictures(runtime: Runtime, rule: InputRule, head: Head) -> str | None:
     """Why several pictures can't be shown to the model at once; None if they can.
 
-    Raises `Failure(engine_unavailable)` if the runtime is away.
     Two pictures are shown apart and together: what each gives must not depend on the other.
+    Raises `Failure(engine_unavailable)` if the runtime is away.
     """
     pictures = [_view(rule, is_other=is_other) for is_other in (False, True)]
     try:

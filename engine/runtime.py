@@ -1,6 +1,7 @@
 """Tensors in, tensors out: what every runtime offers."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import msgspec
@@ -49,6 +50,15 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free what it holds; `infer` is not called afterwards."""
         ...
+
+
+def lent(runtime: Runtime, tensors: Mapping[str, Tensor]) -> AbstractContextManager[tuple[Tensor, ...]]:
+    """The outputs, to be read within the block and not kept beyond it: a runtime that has a `lend` need not copy them.
+
+    Raises as `infer`, which is what the others do.
+    """
+    lend = getattr(runtime, "lend", None)
+    return nullcontext(runtime.infer(tensors)) if lend is None else lend(tensors)
 
 
 def one_line(error: BaseException) -> str:

@@ -50,9 +50,9 @@ logger = structlog.get_logger(__name__)
 class Sandbox:
     """Decodes each video in a process of its own. Thread-safe."""
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, cpu_s: int = CPU_S, silent_s: float = SILENT_S) -> None:
+    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, silent_s: float = SILENT_S) -> None:
         """Start the process that forks decoders; it will be there when the first video comes."""
-        self._limits = ProcessLimits(memory_bytes=memory_bytes, cpu_s=cpu_s)
+        self._limits = ProcessLimits(memory_bytes=memory_bytes, cpu_s=CPU_S)
         self._silent_s = silent_s
         self._lock = threading.Lock()
         self._nursery: _Nursery | None = _Nursery()

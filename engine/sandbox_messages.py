@@ -155,9 +155,8 @@ class Line(Generic[_Heard]):
         self._descriptor = descriptor
         self._decoder: msgspec.msgpack.Decoder[_Heard] = msgspec.msgpack.Decoder(heard)
         self._buffer = bytearray()
-        self._writing = (
-            threading.RLock()
-        )  # a garbage collector may come by in mid-sentence and say that a place is free
+        # a garbage collector may come by in mid-sentence and say that a place is free
+        self._writing = threading.RLock()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
 

@@ -86,13 +86,13 @@ def shot_model_file(folders: Sequence[Path]) -> Path:
     raise Failure(FailureCode.MODEL_MISSING, f"neither {DROP_IN} nor {SHIPPED} is there")
 
 
-def open_shot_model(source: ModelSource, *, threads: int = 1, provider: Provider = "auto") -> ShotModel:
+def open_shot_model(source: ModelSource, *, provider: Provider = "auto") -> ShotModel:
     """The model in a file or of a server, tried once on a cut.
 
     Raises `Failure`: `model_missing`, `model_corrupt`, `model_not_a_detector` naming the shapes seen, and
     `engine_unavailable` as `engine.opening.open_runtime`.
     """
-    runtime = open_runtime(source, threads=threads, provider=provider)
+    runtime = open_runtime(source, provider=provider)
     try:
         return ShotModel(runtime, _recognised(name_of(source), runtime))
     except Failure:

@@ -69,6 +69,8 @@ class ShotWorkers:
         """Windows that a video may have here at a time."""
         self._waiting: deque[_Asked] = deque()
         """Bounded by its callers: each keeps to `windows_max`."""
+        self.lost: str | None = None
+        """Why, once the model does not answer any more: its server went away, or its GPU is lost to this process."""
         self._came = threading.Condition()
         self._is_closed = False
         names = range(min(count, INFERENCES_MAX) if gathers else count)
@@ -121,7 +123,10 @@ class ShotWorkers:
             boundary, transition = self.model.look([asked.window for asked in batch])
         except Exception as error:  # noqa: BLE001 - see above
             failure = failure_of(error)
-            if len(batch) == 1 or failure.code is FailureCode.ENGINE_UNAVAILABLE:
+            is_away = failure.code is FailureCode.ENGINE_UNAVAILABLE
+            if is_away:
+                self.lost = failure.detail
+            if len(batch) == 1 or is_away:
                 _refuse(batch, failure)
                 return
             for asked in batch:

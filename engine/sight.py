@@ -6,7 +6,7 @@ from time import perf_counter
 from engine.heads import Head, InputSize, Shown
 from engine.postprocess import Boxes
 from engine.preprocess import InputRule, Preprocessor, View, inputs_of
-from engine.runtime import Runtime, Tensor
+from engine.runtime import Runtime, Tensor, lent
 from engine.stages import STOPWATCH, Stage
 
 
@@ -55,12 +55,12 @@ class Sight:
         size = InputSize(width=placed.input_width, height=placed.input_height)
         rows = tensor[: rule.batch or len(views)]
         started_s = perf_counter()
-        outputs = self._runtime.infer(inputs_of(rule, rows, placed))
-        inferred_s = perf_counter()
-        read = {
-            score_min: self._head.boxes(outputs, Shown(count=len(views), size=size, score_min=score_min))
-            for score_min in set(scores_min)  # nearly always one
-        }
+        with lent(self._runtime, inputs_of(rule, rows, placed)) as outputs:
+            inferred_s = perf_counter()
+            read = {
+                score_min: self._head.boxes(outputs, Shown(count=len(views), size=size, score_min=score_min))
+                for score_min in set(scores_min)  # nearly always one
+            }
         boxes = [
             view.placement.to_picture(read[score_min][row])
             for row, (view, score_min) in enumerate(zip(views, scores_min, strict=True))

@@ -22,7 +22,6 @@ class Step(Enum):
     CONVERSION_FAILED = "conversion failed"
     UPLOADED = "uploaded"
     UPLOAD_FAILED = "upload failed"
-    DEGRADED = "degraded"
     RECOVERED = "recovered"
     LOST = "lost"
     UNLOADED = "unloaded"
@@ -51,10 +50,9 @@ TRANSITIONS: Mapping[tuple[EngineStatus, Step], EngineStatus] = {
     **{(status, Step.LOADED_WITH_WARNING): EngineStatus.WARNING for status in (*_SERVING, EngineStatus.ERROR)},
     **{(status, Step.LOAD_FAILED): EngineStatus.WARNING for status in _SERVING},
     (EngineStatus.ERROR, Step.LOAD_FAILED): EngineStatus.ERROR,
-    # What serves can get worse, better, or be gone.
+    # What serves can get better, or be gone.
     (EngineStatus.WARNING, Step.RECOVERED): EngineStatus.ENABLED,
     (EngineStatus.ERROR, Step.RECOVERED): EngineStatus.ENABLED,
-    **{(status, Step.DEGRADED): EngineStatus.WARNING for status in _SERVING},
     **{(status, Step.LOST): EngineStatus.ERROR for status in _SERVING},
     **{(status, Step.UNLOADED): EngineStatus.NONE for status in (*_SERVING, EngineStatus.ERROR)},
 }

@@ -1,6 +1,8 @@
 """The TensorRT in use: `tensorrt` (10.16 and 11) or `tensorrt_rtx`, which has the same classes. Loaded when it is needed."""
 
 import importlib
+import threading
+from functools import cache
 from typing import Any
 
 from contracts.failures import Failure, FailureCode
@@ -27,8 +29,8 @@ def major_version(library: Any) -> int:
     return int(str(library.__version__).split(".", 1)[0])
 
 
-class Complaints:
-    """What the library logged at error level or above, the last few lines: it raises nothing by itself."""
+class Complaints(threading.local):
+    """What the library logged in this thread at error level or above, the last few lines: it raises nothing by itself."""
 
     LINES_MAX = 20
 
@@ -44,15 +46,20 @@ class Complaints:
         return "; ".join(lines) or otherwise
 
 
-def logger_into(library: Any, complaints: Complaints) -> Any:
-    """A logger of that library that keeps errors and prints nothing."""
+@cache
+def logger_of(library: Any) -> Any:
+    """The logger of that library, which keeps errors in its `complaints` and prints nothing; one, for as long as the process.
+
+    TensorRT keeps the address of the first logger that it is given, also when that is gone and what came later still runs.
+    """
 
     class Logger(library.ILogger):
         def __init__(self) -> None:
             library.ILogger.__init__(self)
+            self.complaints = Complaints()
 
         def log(self, severity: Any, msg: str) -> None:
             if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
-                complaints.add(" ".join(msg.split()))
+                self.complaints.add(" ".join(msg.split()))
 
     return Logger()

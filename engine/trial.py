@@ -22,6 +22,7 @@ import msgspec
 from contracts.failures import Failure, FailureCode, FailureRecord
 from engine.external_data import digest_of_model
 from engine.opening import is_script
+from engine.plans import is_plan, read_plan
 from engine.side_files import side_file_of
 
 FAILURE_KEPT_S = 60.0
@@ -58,11 +59,14 @@ class Trials:
         self._is_closed = False
 
     def check(self, path: Path) -> None:
-        """Return if the model is a detector that can be loaded here. Raises `Failure` as `try_model`."""
+        """Return if the model is a detector that can be loaded here. Raises `Failure` as `Child.wait`."""
         if is_script(path):  # a text that no native library reads
             from engine.loading import load_detector
 
             load_detector(path).close()
+            return
+        if is_plan(path):  # runs on a GPU, which a trial is without; somebody vouches for its checksum
+            read_plan(path)
             return
         with self._one_at_a_time:
             digest = _digest(path)
@@ -105,17 +109,8 @@ class Trials:
             (self._folder / digest).touch()
 
 
-def try_model(path: Path, limits: TrialLimits | None = None) -> None:
-    """Load the model in another process and let it look at two pictures.
-
-    Raises `Failure`: what `engine.loading.load_detector` raises there; `model_corrupt` if it needs more than the limits or
-    ends that process.
-    """
-    Child(path, limits or TrialLimits()).wait()
-
-
 class Child:
-    """The process that tries one file."""
+    """The process that tries one file: it loads the model and lets it look at two pictures."""
 
     def __init__(self, path: Path, limits: TrialLimits, *, command: Sequence[str] | None = None) -> None:
         self._path = path
@@ -138,7 +133,11 @@ class Child:
         self._process.kill()
 
     def wait(self) -> None:
-        """Return when the model passed. Raises `Failure` as `try_model`."""
+        """Return when the model passed.
+
+        Raises `Failure`: what `engine.loading.load_detector` raises there; `model_corrupt` if it needs more than the limits
+        or ends that process.
+        """
         with self._process as process:
             try:
                 status = process.wait(self._limits.wall_s)
@@ -204,7 +203,7 @@ def _tried(path: Path) -> FailureRecord | None:
     from engine.loading import load_detector, look_at_noise
 
     try:
-        look_at_noise(load_detector(path))
+        look_at_noise(load_detector(path, provider="cpu"))  # onnxruntime-gpu raises where it finds CUDA but no GPU
     except Failure as failure:
         return FailureRecord(code=failure.code, detail=failure.detail[:_REASON_CHARACTERS_MAX])
     except MemoryError:

@@ -21,10 +21,13 @@ from pathlib import Path
 import msgspec
 
 EVERY_S = 10.0
-INTERNED_PER_TURN = 2_000
-"""Strings, each `EVERY_S`: 240,000 in 20 min."""
-INTERNED = [sys.intern(f"soak {number}") for number in range(30_000)]
-"""They stay: with them the table is far from the sizes at which chance would double it, 43,691 and 87,382 strings."""
+INTERNED = [sys.intern(f"soak {number}") for number in range(60_000)]
+"""They stay: with them edge (98,000) and consumer (120,000) are far from the numbers of strings at which CPython's table of
+interned strings has another size when it is made anew, 87,382 and 174,763."""
+THROWN_AWAY = 80_000
+"""Enough for that table to be made anew, in its new size, and few enough for it not to be full again for ten hours."""
+THROWN_AWAY_TURN = 3
+"""Half a minute after the start: all is imported, and a soak of three minutes or more still warms up."""
 TRACED = "TRACE_MEMORY"
 """Set in the environment: beside FILE lies FILE.traced, which says where memory was taken since the last time."""
 TRACED_EVERY_S = 300.0
@@ -57,11 +60,11 @@ def count(file: Path) -> None:
     """Write it down again and again.
 
     CPython's table of interned strings, into which `pathlib` puts the name of each folder, keeps room for those that are gone
-    and doubles once (2 MB), after hours. Throwaway strings have it happen in the warm-up of a soak.
+    and is made anew when it is full (8 MB), after hours. Strings that are thrown away have that happen in the warm-up of a soak.
     """
     for turn in itertools.count():
-        for number in range(INTERNED_PER_TURN):
-            sys.intern(f"soak {turn} {number}")
+        for number in range(THROWN_AWAY if turn == THROWN_AWAY_TURN else 0):
+            sys.intern(f"gone {number}")
         replacement = file.with_suffix(".new")
         replacement.write_bytes(msgspec.json.encode(held()))
         replacement.replace(file)

@@ -39,13 +39,22 @@ class Answer(msgspec.Struct, frozen=True):
 class Edge:
     """The application, and everything around it that a test wants to look at."""
 
-    def __init__(self, root: Path, *, limits: IntakeLimits, presence: FakePresence, auth: Auth | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        limits: IntakeLimits,
+        presence: FakePresence,
+        auth: Auth | None = None,
+        annotations_url: str = "",
+    ) -> None:
         self.outbox = FakeOutbox()
         self.feed = FakeFeed()
         self.presence = presence
         layout = Layout(root)
-        annotations = Annotations(EdgeSettings(storage_dir=str(root)))
-        owners = Owners(annotations, Tokens(layout, Vault(Sealer("", layout)), annotations.refresh))
+        annotations = Annotations(EdgeSettings(storage_dir=str(root), annotations_url=annotations_url))
+        self.tokens = Tokens(layout, Vault(Sealer("", layout)), annotations.refresh)
+        owners = Owners(annotations, self.tokens)
         neighbours = Neighbours(outbox=self.outbox, feed=self.feed, presence=presence)
         self.parts = IntakeParts(root, limits=limits, neighbours=neighbours, owners=owners)
         self.layout = self.parts.tasks.layout
@@ -129,11 +138,22 @@ class Call:
 
 @asynccontextmanager
 async def running_edge(
-    root: Path, *, is_consumer_alive: bool = True, auth: Auth | None = None, **limits: Any
+    root: Path,
+    *,
+    is_consumer_alive: bool = True,
+    auth: Auth | None = None,
+    annotations_url: str = "",
+    **limits: Any,
 ) -> AsyncGenerator[Edge, None]:
-    """An edge with the given limits; its background work runs."""
+    """An edge with the given limits; its background work runs. annotations_url: of a service that nobody calls here."""
     limits = {"free_bytes_min": 0, "confirm_wait_s": 2.0, "tasks_kept_s": 1e9} | limits
-    edge = Edge(root, limits=IntakeLimits(**limits), presence=FakePresence(is_alive=is_consumer_alive), auth=auth)
+    edge = Edge(
+        root,
+        limits=IntakeLimits(**limits),
+        presence=FakePresence(is_alive=is_consumer_alive),
+        auth=auth,
+        annotations_url=annotations_url,
+    )
     async with edge.parts.running(), edge.app.lifespan():
         yield edge
 

@@ -1,6 +1,6 @@
 """An edge for the client's tests: CONTRACT section 1 over real HTTP, with the faults that a client has to live through.
 
-It looks at nothing: one report is made for every `report_every_bytes` of an upload.
+It looks at nothing: one report is made for every `REPORT_EVERY_BYTES` of an upload.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from detections.rabbitmq import free_port
 
 SEEN = Detection(center_x=0.5, center_y=0.5, width=0.1, height=0.2, class_num=0, label="red", confidence=0.9)
 POLL_S = 0.002
-
+REPORT_EVERY_BYTES = 100_000
 
 _AnyRequest = Request[Any, Any, Any]
 
@@ -50,9 +50,8 @@ class CutError(Exception):
 class FakeEdge:
     """Runs while it is entered; `url` is where."""
 
-    def __init__(self, *, report_every_bytes: int = 100_000, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0) -> None:
         self.forget()
-        self._report_every_bytes = report_every_bytes
         self._port = port or free_port()
         self._server = uvicorn.Server(
             uvicorn.Config(self._app(), host="127.0.0.1", port=self._port, log_level="critical", lifespan="off")
@@ -199,7 +198,7 @@ class FakeEdge:
             if self.is_full:
                 return closing(problem(507, "storage_full", "0 bytes free"))
             received.body += chunk
-            while len(received.body) >= (reports + 1) * self._report_every_bytes:
+            while len(received.body) >= (reports + 1) * REPORT_EVERY_BYTES:
                 reports += 1
                 self.report(task_id, reports)
             if self.refuse_upload_at_bytes is not None and len(received.body) >= self.refuse_upload_at_bytes:

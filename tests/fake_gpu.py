@@ -32,7 +32,9 @@ class FakeGpu:
         """Cleared: nothing that is queued ends."""
         self.may_finish.set()
         self.is_lost = False
-        """True: every wait for a stream fails, as after an illegal access."""
+        """True: whatever is asked of it fails, as after an illegal access."""
+        self.fails_once = False
+        """True: the next wait for a stream fails, and none after it."""
         self._memory_max_bytes = memory_max_bytes
         self._next_address = 0x1000
 
@@ -49,12 +51,17 @@ class FakeGpu:
 
 
 class FakeDevice:
-    facts = FACTS
-
     def __init__(self, gpu: FakeGpu) -> None:
         self.gpu = gpu
         self._owner = threading.get_ident()
         self._streams = 0
+
+    @property
+    def facts(self) -> GpuFacts:
+        self.check()
+        if self.gpu.is_lost:
+            raise DeviceError("CUDA_ERROR_ILLEGAL_ADDRESS")
+        return FACTS
 
     def alloc(self, size_bytes: int) -> "FakeBlock":
         self.check()
@@ -107,6 +114,7 @@ class FakePinned:
     def free(self) -> None:
         self._device.check()
         self._device.gpu.log.append("free pinned memory")
+        self.bytes[:] = 0xFF  # whoever still reads it reads no numbers
         self._device.gpu.pinned -= 1
 
 
@@ -133,6 +141,10 @@ class FakeStream:
         assert self.device.gpu.may_finish.wait(20)
         if self.device.gpu.is_lost:
             raise DeviceError("CUDA_ERROR_ILLEGAL_ADDRESS")
+        if self.device.gpu.fails_once:
+            self.device.gpu.fails_once = False
+            self._queued.clear()
+            raise DeviceError("CUDA_ERROR_OUT_OF_MEMORY")
         self.device.gpu.log.append(f"sync {self.handle % 10}")
         while self._queued:
             self._queued.popleft()()
@@ -157,9 +169,17 @@ class FakeTensorRt:
         self.batch_max = batch_max
         self.contexts_max = contexts_max
         self.refuses_to_start = False
+        self.raises_after: int | None = None
+        """Calls of its contexts until one raises, as bindings do that find no memory; None: no more."""
 
     def Runtime(self, logger: Any) -> "_Runtime":  # noqa: N802 - its name
         return _Runtime(self, logger)
+
+    def called(self) -> None:
+        if self.raises_after is not None:
+            self.raises_after = self.raises_after - 1 if self.raises_after else None
+            if self.raises_after is None:
+                raise MemoryError("no room")
 
     @staticmethod
     def nptype(dtype: str) -> Any:
@@ -247,11 +267,13 @@ class _Context:
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        self._engine.library.called()
         rows = next(iter(self._shapes.values()))[0]
         shape = self._engine.get_tensor_shape(name)
         return (rows if shape[0] == -1 else shape[0], *shape[1:])
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        self._engine.library.called()
         stream = STREAMS[stream_handle]
         if self._engine.library.refuses_to_start:
             self._engine.runtime.logger.log(1, "Error 1: enqueue failed")

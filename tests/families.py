@@ -62,10 +62,10 @@ def scores(known: Known, *, sure: float | None = None, otherwise: float = 0.01) 
     ]
 
 
-def place_of(known: Known, stride: int = 8, *, boxes_per_cell: int = 1) -> int:
+def place_of(known: Known) -> int:
     """The row of the cell, of the grid of stride 8, in which the box has its center."""
     x, y = known.center[:2]
-    return int(y // stride) * (SIDE // stride) + int(x // stride)
+    return int(y // 8) * (SIDE // 8) + int(x // 8)
 
 
 def yolov5(known: Known) -> Outputs:

@@ -116,7 +116,6 @@ def write_video(
     rotation: int = 0,
     hflip: bool = False,
     audio: bool = False,
-    bit_rate: int | None = None,
     noise: int = 0,
     pts: Callable[[int], int] = lambda index: index,
 ) -> Path:
@@ -133,8 +132,6 @@ def write_video(
         stream.pix_fmt = "yuvj420p" if how.codec == "mjpeg" else "yuv420p"
         stream.gop_size = gop
         stream.max_b_frames = b_frames
-        if bit_rate is not None:
-            stream.bit_rate = bit_rate
         if rotation or hflip:
             stream.set_display_rotation(rotation, hflip=hflip)
         sound = _add_sound(out, _sound_codec(how)) if audio else None
@@ -177,10 +174,10 @@ def _mux_silence(out: av.container.OutputContainer, sound: av.AudioStream, *, se
     out.mux(sound.encode(None))
 
 
-def write_audio_only(path: Path, *, seconds: float = 1.0) -> Path:
+def write_audio_only(path: Path) -> Path:
     """Write an MP4 that has sound and no picture."""
     with av.open(str(path), "w", format="mp4") as out:
-        _mux_silence(out, _add_sound(out, "aac"), seconds=seconds)
+        _mux_silence(out, _add_sound(out, "aac"), seconds=1.0)
     return path
 
 
@@ -192,11 +189,12 @@ def write_no_frames(path: Path) -> Path:
     return path
 
 
-def write_resolution_change(
-    path: Path, *, frames: int = 20, sizes: Sequence[tuple[int, int]] = ((160, 128), (96, 64))
-) -> Path:
+def write_resolution_change(path: Path, *, frames: int = 20) -> Path:
     """Write a transport stream whose pictures change their size in the middle."""
-    parts = [write_video(path, frames=frames, size=size, container=Container.TS).read_bytes() for size in sizes]
+    parts = [
+        write_video(path, frames=frames, size=size, container=Container.TS).read_bytes()
+        for size in ((160, 128), (96, 64))
+    ]
     path.write_bytes(b"".join(parts))
     return path
 

@@ -43,7 +43,6 @@ def write_colour_model(
     path: Path,
     *,
     batch: int | str = "N",
-    side: int = 64,
     real_channels: int = 3,
     runs_with: int = 0,
     mixes: bool = False,
@@ -65,7 +64,7 @@ def write_colour_model(
         *(_mixing(repeats_first=repeats_first) if mixes or repeats_first else ()),
         helper.make_node("MatMul", ["mixed" if mixes or repeats_first else "row", "weights"], ["output"]),
     ]
-    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, side, side])
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, 64, 64])
     output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, 1, 6])
     return _write(path, nodes, [image], [output], {"end2end": "True"})
 

@@ -26,8 +26,6 @@ export class EnginePill {
     this._pill = pill;
     this._word = /** @type {Element} */ (pill.querySelector(".word"));
     this._reason = /** @type {Element} */ (pill.querySelector(".reason"));
-    /** Whether the last question was answered. */
-    this.isReachable = true;
     this._turn();
     document.addEventListener("visibilitychange", () => document.hidden || this.look());
   }
@@ -41,12 +39,10 @@ export class EnginePill {
   async look() {
     try {
       const health = await this._api.json("health");
-      this.isReachable = true;
       this._show(health);
       if (health.consumers.length) this._onColours(health.classColours);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      this.isReachable = false;
       this._say("bad", "Unreachable", "The service does not answer. The page goes on by itself when it is back.", []);
     }
   }

@@ -35,17 +35,15 @@ def cuda_modules() -> CudaModules:
 
 
 class CudaCoreDevice:
-    """Device `index`, its primary context current in this thread."""
+    """The first device, its primary context current in this thread."""
 
-    def __init__(self, index: int = 0, *, modules: CudaModules | None = None) -> None:
+    def __init__(self, *, modules: CudaModules | None = None) -> None:
         """Raises `DeviceError`, also where there is no driver or no GPU."""
         modules = modules or cuda_modules()
         self._modules, self._driver = modules, modules.driver
-        self._device = self._call(modules.core.Device, index)
+        self._device = self._call(modules.core.Device, 0)
         self._call(self._device.set_current)
         self._pinned = self._call(modules.core.LegacyPinnedMemoryResource)
-        self._own = self._call(self._device.create_stream)
-        """Memory is allocated and freed in the order of this stream."""
 
     @property
     def facts(self) -> GpuFacts:
@@ -60,9 +58,9 @@ class CudaCoreDevice:
         )
 
     def alloc(self, size_bytes: int) -> DeviceMemory:
-        buffer = self._call(lambda: self._device.allocate(size_bytes, stream=self._own))
-        self._call(self._own.sync)  # only then may other streams use it
-        return _Memory(buffer, lambda: self._call(buffer.close, self._own))
+        """Not from cuda.core's pool: that keeps what is freed, and the process that builds the next engine misses it."""
+        [pointer] = self._checked(self._call(self._driver.cuMemAlloc, size_bytes))
+        return _Memory(int(pointer), lambda: self._checked(self._call(self._driver.cuMemFree, int(pointer))))
 
     def pinned(self, size_bytes: int) -> PinnedMemory:
         buffer = self._call(self._pinned.allocate, size_bytes)
@@ -80,7 +78,7 @@ class CudaCoreDevice:
         self._checked(self._call(copy, target.bytes.ctypes.data, source.address, size_bytes, stream.handle))
 
     def close(self) -> None:
-        self._call(self._own.close)
+        """The context goes with the last device of cuda.core in this thread."""
 
     def wait(self, stream: Any) -> None:
         """Until what is queued there has run."""
@@ -109,9 +107,12 @@ class CudaCoreDevice:
 
 
 class _Memory:
-    def __init__(self, buffer: Any, free: Callable[[], None]) -> None:
-        self.address = int(buffer.handle)
-        self.free = free
+    def __init__(self, address: int, free: Callable[[], object]) -> None:
+        self.address = address
+        self._free = free
+
+    def free(self) -> None:
+        self._free()
 
 
 class _Pinned:

@@ -5,21 +5,21 @@ from importlib.util import find_spec
 from engine.devices.memory import Device, DeviceError, GpuFacts
 
 
-def open_device(index: int = 0) -> Device:
-    """The device, to be used and closed in this thread. Raises `DeviceError`."""
+def open_device() -> Device:
+    """The first device, to be used and closed in this thread. Raises `DeviceError`."""
     if _is_installed("cuda.core"):
         from engine.devices.cuda_core import CudaCoreDevice
 
-        return CudaCoreDevice(index)
+        return CudaCoreDevice()
     from engine.devices.pycuda import PycudaDevice
 
-    return PycudaDevice(index)
+    return PycudaDevice()
 
 
-def find_gpu(index: int = 0) -> GpuFacts | None:
+def find_gpu() -> GpuFacts | None:
     """What the GPU is, None where there is none, no driver, or no library that knows it."""
     try:
-        device = open_device(index)
+        device = open_device()
     except DeviceError:
         return None
     try:

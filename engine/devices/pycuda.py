@@ -28,13 +28,13 @@ def pycuda_driver() -> Any:
 
 
 class PycudaDevice:
-    """Device `index`, its primary context pushed in this thread."""
+    """The first device, its primary context pushed in this thread."""
 
-    def __init__(self, index: int = 0, *, driver: Any = None) -> None:
+    def __init__(self, *, driver: Any = None) -> None:
         """driver: `pycuda.driver`, or what behaves like it. Raises `DeviceError`."""
         self._driver = driver or pycuda_driver()
         self._call(self._driver.init)
-        self._device = self._call(self._driver.Device, index)
+        self._device = self._call(self._driver.Device, 0)
         self._context = self._call(self._device.retain_primary_context)
         self._call(self._context.push)
         self._streams: dict[int, Any] = {}

@@ -1,6 +1,9 @@
 """Models in ONNX files, run by onnxruntime; the only module that knows it."""
 
-from collections.abc import Mapping
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,9 +12,15 @@ import onnxruntime
 import onnxruntime.capi.onnxruntime_pybind11_state  # the exceptions live in the native module
 
 from contracts.failures import Failure, FailureCode
+from engine.device_loss import DeviceLoss
 from engine.runtime import Tensor, TensorSpec, one_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
+"""The default searches longest at each new shape, and a batch is of any number of pictures; others measured this one faster at
+first and no slower afterwards (PaddleX #5057, VOICEVOX core #1391 with onnxruntime 1.23)."""
+_LOST = frozenset((214, 220, 700, 702, 710, 714, 715, 716, 717, 718, 719))
+"""Of CUDA's errors (cudaError_t) those that NVIDIA says leave the process unable to go on, and memory that is defect."""
 _QUIET = 4  # fatal only: what goes wrong is raised, and warnings about a model's graph help nobody who serves it
 _ERRORS: tuple[type[BaseException], ...] = (
     *(
@@ -54,18 +63,17 @@ class OnnxRuntime:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _QUIET
         try:
-            # without its own fallback, which prints to the standard output and tries the same again
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=_providers(device), enable_fallback=0
-            )
+            self._session, refusal = _opened(path, options, device)
             self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
             self._inputs = tuple(_spec(node) for node in self._session.get_inputs())
             self._outputs = tuple(_spec(node) for node in self._session.get_outputs())
         except _ERRORS as error:
             raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: {one_line(error)}") from error
         self._is_on_gpu = CUDA in self._session.get_providers()
-        self._is_missing_gpu = device == "cuda" and not self._is_on_gpu
+        is_missing_gpu = refusal is not None or (device == "cuda" and not self._is_on_gpu)
+        self._missing = (CUDA if refusal is None else f"{CUDA} ({refusal})",) if is_missing_gpu else ()
         self._names = [spec.name for spec in self._outputs]
+        self._loss = DeviceLoss()
 
     @property
     def gathers(self) -> bool:
@@ -86,27 +94,58 @@ class OnnxRuntime:
 
     @property
     def missing_providers(self) -> tuple[str, ...]:
-        """What was asked for and is not used: onnxruntime falls back to the CPU without a word."""
-        return (CUDA,) if self._is_missing_gpu else ()
+        """What was asked for, or is there and refuses, and is not used: then the CPU is."""
+        return self._missing
 
     def infer(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         try:
             outputs = self._session.run(self._names, dict(tensors))
         except _ERRORS as error:
-            raise Failure(FailureCode.INFERENCE_FAILED, one_line(error)) from error
+            raise self._failure(error) from error
         return tuple(np.asarray(output) for output in outputs)
+
+    def watch(self, on_lost: Callable[[str], object]) -> None:
+        """Be told once if the GPU is lost to this process: see `DeviceLoss`."""
+        self._loss.watch(on_lost)
 
     def close(self) -> None:
         del self._session
 
+    def _failure(self, error: BaseException) -> Failure:
+        number, said = _cuda_failure(error)
+        return self._loss.failure(said) if number in _LOST else Failure(FailureCode.INFERENCE_FAILED, one_line(error))
 
-def _providers(device: str) -> list[str]:
-    """What to ask onnxruntime for; that it lists CUDA says only how it was built."""
+
+def _opened(path: Path, options: Any, device: str) -> tuple[Any, str | None]:
+    """A session, and what CUDA says if it is installed and refuses: the driver is too old, no GPU is left, its memory is full.
+
+    That onnxruntime lists CUDA says only how it was built.
+    """
     if device == "cpu" or CUDA not in onnxruntime.get_available_providers():
-        return [CPU]
-    onnxruntime.preload_dlls()  # those of the nvidia-* packages: they are on no search path
+        return _session(path, options, [CPU]), None
+    with contextlib.redirect_stdout(sys.stderr):  # it prints which libraries it does not find
+        onnxruntime.preload_dlls()  # those of the nvidia-* packages: they are on no search path
     onnxruntime.set_default_logger_severity(_QUIET)  # a GPU that is missing is told by `missing_providers`
-    return [CUDA, CPU]
+    try:
+        return _session(path, options, [(CUDA, _CUDA_OPTIONS), CPU]), None
+    except _ERRORS as error:
+        session = _session(path, options, [CPU])  # raises again what is wrong with the model
+        _, said = _cuda_failure(error)
+        return session, said
+
+
+def _cuda_failure(error: BaseException) -> tuple[int | None, str]:
+    """700 and `CUDA failure 700: an illegal memory access was encountered`, which stand behind 600 characters of C++.
+
+    None and the whole line if it is no error of CUDA's.
+    """
+    said = re.search(r"CU\w* failure (\d+)[^;]*", str(error))
+    return (None, one_line(error)) if said is None else (int(said[1]), " ".join(said[0].split()))
+
+
+def _session(path: Path, options: Any, providers: list[Any]) -> Any:
+    """Without onnxruntime's own fallback, which prints to the standard output."""
+    return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -33,9 +33,8 @@ class OpenVinoRuntime:
         self._has_bfloat16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         cores = len(os.sched_getaffinity(0))
         properties: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "bf16"
-            if self._has_bfloat16
-            else "f32",  # said, as its own choice depends on the CPU
+            # said, as its own choice depends on the CPU
+            "INFERENCE_PRECISION_HINT": "bf16" if self._has_bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": cores,
             "NUM_STREAMS": max(1, cores // threads),
             "ENABLE_CPU_PINNING": False,  # the cores are shared with decoders

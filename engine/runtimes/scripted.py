@@ -2,12 +2,12 @@
 
 With it the whole system is tried and tested without a model: every step before and after the inference is the real one.
 The file: `{"runtime": "scripted", "input": [H, W], "objects": [{"class": 0, "name": "red", "rgb": [255, 0, 0],
-"confidence": 0.9}], "tolerance": 40, "delay_s": 0.0, "fail_every": 0, "away": [5, 8]}`.
+"confidence": 0.9}], "tolerance": 40, "delay_s": 0.0, "fail_every": 0, "away": [5, 8], "lost_from": 0}`.
 """
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from contracts.failures import Failure, FailureCode
+from engine.device_loss import DeviceLoss
 from engine.runtime import Tensor, TensorSpec
 
 ROWS = 300
@@ -55,6 +56,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Every such inference fails, counted from 1 after the one at loading; 0: none."""
     away: tuple[int, int] | None = None
     """From the first to the last of these inferences, counted likewise, it is as a server that is away."""
+    lost_from: Annotated[int, Meta(ge=0)] = 0
+    """From this inference on, counted likewise, it is as a GPU that is lost to its process; 0: never."""
 
 
 class ScriptedRuntime:
@@ -74,6 +77,7 @@ class ScriptedRuntime:
             raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name} is no script: {error}") from error
         self._counting = threading.Lock()
         self._inferences = -1  # the first one tries the model when it is loaded
+        self._loss = DeviceLoss()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -98,12 +102,18 @@ class ScriptedRuntime:
             raise Failure(FailureCode.INFERENCE_FAILED, f"inference {number} fails as scripted")
         if self._script.away and self._script.away[0] <= number <= self._script.away[1]:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"away in inference {number} as scripted")
+        if self._script.lost_from and number >= self._script.lost_from:
+            raise self._loss.failure(f"inference {number} as scripted")
         images = tensors["images"]
         rows = np.zeros((len(images), ROWS, 6), np.float32)
         for at, image in enumerate(images):
             found = self._seen(image)[:ROWS]
             rows[at, : len(found)] = np.array(found, np.float32).reshape(-1, 6)
         return (rows,)
+
+    def watch(self, on_lost: Callable[[str], object]) -> None:
+        """Be told once when it is lost."""
+        self._loss.watch(on_lost)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,41 +1,48 @@
 """Plans of TensorRT on a GPU: one thread owns the device and keeps two inferences in flight, so that copies overlap kernels.
 
-The thread opens the device, creates everything, and frees it in reverse order: what is freed in another thread is freed in
-the wrong context (pycuda #242, TensorRT #3028). Callers wait for their answer in their own threads.
+The thread opens the device, creates everything, makes every call of CUDA and TensorRT, and frees in reverse order: what is
+freed in another thread is freed in the wrong context (pycuda #242, TensorRT #3028). Callers copy tensors into pinned memory
+and read outputs there in their own threads: one thread that did it for all was slower than the GPU (benchmarks/RESULTS.md).
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
-from queue import Empty, SimpleQueue
+from contextlib import ExitStack, contextmanager, suppress
+from queue import Empty, LifoQueue, SimpleQueue
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from contracts.failures import Failure, FailureCode
+from engine.device_loss import DeviceLoss
 from engine.devices.memory import Device, DeviceError
 from engine.devices.opening import open_device
 from engine.plans import Plan
 from engine.runtime import Tensor, TensorSpec
-from engine.tensorrt_engine import Slot, TensorRtEngine
+from engine.tensorrt_engine import TensorRtEngine
+from engine.tensorrt_lanes import Lane, Shapes, Slot
 
-SLOTS = 2
-"""Inferences in flight: one is computed while the other's tensors are copied."""
+LANES = 2
+"""Inferences that the GPU has: one is computed while the other's tensors are copied over the bus."""
+SLOTS = LANES + 2
+"""Inferences that have memory on the host: two more are written or read by their callers. Who finds no slot waits for one."""
 POLL_S = 0.0002
 """How often the owner looks whether an inference has ended while it also waits for the next one."""
 ANSWER_S_MAX = 60.0
-"""How long a caller waits; beyond it the GPU hangs."""
+"""How long a caller waits for a slot, and then for the GPU; beyond it the GPU hangs."""
 
 Tensors = Mapping[str, Tensor]
 Outputs = tuple[Tensor, ...]
 
 
 class _Job(msgspec.Struct, frozen=True):
-    tensors: Tensors
+    slot: Slot
+    shapes: Shapes
     answer: Future[Outputs]
+    """Done when the GPU has no more to do with the slot; the outputs are in there."""
 
 
 class _Specs(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +58,12 @@ class TensorRtRuntime:
     gathers = True
 
     def __init__(
-        self, plan: Plan, *, library: Any = None, open_gpu: Callable[[], Device] = open_device, slots: int = SLOTS
+        self,
+        plan: Plan,
+        *,
+        library: Any = None,
+        open_gpu: Callable[[], Device] = open_device,
+        answer_s_max: float = ANSWER_S_MAX,
     ) -> None:
         """library: a TensorRT module, the one of the plan if None.
 
@@ -62,10 +74,13 @@ class TensorRtRuntime:
         self._plan = plan
         self._library = library
         self._open_gpu = open_gpu
-        self._slots = slots
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # bounded by its callers: each waits for its answer
+        self._answer_s_max = answer_s_max
+        self._free: LifoQueue[Slot | None] = LifoQueue()
+        """At most `SLOTS`, the last used first: a cache may still have it. None, which stays, when there will be no more."""
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # a slot each
         self._closing = threading.Lock()
         self._is_closed = False
+        self._loss = DeviceLoss()
         self._opened = Future[_Specs]()
         self._owner = threading.Thread(target=self._own, name="tensorrt", daemon=True)
         self._owner.start()
@@ -83,29 +98,76 @@ class TensorRtRuntime:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self._specs.outputs
 
+    @property
+    def batch_max(self) -> int | None:
+        """Rows that the plan was built for: `lend` takes no more, `infer` cuts what is larger and puts it together."""
+        return self._specs.batch_max
+
     def infer(self, tensors: Tensors) -> Outputs:
-        """The outputs, of any number of rows: more than the plan was built for are inferred in parts."""
-        answers = [self._submit(part) for part in self._parts(tensors)]
-        try:
-            parts = [answer.result(ANSWER_S_MAX) for answer in answers]
-        except TimeoutError as error:
-            raise Failure(FailureCode.INFERENCE_FAILED, f"no answer within {ANSWER_S_MAX:g} s") from error
+        """The outputs, copied, of any number of rows: more than the plan was built for are inferred in parts, one by one."""
+        parts = [self._infer(part) for part in self._parts(tensors)]
         return parts[0] if len(parts) == 1 else tuple(np.concatenate(rows) for rows in zip(*parts, strict=True))
 
+    @contextmanager
+    def lend(self, tensors: Tensors) -> Generator[Outputs]:
+        """The outputs where the GPU wrote them, for as long as the block: afterwards another inference has that memory.
+
+        tensors: of no more rows than `batch_max`. Raises `Failure`: `inference_failed`, `engine_unavailable` once closed.
+        """
+        slot, answer = self._taken(), None
+        try:
+            answer = self._ask(slot, slot.write(tensors))
+            yield self._awaited(answer)
+        finally:
+            if answer is None:
+                self._free.put(slot)
+            else:  # at once, or when the GPU has done what this caller no longer waits for
+                answer.add_done_callback(lambda _: self._free.put(slot))
+
+    def watch(self, on_lost: Callable[[str], object]) -> None:
+        """Be told once if the GPU is lost to this process: see `DeviceLoss`."""
+        self._loss.watch(on_lost)
+
     def close(self) -> None:
+        """Answer what was asked before, wait for the callers that still read, and free everything."""
         with self._closing:
             if not self._is_closed:
                 self._is_closed = True
-                self._jobs.put(None)  # the last: what was asked before is still answered
+                self._jobs.put(None)  # the last
         self._owner.join()
 
-    def _submit(self, tensors: Tensors) -> Future[Outputs]:
-        job = _Job(tensors, Future())
+    def _infer(self, tensors: Tensors) -> Outputs:
+        with self.lend(tensors) as outputs:
+            try:
+                return tuple(output.copy() for output in outputs)
+            except MemoryError as error:
+                raise _inference_failed(error) from error
+
+    def _taken(self) -> Slot:
+        if self._is_closed:
+            raise _closed()
+        try:
+            slot = self._free.get(timeout=self._answer_s_max)
+        except Empty as error:
+            raise Failure(FailureCode.INFERENCE_FAILED, f"no memory free within {self._answer_s_max:g} s") from error
+        if slot is None:
+            self._free.put(None)  # for the next who waits
+            raise _closed()
+        return slot
+
+    def _ask(self, slot: Slot, shapes: Shapes) -> Future[Outputs]:
+        job = _Job(slot, shapes, Future())
         with self._closing:
             if self._is_closed:
-                raise Failure(FailureCode.ENGINE_UNAVAILABLE, "the engine is closed")
+                raise _closed()
             self._jobs.put(job)
         return job.answer
+
+    def _awaited(self, answer: Future[Outputs]) -> Outputs:
+        try:
+            return answer.result(self._answer_s_max)
+        except TimeoutError as error:
+            raise Failure(FailureCode.INFERENCE_FAILED, f"no answer within {self._answer_s_max:g} s") from error
 
     def _parts(self, tensors: Tensors) -> list[Tensors]:
         most = self._specs.batch_max
@@ -119,46 +181,70 @@ class TensorRtRuntime:
         ]
 
     def _own(self) -> None:
-        """The outermost loop of the thread: whatever ends it is told to whoever waits."""
-        try:
-            with ExitStack() as held:  # frees in reverse order
+        """The outermost loop of the thread: whatever ends it is told to whoever waits, then all is freed in reverse order."""
+        with suppress(DeviceError), ExitStack() as held:  # a lost GPU refuses to free, too
+            try:
                 self._serve(self._open(held))
-        except Failure as failure:
-            self._refuse(failure)
-        except Exception as error:  # noqa: BLE001 - see above
-            self._refuse(Failure(FailureCode.ENGINE_UNAVAILABLE, f"{type(error).__name__}: {error}"))
+            except Failure as failure:
+                self._refuse(failure)
+            except Exception as error:  # noqa: BLE001 - see above
+                self._refuse(Failure(FailureCode.ENGINE_UNAVAILABLE, f"{type(error).__name__}: {error}"))
 
-    def _open(self, held: ExitStack) -> deque[Slot]:
+    def _open(self, held: ExitStack) -> deque[Lane]:
         device = self._open_gpu()
         held.callback(device.close)
         engine = TensorRtEngine(self._plan, self._library)
         held.callback(engine.free)
-        slots = deque(Slot(engine, device, held) for _ in range(self._slots))
+        lanes = deque(Lane(engine, device, held) for _ in range(LANES))
+        for slot in [Slot(engine.inputs, lanes[0].room_bytes, device, held) for _ in range(SLOTS)]:
+            self._free.put(slot)
+        held.callback(self._take_all)  # the first of these: nothing is freed while a caller reads or writes
         self._opened.set_result(_Specs(inputs=engine.inputs, outputs=engine.outputs, batch_max=engine.batch_max))
-        return slots
+        return lanes
 
-    def _serve(self, idle: deque[Slot]) -> None:
+    def _serve(self, idle: deque[Lane]) -> None:
         running: deque[_Running] = deque()
-        while (job := self._next(running, idle)) is not None:
-            begun = _Running(idle.popleft(), job)
-            if _begin(begun):
-                running.append(begun)
-            else:
-                idle.append(begun.slot)
-        for begun in running:
-            _end(begun)
+        try:
+            while (job := self._next(running, idle)) is not None:
+                if (begun := self._begun(idle[0], job)) is not None:
+                    idle.popleft()
+                    running.append(begun)
+        finally:
+            for begun in running:
+                self._end(begun)
 
-    def _next(self, running: "deque[_Running]", idle: deque[Slot]) -> _Job | None:
-        """What to do next, once a slot is idle, None at the end; meanwhile what has ended is answered."""
+    def _next(self, running: "deque[_Running]", idle: deque[Lane]) -> _Job | None:
+        """What to do next, once a lane is idle, None at the end; meanwhile what has ended is answered."""
         while True:
-            if running and (not idle or running[0].slot.is_over):  # one: a waiting job goes before the next answer
+            if running and (not idle or running[0].lane.is_over):  # one: a waiting job goes before the next answer
                 ended = running.popleft()
-                _end(ended)
-                idle.append(ended.slot)
+                self._end(ended)
+                idle.append(ended.lane)
             try:
                 return self._jobs.get(timeout=POLL_S if running else None)
             except Empty:
                 continue
+
+    def _begun(self, lane: Lane, job: _Job) -> "_Running | None":
+        """None if it could not be started; then the caller has been told."""
+        try:
+            return _Running(lane, job, lane.start(job.slot, job.shapes))
+        except Exception as error:  # noqa: BLE001 - whatever one inference raises is its caller's alone
+            lane.abandon()
+            job.answer.set_exception(self._failure(lane, error))
+            return None
+
+    def _end(self, ended: "_Running") -> None:
+        try:
+            ended.lane.finish()
+        except DeviceError as error:
+            ended.job.answer.set_exception(self._failure(ended.lane, error))
+        else:
+            ended.job.answer.set_result(ended.outputs)
+
+    def _failure(self, lane: Lane, error: Exception) -> Failure:
+        failure = _inference_failed(error)
+        return self._loss.failure(failure.detail) if lane.is_lost else failure
 
     def _refuse(self, failure: Failure) -> None:
         """Tell everybody who waits, and who will come."""
@@ -171,31 +257,25 @@ class TensorRtRuntime:
             if job is not None:
                 job.answer.set_exception(failure)
 
+    def _take_all(self) -> None:
+        """Wait until no caller has a slot. All have been answered, so none keeps it for long."""
+        for _ in range(SLOTS):
+            self._free.get()
+        self._free.put(None)
+
 
 class _Running(msgspec.Struct, frozen=True):
-    slot: Slot
+    lane: Lane
     job: _Job
+    outputs: Outputs
 
 
-def _begin(begun: _Running) -> bool:
-    """False if it could not be started; then the caller has been told."""
-    try:
-        begun.slot.start(begun.job.tensors)
-    except (Failure, DeviceError) as error:
-        begun.slot.abandon()
-        begun.job.answer.set_exception(_inference_failed(error))
-        return False
-    return True
+def _inference_failed(error: Exception) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    said = str(error) if isinstance(error, DeviceError) else f"{type(error).__name__}: {error}"
+    return Failure(FailureCode.INFERENCE_FAILED, said)
 
 
-def _end(begun: _Running) -> None:
-    try:
-        outputs = begun.slot.finish()
-    except DeviceError as error:
-        begun.job.answer.set_exception(_inference_failed(error))
-    else:
-        begun.job.answer.set_result(outputs)
-
-
-def _inference_failed(error: Failure | DeviceError) -> Failure:
-    return error if isinstance(error, Failure) else Failure(FailureCode.INFERENCE_FAILED, str(error))
+def _closed() -> Failure:
+    return Failure(FailureCode.ENGINE_UNAVAILABLE, "the engine is closed")

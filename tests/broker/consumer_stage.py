@@ -162,7 +162,7 @@ class Stage:
     async def command(self, command: AnyCommand) -> None:
         await self.raw_command(wire.encode(command), key=topology.command_key(command))
 
-    async def raw_command(self, body: bytes, *, key: str = "video") -> None:
+    async def raw_command(self, body: bytes, *, key: str) -> None:
         exchange = await self._channel.get_exchange(topology.COMMANDS, ensure=False)
         message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await exchange.publish(message, routing_key=key)
@@ -201,8 +201,8 @@ class Stage:
     def ends(self, task_id: str) -> list[TaskEnded]:
         return [event for event in self.of(task_id) if isinstance(event, TaskEnded)]
 
-    async def end_of(self, task_id: str, *, timeout_s: float = WAIT_S) -> TaskEnded:
-        await until(lambda: bool(self.ends(task_id)), timeout_s=timeout_s)
+    async def end_of(self, task_id: str) -> TaskEnded:
+        await until(lambda: bool(self.ends(task_id)))
         return self.ends(task_id)[0]
 
     def close(self) -> None:

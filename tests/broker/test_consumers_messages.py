@@ -18,9 +18,9 @@ from tests.media import STATIC, write_image
 pytestmark = pytest.mark.broker
 
 
-def quiet_picture(folder: Path, name: str = "a.png") -> DetectImage:
+def quiet_picture(folder: Path) -> DetectImage:
     write_image(folder / "a.png", squares=STATIC)
-    medium = Medium(root="images", path=name, kind=MediumKind.IMAGE, media_id="m")
+    medium = Medium(root="images", path="a.png", kind=MediumKind.IMAGE, media_id="m")
     return DetectImage(task_id=new_task_id(), medium=medium, is_quiet=True)
 
 

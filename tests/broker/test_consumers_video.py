@@ -24,10 +24,10 @@ from tests.media import STATIC, Container, write_video
 pytestmark = pytest.mark.broker
 
 
-def red_clip(folder: Path, *, frames: int = 40) -> bytes:
+def red_clip(folder: Path) -> bytes:
     """A clip with a red square: every frame is reported, since no time has to pass between reports. With its noise, half
     of it is more than the 64 KiB that FFmpeg looks at before the first frame."""
-    clip = write_video(folder / "clip", frames=frames, squares=STATIC, container=Container.MP4_FRAGMENTED, noise=20)
+    clip = write_video(folder / "clip", frames=40, squares=STATIC, container=Container.MP4_FRAGMENTED, noise=20)
     return clip.read_bytes()
 
 
@@ -135,6 +135,22 @@ async def test_a_terminated_consumer_hands_its_video_on(rabbit: PrivateRabbit, t
     assert '"handed on"' in holder.output
     assert [report.sequence for report in each_once(on.reports(task_id))] == list(range(1, 41))
     assert (end.sequence, end.failure, end.epoch) == (41, None, 2)
+
+
+async def test_a_consumer_whose_gpu_is_lost_hands_its_video_on_and_ends(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    async with stage(rabbit.url, tmp_path) as on:
+        first = on.consumer(model=scripted_model(tmp_path, lost_from=8))
+        await first.until_ready()
+        task_id, rest = await half_seen(on)
+        rest()
+        await until(lambda: first.process.poll() is not None)
+        await on.consumer(model=scripted_model(tmp_path)).until_ready()  # a process that has a GPU again
+        end = await on.end_of(task_id)
+
+    assert first.process.poll() == 1, first.output
+    assert '"ends, for another process to go on"' in first.output
+    assert [report.sequence for report in each_once(on.reports(task_id))] == list(range(1, 41))
+    assert (end.failure, end.epoch, end.counts.failed) == (None, 2, 0)
 
 
 async def test_a_video_without_another_consumer_waits_for_the_next_one(rabbit: PrivateRabbit, tmp_path: Path) -> None:

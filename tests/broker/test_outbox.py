@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -183,7 +182,7 @@ async def test_probes_share_a_channel_until_one_is_refused(
     assert len(opened) == 2
 
 
-async def test_the_probe_tells_whether_the_dead_letter_exchange_exists(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+async def test_the_probe_tells_whether_the_dead_letter_exchange_exists(rabbit: PrivateRabbit) -> None:
     async with outbox_on(rabbit.url) as outbox:
         await outbox.publish(video(new_task()))
         assert await outbox.has_exchange(topology.DEAD)

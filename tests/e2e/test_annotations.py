@@ -233,7 +233,7 @@ def test_the_same_request_with_the_same_key_starts_one_task_whichever_edge_it_co
 
 
 def test_nothing_is_lost_while_the_service_is_away_and_an_edge_is_killed_twice(
-    service: Service, double: AnnotationsProcess, http: httpx.Client, tmp_path: Path
+    service: Service, double: AnnotationsProcess, http: httpx.Client
 ) -> None:
     """10 media by id and 10 uploads; the service dies in the middle of the first, comes back after all have ended."""
     by_id = [

@@ -150,9 +150,7 @@ def test_a_video_without_a_picture_or_a_frame_says_so(http: httpx.Client, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_a_playlist_is_never_opened_under_any_name(
-    http: httpx.Client, stack: LocalStack, tmp_path: Path, name: str
-) -> None:
+def test_a_playlist_is_never_opened_under_any_name(http: httpx.Client, stack: LocalStack, name: str) -> None:
     other = write_video(stack.storage / "other.ts", frames=30, container=Container.TS)
     for text in (f"ffconcat version 1.0\nfile {other}\n", f"#EXTM3U\n#EXTINF:1,\nfile://{other}\n#EXT-X-ENDLIST\n"):
         code = outcome(http, text.encode().ljust(70_000, b"\n"), name=name)
@@ -263,14 +261,14 @@ def _wait_for_results(http: httpx.Client, task_id: str) -> None:
 # Over AMQP
 
 
-async def _dead_letter(amqp_url: str, body: bytes, key: str = "video") -> aio_pika.abc.AbstractIncomingMessage:
+async def _dead_letter(amqp_url: str, body: bytes) -> aio_pika.abc.AbstractIncomingMessage:
     """Publish a command as another service does, and return the dead letter it becomes, as the operator gets it."""
     publisher_url = as_user(amqp_url, PUBLISHER)
     async with await aio_pika.connect(amqp_url) as operator, await aio_pika.connect(publisher_url) as publisher:
         dead = await (await operator.channel()).get_queue(topology.DEAD_LETTERS)
         await dead.purge()
         exchange = await (await publisher.channel()).get_exchange(topology.COMMANDS)
-        await exchange.publish(aio_pika.Message(body, delivery_mode=2), key)
+        await exchange.publish(aio_pika.Message(body, delivery_mode=2), "video")
         async with asyncio.timeout(END_TIMEOUT_S):
             while (letter := await dead.get(fail=False)) is None:
                 await asyncio.sleep(0.05)

@@ -206,7 +206,7 @@ def test_without_recording_the_callers_trace_is_in_the_logs_and_goes_on(stack: L
     assert not [line for line in lines_of(stack, "consumer-1", untraced) if "trace_id" in line]
 
 
-def test_nothing_secret_is_in_spans_or_logs(traced: LocalStack, collector: Collector, tmp_path: Path) -> None:
+def test_nothing_secret_is_in_spans_or_logs(traced: LocalStack, collector: Collector) -> None:
     _, headers = caller()
     forged = f"planted-{secrets.token_hex(8)}"
     secret = {"Authorization": f"Bearer {forged}", "X-Refresh-Token": forged}

@@ -36,8 +36,8 @@ def command(amqp_url: str, management_url: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "detections", "top", *where, *arguments]
 
 
-def snapshot(amqp_url: str, management_url: str, *, listen_s: float = 3.0) -> subprocess.CompletedProcess[str]:
-    once = command(amqp_url, management_url, "--once", "--listen-s", str(listen_s))
+def snapshot(amqp_url: str, management_url: str) -> subprocess.CompletedProcess[str]:
+    once = command(amqp_url, management_url, "--once", "--listen-s", "3.0")
     return subprocess.run(once, cwd=REPOSITORY, capture_output=True, text=True, timeout=WAIT_S * 2, check=False)
 
 

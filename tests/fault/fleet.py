@@ -82,10 +82,10 @@ class Actor:
         wait_until(lambda: self._ready in self.output or not self.is_running, timeout_s=WAIT_S)
         assert self.is_running, self.output
 
-    def wait_until_dead(self, *, timeout_s: float = WAIT_S) -> int:
+    def wait_until_dead(self) -> int:
         """Return its exit code, -9 for a kill."""
         assert self._process is not None
-        code = self._process.wait(timeout_s)
+        code = self._process.wait(WAIT_S)
         self._guard.forget(self._process)
         return code
 
@@ -240,15 +240,6 @@ class BrokerHandle:
             yield
         finally:
             self.node.ctl("set_vm_memory_high_watermark", "absolute", "512MB")
-
-    @contextlib.contextmanager
-    def disk_alarm(self) -> Iterator[None]:
-        """The broker has less disk than it wants to keep free."""
-        self.node.ctl("set_disk_free_limit", "10000000000000")
-        try:
-            yield
-        finally:
-            self.node.ctl("set_disk_free_limit", "100000000")
 
 
 @contextlib.contextmanager

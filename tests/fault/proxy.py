@@ -19,7 +19,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0 s: closing sends RST
 class Proxy:
     """Listens on a port of its own for one server. What is set counts for connections that stand and those to come."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int) -> None:
         self.delay_s = 0.0
         """Before each piece is passed on."""
         self.drip_bytes: int | None = None
@@ -31,7 +31,7 @@ class Proxy:
         """Connections that clients have opened so far."""
         self.passed_bytes = 0
         """Bytes from clients to the server so far."""
-        self._target = (host, port)
+        self._target = ("127.0.0.1", port)
         self._passing = asyncio.Event()
         self._passing.set()
         self._links: set[_Link] = set()

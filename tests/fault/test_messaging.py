@@ -166,7 +166,7 @@ def test_heartbeats_and_the_number_of_unanswered_messages_are_set_everywhere(
     assert all(prefetch.values()), prefetch
 
 
-async def test_a_command_that_wants_a_reply_gets_none(system: Fleet, amqp_url: str, tmp_path: Path) -> None:
+async def test_a_command_that_wants_a_reply_gets_none(system: Fleet, amqp_url: str) -> None:
     """Or whoever sends commands could have messages put into any queue."""
     medium = Medium(root="images", path="no", kind=MediumKind.IMAGE)
     command = DetectImage(task_id=new_task(), medium=medium)

@@ -36,7 +36,6 @@ FRAMES = 30
 CONFIG = {"frame_period_recognition": 6, "frame_recognition_seconds": 0, "probability_threshold": 0.5}
 
 SLOW_UPLOAD_S = 3.0
-AWAY_SEEN_S = 30.0
 BACK_SEEN_S = 40.0
 
 

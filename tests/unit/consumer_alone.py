@@ -1,5 +1,6 @@
 """A consumer without its connections: a scripted model for objects, a small one for shots, a broker that only remembers."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from contracts.commands import AnyCommand
 from contracts.failures import Failure
 from contracts.storage import Layout
 from engine.batching import Workers
+from engine.detector import Detector
+from engine.loading import load_detector
+from engine.sources import ModelSource
 from tests.cut_finder import CutFinder
 from tests.unit.consumer_fakes import FakeBroker
 from tests.unit.model_fakes import FakeModels
@@ -33,19 +37,22 @@ class Consumer:
         storage: Path | None = None,
         cuts: CutFinder | None = None,
         limits: MediaLimits | None = None,
+        load: Callable[[ModelSource], Detector] = load_detector,
+        leases: type[Leases] = Leases,
     ) -> None:
         self.folder = folder
         self.layout = Layout(storage or folder / "storage")
         self.layout.uploads.mkdir(parents=True, exist_ok=True)
         self.broker = broker or FakeBroker()
-        self.room = EngineRoom(models=FakeModels(model.parent, default=model.name), workers=partial(Workers, count=1))
+        models = FakeModels(model.parent, default=model.name)
+        self.room = EngineRoom(models=models, workers=partial(Workers, count=1), load=load)
         self.cuts = cuts or CutFinder()
         self.shot_room = ShotRoom(self._load_cuts, cores=1)
         self.shot_loads = 0
         self.shot_failure: Failure | None = None
         self.hung_up = 0
-        leases = Leases(self.layout, owner=name)
-        desk = Desk(layout=self.layout, leases=leases, sender=self.broker, ahead_max=4, limits=limits or MediaLimits())
+        claims = leases(self.layout, owner=name)
+        desk = Desk(layout=self.layout, leases=claims, sender=self.broker, ahead_max=4, limits=limits or MediaLimits())
         media_roots = Roots({"storage": self.layout.root, "images": folder})
         self.detecting = Detecting(desk, room=self.room, shot_room=self.shot_room, roots=media_roots, pictures_max=2)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import onnx
+import onnxruntime
 import pytest
 
 from contracts.failures import Failure, FailureCode
@@ -17,6 +18,7 @@ from engine.agreement import compare
 from engine.building import BuildPlan, Phases, ShapeRange, build
 from engine.conversion import BuildOrder, Built, Line, NotBuilt, Progress, convert
 from engine.devices.memory import GpuFacts
+from engine.devices.opening import find_gpu
 from engine.loading import load_detector
 from engine.models import describe
 from engine.plans import plan_path, read_plan, read_record
@@ -121,7 +123,11 @@ def test_a_build_that_is_told_to_stop_stops(model: Path) -> None:
             {"for_gpu": msgspec.structs.replace(FACTS, free_bytes=1 << 30)},
             "1024 MiB of GPU memory are free, too little",
         ),
-        ({"for_gpu": None}, "no GPU here"),
+        pytest.param(
+            {"for_gpu": None},
+            "no GPU here",
+            marks=pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU here"),
+        ),
         ({"library": "tensorflow"}, "tensorflow is no TensorRT"),
     ],
 )
@@ -129,6 +135,17 @@ def test_what_cannot_be_built_here_says_why(model: Path, changes: dict[str, Any]
     with pytest.raises(Failure, match=said) as refused:
         convert(order(model, **changes), Told())
     assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
+
+
+def test_the_model_is_read_on_the_cpu_so_that_the_gpu_is_left_to_what_serves(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked() -> list[str]:
+        pytest.fail("a GPU was looked for")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", looked)
+
+    assert convert(order(model), Told()).is_file()
 
 
 def test_a_model_with_a_free_batch_needs_a_range_for_it(model: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 import uvicorn
 
@@ -18,7 +19,8 @@ from detections import Client
 from detections.answers import ServiceError, UnreachableError
 from detections.rabbitmq import free_port
 from detections.resuming import GIVE_UP_AFTER_S, Interrupted, Patience
-from detections.uploading import Progress
+from detections.sending import send
+from detections.uploading import Progress, Upload
 from tests.cutting import Line, line_to
 from tests.edge_app import Edge, running_edge
 from tests.processes import wait_until
@@ -124,6 +126,37 @@ async def test_an_upload_that_is_given_up_on_purpose_does_not_leave_its_task_wai
         end = read_record(edge.layout.end(task_id), TaskEnded)
         assert end is not None
         assert end.is_cancelled
+
+
+class LosesWhatItRead(httpx.BaseTransport):
+    """An edge that was reset before it read a byte of the body, and then is away when it is gone on with."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.method)
+        match self.asked.count(request.method), request.method:
+            case _, "POST":
+                request.read()
+                raise httpx.ReadError("reset")
+            case _, "HEAD":
+                return httpx.Response(204, headers={"upload-offset": "0", "upload-complete": "?0"})
+            case 1, _:
+                raise httpx.ConnectError("refused")
+            case _:
+                request.read()
+                return httpx.Response(202, json={"status": "started", "taskId": "t", "mediaId": "m"})
+
+
+def test_an_upload_of_which_the_edge_has_nothing_yet_is_tried_as_patiently(tmp_path: Path) -> None:
+    transport = LosesWhatItRead()
+    with (
+        Upload(video(tmp_path, CONTENT)) as upload,
+        httpx.Client(transport=transport, base_url="http://edge") as http,
+    ):
+        assert send(http, "http://edge", upload, None).media_id == "m"
+    assert transport.asked == ["POST", "HEAD", "PATCH", "HEAD", "PATCH"]
 
 
 def test_an_edge_that_was_never_there_is_said_at_once(tmp_path: Path) -> None:

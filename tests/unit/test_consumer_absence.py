@@ -8,7 +8,8 @@ import pytest
 
 from consumers import absence
 from contracts.detections import Counts
-from contracts.failures import FailureCode
+from contracts.failures import Failure, FailureCode
+from contracts.results import Checkpoint
 from tests.broker.consumer_stage import scripted_model
 from tests.unit.test_consumer_detect import Consumer, failure_code, finished_video, only_end, picture, seen
 
@@ -59,6 +60,20 @@ async def test_an_engine_that_stays_away_ends_a_video_with_what_was_seen(
     assert failure_code(end) is FailureCode.ENGINE_UNAVAILABLE
     assert [report.sequence for report in absent_for_good.broker.reports] == [1, 2, 3, 4]
     assert (end.sequence, end.counts.inferred, end.counts.failed) == (5, 4, 0)
+
+
+def test_the_way_to_where_a_task_was_left_is_no_absence() -> None:
+    now_s = 0.0
+    waited = absence.Absence(now_s=lambda: now_s)
+    away = Failure(FailureCode.ENGINE_UNAVAILABLE, "the server restarts")
+
+    now_s = absence.AWAY_MAX_S * 10
+    assert waited.is_outlasted(away, reached=None)
+    now_s += absence.AWAY_MAX_S - 1
+    assert waited.is_outlasted(away, reached=None)
+    now_s += 1
+    assert not waited.is_outlasted(away, reached=None)
+    assert waited.is_outlasted(away, reached=Checkpoint(frame_index=1, at_s=0.1, counts=Counts(), sequence=0))
 
 
 async def test_a_task_that_waits_for_the_engine_can_be_cancelled(

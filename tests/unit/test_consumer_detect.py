@@ -1,6 +1,7 @@
 """A command's way through a consumer, on real media and a scripted model, with a broker that only remembers."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import msgspec
 import pytest
 
 from consumers import lane, roots
+from consumers.attempt import StopReason
 from consumers.detect import NotPutAside
-from consumers.leases import Leases
+from consumers.leases import ATTEMPTS_MAX, Claim, Leases
 from consumers.media_limits import MediaLimits
 from consumers.outgoing import Undelivered
 from contracts import topology, wire
-from contracts.commands import DetectImage, DetectVideo
+from contracts.commands import AnyCommand, DetectImage, DetectVideo
 from contracts.detections import Counts
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import FailureCode, FailureRecord
@@ -21,7 +23,10 @@ from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.results import latest_epoch, reports
 from contracts.storage import Lease, TaskRecord, create_record, read_record, upload_medium
+from engine.detector import Detector
 from engine.images import PictureLimits
+from engine.loading import load_detector
+from engine.sources import ModelSource
 from engine.video import VideoLimits
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model, until
 from tests.media import STATIC, write_audio_only, write_image, write_video
@@ -63,9 +68,13 @@ def large_picture(consumer: Consumer, *, is_quiet: bool) -> DetectImage:
     return DetectImage(task_id=new_task_id(), medium=medium, is_quiet=is_quiet)
 
 
+def has_waiting_tiles(consumer: Consumer) -> bool:
+    return consumer.room.ready is not None and bool(consumer.room.ready._turns)
+
+
 async def tiles_waiting(consumer: Consumer) -> None:
     """Wait until the first tiles of a picture are looked at."""
-    await until(lambda: consumer.room.ready is not None and bool(consumer.room.ready._turns))
+    await until(lambda: has_waiting_tiles(consumer))
 
 
 def finished_video(consumer: Consumer, *, frames: int = 5, **changes: object) -> DetectVideo:
@@ -76,10 +85,10 @@ def finished_video(consumer: Consumer, *, frames: int = 5, **changes: object) ->
     return msgspec.structs.replace(command, **changes)
 
 
-def uploaded_video(consumer: Consumer, *, frames: int = 5) -> tuple[DetectVideo, Upload]:
+def uploaded_video(consumer: Consumer) -> tuple[DetectVideo, Upload]:
     task_id = new_task_id()
     upload = Upload(consumer.layout, task_id)
-    upload.write(write_video(consumer.folder / "clip.mp4", frames=frames).read_bytes())
+    upload.write(write_video(consumer.folder / "clip.mp4", frames=5).read_bytes())
     medium = upload_medium(task_id, kind=MediumKind.VIDEO, name="clip.mp4", is_growing=True)
     return DetectVideo(task_id=task_id, medium=medium, options=EVERY_FRAME), upload
 
@@ -274,6 +283,24 @@ async def test_a_path_that_leaves_its_root_ends_the_task_and_is_put_aside(consum
     assert letter.headers[topology.FAILURE_CODE_HEADER] == "forbidden_path"
 
 
+async def test_a_task_that_cannot_be_claimed_is_put_aside_and_not_ended_in_front_of_its_reports(
+    consumer: Consumer,
+) -> None:
+    """The edge that takes the letter's notice knows what the task has reported, and writes the end behind it."""
+    command, _ = uploaded_video(consumer)
+    first = asyncio.create_task(consumer.take(command))
+    await seen(consumer.broker, 3)
+    first.cancel()
+    await asyncio.wait((first,))
+    consumer.layout.lease(command.task_id).unlink()
+    consumer.layout.lease(command.task_id).mkdir()
+    await consumer.take(command, is_redelivered=True)
+
+    (letter,) = consumer.broker.of(topology.DEAD)
+    assert letter.headers[topology.FAILURE_CODE_HEADER] == "internal"
+    assert consumer.broker.ends == []
+
+
 async def test_without_a_broker_the_reason_is_left_to_the_broker(tmp_path: Path) -> None:
     away = Consumer(tmp_path, model=scripted_model(tmp_path), broker=FakeBroker(is_away=True))
 
@@ -371,6 +398,38 @@ async def test_a_task_that_brings_nothing_three_times_is_poison(consumer: Consum
     assert consumer.broker.reports == []
 
 
+async def test_a_connection_that_is_lost_while_tasks_are_claimed_is_no_poison(tmp_path: Path) -> None:
+    """Whoever takes a message is cancelled with its connection."""
+    has_claimed, may_go_on = threading.Event(), threading.Event()
+
+    class SlowLeases(Leases):
+        def claim(self, command: AnyCommand, *, is_handed_on: bool) -> Claim:
+            claim = super().claim(command, is_handed_on=is_handed_on)
+            has_claimed.set()
+            may_go_on.wait(60)
+            return claim
+
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), leases=SlowLeases)
+    command = finished_video(consumer)
+    for attempt in range(ATTEMPTS_MAX):
+        working = asyncio.create_task(consumer.take(command, is_redelivered=attempt > 0))
+        await until(has_claimed.is_set)
+        working.cancel()
+        await asyncio.sleep(0)
+        may_go_on.set()
+        await asyncio.wait((working,))
+        has_claimed.clear()
+        may_go_on.clear()
+    lease = read_record(consumer.layout.lease(command.task_id), Lease)
+    may_go_on.set()
+    await consumer.take(command, is_redelivered=True)
+    consumer.close()
+
+    assert lease is not None
+    assert lease.is_released
+    assert failure_code(only_end(consumer.broker)) is None
+
+
 async def test_a_broker_that_stays_away_gives_the_task_back(tmp_path: Path) -> None:
     consumer = Consumer(tmp_path, model=scripted_model(tmp_path), broker=FakeBroker(is_away=True))
     command = finished_video(consumer)
@@ -410,6 +469,32 @@ async def test_a_task_that_was_cancelled_before_it_began_ends_at_once(consumer: 
     assert consumer.broker.reports == []
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False], ids=["cancelled", "handed on"])
+async def test_a_task_stops_while_its_model_is_still_being_loaded(tmp_path: Path, is_cancelled: bool) -> None:
+    is_loading, may_go_on = threading.Event(), threading.Event()
+
+    def load(source: ModelSource) -> Detector:
+        is_loading.set()
+        may_go_on.wait(60)
+        return load_detector(source)
+
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), load=load)
+    working = asyncio.create_task(consumer.take(command := finished_video(consumer)))
+    await until(is_loading.is_set)
+    if is_cancelled:
+        consumer.detecting.cancel(command.task_id)
+    else:
+        consumer.detecting.stop()
+    await asyncio.wait((working,), timeout=30)
+
+    assert working.done(), "nobody waits for the model"
+    assert [end.is_cancelled for end in consumer.broker.ends] == [True] * is_cancelled
+    assert len(consumer.broker.of(topology.COMMANDS)) == (not is_cancelled)
+    may_go_on.set()
+    await consumer.room.workers()
+    consumer.close()
+
+
 async def test_cancelling_another_task_changes_nothing(consumer: Consumer) -> None:
     command = finished_video(consumer)
     working = asyncio.create_task(consumer.take(command))
@@ -430,6 +515,19 @@ async def test_a_large_picture_is_cancelled_between_two_tiles(tmp_path: Path, is
 
     assert only_end(consumer.broker).is_cancelled
     assert consumer.broker.reports == []
+    consumer.close()
+
+
+async def test_a_picture_whose_command_will_come_again_is_not_looked_at_to_its_end(tmp_path: Path) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.1))
+    working = asyncio.create_task(consumer.take(large_picture(consumer, is_quiet=True)))
+    await tiles_waiting(consumer)
+    working.cancel()
+    async with asyncio.timeout(TILES * 0.1 / 2):
+        await asyncio.wait((working,))
+        await until(lambda: not has_waiting_tiles(consumer))
+
+    assert consumer.broker.events == []
     consumer.close()
 
 
@@ -470,12 +568,65 @@ async def test_a_stopping_consumer_hands_its_video_on(consumer: Consumer) -> Non
     assert only_end(second.broker).failure is None
 
 
+async def test_a_stopping_consumer_hands_nothing_on_that_somebody_else_works_on(consumer: Consumer) -> None:
+    task_id = new_task_id()
+    Upload(consumer.layout, task_id)  # nothing to see has come yet
+    medium = upload_medium(task_id, kind=MediumKind.VIDEO, name="clip.mp4", is_growing=True)
+    working = asyncio.create_task(consumer.take(command := DetectVideo(task_id=task_id, medium=medium)))
+    await until(lambda: latest_epoch(consumer.layout, task_id) == 1 and consumer.room.ready is not None)
+    Leases(consumer.layout, owner="b").claim(command, is_handed_on=True)
+    consumer.detecting.stop()
+    await working
+
+    assert consumer.broker.of(topology.COMMANDS) == []
+    assert latest_epoch(consumer.layout, task_id) == 2
+
+
 async def test_a_command_that_comes_while_stopping_is_handed_on_untouched(consumer: Consumer) -> None:
     consumer.detecting.stop()
     await consumer.take(finished_video(consumer))
 
     assert len(consumer.broker.of(topology.COMMANDS)) == 1
     assert consumer.broker.events == []
+
+
+# A GPU that is lost
+
+
+async def test_a_consumer_hears_that_its_gpu_is_lost_and_hands_the_video_on_as_an_attempt(tmp_path: Path) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, lost_from=1))
+    working = asyncio.create_task(consumer.take(command := finished_video(consumer)))
+    reason = await consumer.room.lost()
+    consumer.detecting.stop(StopReason.ENGINE_LOST)
+    await working
+
+    (continuation,) = consumer.broker.of(topology.COMMANDS)
+    assert "inference 1 as scripted" in reason
+    assert wire.decode_command(continuation.body) == msgspec.structs.replace(command, continuation=1)
+    assert consumer.broker.events == []
+    consumer.close()
+
+
+async def test_a_video_that_loses_three_gpus_is_poison(tmp_path: Path) -> None:
+    command, folder = None, tmp_path
+    for turn in range(3):
+        consumer = Consumer(folder, model=scripted_model(folder, lost_from=1), name=f"turn-{turn}")
+        command = command or finished_video(consumer)
+        working = asyncio.create_task(consumer.take(command))
+        await consumer.room.lost()
+        consumer.detecting.stop(StopReason.ENGINE_LOST)
+        await working
+        (continuation,) = consumer.broker.of(topology.COMMANDS)
+        command = wire.decode_command(continuation.body)
+        consumer.close()
+
+    assert command is not None
+    last = Consumer(folder, model=scripted_model(folder), name="last")
+    await last.take(command)
+    last.close()
+    failure = only_end(last.broker).failure
+    assert failure is not None
+    assert failure.code is FailureCode.POISON
 
 
 # The disk

@@ -157,6 +157,29 @@ def test_handing_on_does_not_count_against_the_task(layout: Layout, clock: Clock
     assert claim.barren_attempts == 0
 
 
+def test_attempts_of_consumers_that_live_on_are_not_counted(layout: Layout, clock: Clock) -> None:
+    """A broker that restarts delivers again what is worked on; an upload may bring nothing to see for an hour."""
+    leases = Leases(layout, owner="a", now=clock)
+    claims = [held(leases, is_handed_on=True)]
+    for _ in range(5):
+        claims.append(held(leases, is_handed_on=True))
+        assert not leases.renew(TASK, claims[-2]), "the one before hears of it a moment later"
+
+    assert [claim.barren_attempts for claim in claims] == [0, 1, 1, 1, 1, 1]
+
+
+def test_what_came_before_a_checkpoint_is_forgotten_however_the_next_holder_dies(layout: Layout, clock: Clock) -> None:
+    leases = Leases(layout, owner="a", now=clock)
+    for _ in range(2):
+        held(leases, is_handed_on=True)
+    claim = held(leases, is_handed_on=True)
+    assert claim.barren_attempts == 2
+    bring_it_on(layout, claim)
+    layout.results(TASK, epoch=4).touch()  # and no more: whoever claimed it died before it said so
+
+    assert held(leases, is_handed_on=True).barren_attempts == 1
+
+
 def test_a_command_of_another_service_gets_its_record_from_its_first_holder(layout: Layout, clock: Clock) -> None:
     held(Leases(layout, owner="a", now=clock))
 

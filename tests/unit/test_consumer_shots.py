@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import msgspec
+import numpy as np
 import pytest
 
 from consumers import absence
@@ -20,6 +21,7 @@ from contracts.options import DetectionOptions
 from contracts.results import reports
 from contracts.shots import Shot
 from contracts.storage import upload_medium
+from engine.shot_windows import HEIGHT, WIDTH, WINDOW
 from tests.broker.consumer_stage import Upload, new_task_id, scripted_model
 from tests.cut_finder import CutFinder, write_scenes
 from tests.media import RED, STATIC, Container, Square, write_audio_only, write_image
@@ -300,14 +302,15 @@ async def test_workers_that_were_lost_are_closed_behind_their_last_user_and_used
     finders: list[CutFinder] = []
 
     def load() -> LoadedShots:
-        finders.append(CutFinder())
+        finders.append(CutFinder(fails_at=frozenset((0,))))
+        finders[-1].failure = AWAY
         return LoadedShots(name="cuts", engine_type="scripted", finder=finders[-1])
 
     room = ShotRoom(load, cores=1)
     workers = await room.workers()
     with room.used(workers):
         with pytest.raises(Failure), room.used(workers):
-            raise AWAY
+            workers.submit(np.zeros((WINDOW, HEIGHT, WIDTH, 3), np.uint8)).result(WAIT_S)
         assert not finders[0].is_closed
         assert (room.state.status, room.model) == (EngineStatus.ERROR, None)
     assert finders[0].is_closed
@@ -320,7 +323,25 @@ async def test_workers_that_were_lost_are_closed_behind_their_last_user_and_used
     with pytest.raises(Failure), room.used(following):
         raise Failure(FailureCode.INFERENCE_FAILED, "a fault of the video")
     assert await room.workers() is following
+    with pytest.raises(Failure), room.used(following):
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, "that for objects")
+    assert (await room.workers(), room.state.status) == (following, EngineStatus.ENABLED)
     room.close()
+
+
+@pytest.mark.usefixtures("_short_pauses")
+async def test_a_server_for_objects_that_goes_away_leaves_the_model_for_shots_alone(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "both.mp4", 60, frames=150)
+    medium = Medium(root="images", path="both.mp4", kind=MediumKind.VIDEO, media_id="v")
+    options = DetectionOptions(shots=True, frame_period_recognition=1)
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, away=[5, 8]))
+    await consumer.take(DetectVideo(task_id=new_task_id(), medium=medium, options=options))
+    status = consumer.shot_room.state.status
+    consumer.close()
+
+    (end,) = consumer.broker.ends
+    assert (end.failure, end.counts.inferred, end.counts.failed, end.counts.shots) == (None, 150, 0, 2)
+    assert (status, consumer.shot_loads) == (EngineStatus.ENABLED, 1)
 
 
 async def test_a_model_whose_load_ends_after_the_room_was_closed_is_freed_and_does_not_serve() -> None:

@@ -1,7 +1,6 @@
 """What the stated lengths and the order of boxes say."""
 
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -130,7 +129,7 @@ def test_the_order_of_boxes_decides(names: tuple[bytes, ...], is_last: bool, has
     assert is_fragmented(_reader(content)) == has_fragments
 
 
-def test_boxes_that_lead_nowhere_end_the_search(tmp_path: Path) -> None:
+def test_boxes_that_lead_nowhere_end_the_search() -> None:
     assert not is_index_last(_reader(_box(b"free", 8) * 1000))
     assert not is_index_last(_reader(struct.pack(">I4s", 4, b"ftyp") + bytes(20)))
     assert not is_index_last(_reader(b"\0\0\0\x01mdat"))

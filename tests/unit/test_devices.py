@@ -106,7 +106,6 @@ def cuda_core_device(card: Card) -> Device:
     native = SimpleNamespace(
         set_current=lambda: card.log.append("set current"),
         create_stream=stream,
-        allocate=lambda size_bytes, stream: card.take(size_bytes),
         name="A GPU",
         compute_capability=(8, 9),
         properties=SimpleNamespace(multiprocessor_count=128),
@@ -116,9 +115,18 @@ def cuda_core_device(card: Card) -> Device:
         move(to, source, size_bytes)
         return (0,)
 
+    def alloc(size_bytes: int) -> tuple[Any, ...]:
+        return (SimpleNamespace(name="out of memory"),) if card.is_full else (0, card.take(size_bytes))
+
+    def free(address: int) -> tuple[int]:
+        Block(card, address).free()
+        return (0,)
+
     driver = SimpleNamespace(
         CUresult=SimpleNamespace(CUDA_SUCCESS=0, CUDA_ERROR_NOT_READY=600),
         cuMemGetInfo=lambda: (0, 7, 9),
+        cuMemAlloc=alloc,
+        cuMemFree=free,
         cuStreamQuery=lambda stream: (600 if card.is_busy else 0,),
         cuMemcpyHtoDAsync=copy,
         cuMemcpyDtoHAsync=copy,

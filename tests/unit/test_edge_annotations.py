@@ -147,6 +147,26 @@ async def test_ids_are_one_part_of_a_path_whatever_they_are() -> None:
     assert service.requests[0].url.raw_path == b"/api/media/..%2Fusers%2Fx%3Fy%23z"
 
 
+@pytest.mark.parametrize("user_id", [".", ".."])
+async def test_a_user_whose_name_is_a_way_through_a_path_is_not_asked_about(user_id: str) -> None:
+    service = answering(200, b'{"altitude": 1}')
+    annotations = Annotations(SETTINGS, transport=service)
+    async with annotations.running():
+        assert await annotations.ai_settings(user_id, "token") == {}
+
+    assert service.requests == []
+
+
+async def test_no_cookie_of_one_user_is_sent_with_the_token_of_another() -> None:
+    service = answering(200, b'{"path": "a"}', **{"set-cookie": "session=first; Path=/"})
+    annotations = Annotations(SETTINGS, transport=service)
+    async with annotations.running():
+        await annotations.media_path("m", "first")
+        await annotations.media_path("m", "second")
+
+    assert [request.headers.get("cookie") for request in service.requests] == [None, None]
+
+
 async def test_a_user_without_settings_has_the_defaults() -> None:
     annotations = Annotations(SETTINGS, transport=answering(404))
     async with annotations.running():
@@ -157,6 +177,13 @@ async def test_a_refresh_token_that_is_refused_is_a_caller_nobody_knows() -> Non
     failure = await failure_of(answering(400), lambda annotations: annotations.refresh("r"))
 
     assert failure.code is FailureCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_what_a_refresh_is_answered_says_nothing_of_a_medium(status: int) -> None:
+    failure = await failure_of(answering(status), lambda annotations: annotations.refresh("r"))
+
+    assert failure.code is FailureCode.ANNOTATIONS_UNAVAILABLE
 
 
 async def test_a_refresh_gives_another_token_and_perhaps_another_refresh_token() -> None:

@@ -166,6 +166,16 @@ async def test_while_authentication_is_off_everybody_sees_everything(tmp_path: P
         assert (await edge.send("GET", f"/tasks/{task_id}", headers=bearer("ada"))).status == 200
 
 
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-origin", 202), ("none", 202)])
+async def test_while_authentication_is_off_a_page_of_another_site_may_send_nothing(
+    tmp_path: Path, site: str, status: int
+) -> None:
+    async with running_edge(tmp_path) as edge:
+        body, headers = form(picture(MP4, name="a.mp4")), {"Content-Type": CONTENT_TYPE, "Sec-Fetch-Site": site}
+        assert (await edge.send("POST", "/shots", body, headers=headers)).status == status
+        assert (await edge.send("GET", f"/tasks/{task_of(edge, None)}", headers={"Sec-Fetch-Site": site})).status == 200
+
+
 async def test_no_answer_and_no_file_has_the_token(tmp_path: Path) -> None:
     async with closed_edge(tmp_path) as edge:
         headers = bearer("ada") | {"X-Refresh-Token": "canary-refresh"}

@@ -1,6 +1,7 @@
 """`POST /detect/video`: everything that may be wrong with an upload, before and in the middle of its body."""
 
 import asyncio
+import errno
 import os
 import resource
 import threading
@@ -19,7 +20,7 @@ from contracts.storage import ExtentState, Lease, create_record, read_extent, re
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.sniffing import kind_by_content
 from edge.upload import WAITING_BYTES_MAX, Inflow
-from tests.edge_app import WAIT_S, Edge, names_in, running_edge, until
+from tests.edge_app import WAIT_S, Answer, Edge, names_in, running_edge, until
 
 NAME = {"X-Filename": "clip.mp4"}
 
@@ -41,6 +42,8 @@ NAME = {"X-Filename": "clip.mp4"}
         (NAME | {"X-Task-Id": "x"}, 400, "malformed_request"),
         (NAME | {"X-Task-Id": "../../etc"}, 400, "malformed_request"),
         (NAME | {"X-Task-Id": str(uuid4()).upper()}, 400, "malformed_request"),
+        (NAME | {"X-Config": "{}", "x-config": '{"tiling": "off"}'}, 400, "malformed_request"),
+        (NAME | {"Upload-Complete": "?0", "upload-complete": "?1"}, 400, "malformed_request"),
         (NAME | {"X-Tail-Bytes": "10", "Transfer-Encoding": "chunked"}, 411, "length_required"),
         *(
             (NAME | {"X-Tail-Bytes": tail, "Content-Length": "100"}, 400, "malformed_request")
@@ -160,15 +163,29 @@ async def test_a_disk_that_fills_up_in_the_middle_is_said_and_ends_the_task(
     monkeypatch.setattr("edge.announce.LEASE_WAIT_S", 0.0)
     task_id = str(uuid4())
     async with running_edge(tmp_path) as edge:
-        call = edge.request("POST", "/detect/video", headers=NAME | {"X-Task-Id": task_id})
-        call.send(b"some")
-        await until(lambda: edge.outbox.commands)
-        with files_of_at_most(64 * 1024):
-            call.send(bytes(128 * 1024))
-            answer = await call.answer()
-        await edge.parts.background.settle()
+        answer = await cut_off_by_a_full_disk(edge, {"X-Task-Id": task_id})
         assert (answer.status, answer.json()["code"]) == (507, "storage_full")
         assert await failure_of(edge, task_id) == "storage_full"
+
+
+async def test_a_disk_without_room_for_the_reason_still_ends_the_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, record: object) -> bool:
+        if path.name == "abort":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return create_record(path, record)
+
+    monkeypatch.setattr("edge.announce.LEASE_WAIT_S", 0.0)
+    monkeypatch.setattr("edge.task_store.create_record", full)
+    task_id = str(uuid4())
+    async with running_edge(tmp_path) as edge:
+        answer = await cut_off_by_a_full_disk(edge, {"X-Task-Id": task_id, "Upload-Complete": "?1"})
+
+        assert (answer.status, answer.json()["code"]) == (507, "storage_full")
+        assert read_extent(edge.layout.extent(task_id)).state is ExtentState.ABORTED
+        asked = await edge.send("HEAD", f"/uploads/{task_id}", headers={"transfer-encoding": "none"})
+        assert asked.status == 410  # nobody holds its lock any more
 
 
 async def test_a_client_with_as_many_uploads_as_it_may_have_waits_and_others_do_not(tmp_path: Path) -> None:
@@ -299,6 +316,8 @@ async def test_a_socket_that_is_faster_than_the_disk_is_made_to_wait(tmp_path: P
         (b"", None),
         (b"G", None),
         (b"GIF89a", None),
+        (b"\x00\x00\x00\x20ftypavif\x00\x00", None),
+        (b"\x00\x00\x00\x24ftypheic\x00\x00", None),
         (b"<svg xmlns=", None),
         (b"#EXTM3U\n", None),
         (b"RIFF\x00\x00\x00\x00WAVE", None),
@@ -308,6 +327,18 @@ async def test_a_socket_that_is_faster_than_the_disk_is_made_to_wait(tmp_path: P
 )
 def test_the_first_bytes_tell_the_kind(head: bytes, kind: MediumKind | None) -> None:
     assert kind_by_content(head) is kind
+
+
+async def cut_off_by_a_full_disk(edge: Edge, headers: dict[str, str]) -> Answer:
+    """What an upload is told for which there is no room any more after its first bytes."""
+    call = edge.request("POST", "/detect/video", headers=NAME | headers)
+    call.send(b"some")
+    await until(lambda: edge.outbox.commands)
+    with files_of_at_most(64 * 1024):
+        call.send(bytes(128 * 1024))
+        answer = await call.answer()
+    await edge.parts.background.settle()
+    return answer
 
 
 async def failure_of(edge: Edge, task_id: str) -> str:

@@ -1,6 +1,7 @@
 """`POST /detect`: forms in, detections out, and everything that may be wrong with either."""
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ async def test_a_picture_is_answered_with_its_detections_and_leaves_nothing_behi
         assert (answer.status, answer.json()) == (200, [SEEN_JSON])
         assert files_below(tmp_path) == []
         assert edge.feed.listeners == 0
+
+
+async def test_a_picture_leaves_nothing_behind_also_when_much_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.background.TASKS_MAX", 0)
+    async with running_edge(tmp_path) as edge:
+        sending = await post(edge, form(picture()))
+        consumer_sees(edge)
+        assert (await sending).status == 200
+        assert names_in(tmp_path / "uploads") == []
 
 
 async def test_a_picture_in_which_nothing_is_seen_is_answered_with_an_empty_array(tmp_path: Path) -> None:
@@ -151,6 +163,28 @@ async def test_a_body_that_becomes_too_much_is_refused_in_the_middle(tmp_path: P
         call.send(form(picture(PNG), is_whole=False))
         answer = await call.answer()
         assert (answer.status, answer.json()["code"]) == (413, "too_large")
+
+
+async def test_a_form_that_would_not_fit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    async with running_edge(tmp_path, free_bytes_min=1, upload_bytes_max=10**18) as edge:
+        length = {"Content-Length": str(shutil.disk_usage(tmp_path).total)}
+        answer = await edge.request("POST", "/detect", headers=HEADERS | length).answer()
+        assert (answer.status, answer.json()["code"]) == (507, "storage_full")
+
+
+async def test_a_form_that_takes_what_is_to_stay_free_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.form_intake.DISK_LOOK_S", 0.001)
+    async with running_edge(tmp_path) as edge:
+        call = edge.request("POST", "/detect", headers=HEADERS)
+        call.send(form(picture())[:-20])
+        await until(lambda: names_in(tmp_path / "uploads"))
+        monkeypatch.setattr(edge.parts.uploads, "_free_bytes_min", shutil.disk_usage(tmp_path).total)
+        answer = await call.answer()  # the body has not ended
+
+        assert (answer.status, answer.json()["code"]) == (507, "storage_full")
+        assert names_in(tmp_path / "uploads") == []
 
 
 async def test_without_a_consumer_a_picture_is_refused_at_once_and_in_the_middle_of_its_body(tmp_path: Path) -> None:
@@ -302,6 +336,21 @@ async def test_the_same_key_gets_the_same_answer_without_asking_again(tmp_path: 
 
         assert (first.status, second.status, second.json()) == (200, 200, [SEEN_JSON])
         assert len(edge.outbox.commands) == 1
+
+
+async def test_a_key_whose_task_waits_for_the_broker_is_not_another_task(tmp_path: Path) -> None:
+    headers = HEADERS | {"Prefer": "respond-async", "Idempotency-Key": "k-1"}
+    async with running_edge(tmp_path, confirm_wait_s=0.02) as edge:
+        edge.outbox.is_away = True
+        early = [await edge.send("POST", "/detect", form(picture()), headers=headers) for _ in range(2)]
+    async with running_edge(tmp_path, confirm_wait_s=60.0) as edge:
+        late = await edge.send("POST", "/detect", form(picture()), headers=headers)
+
+        assert [answer.status for answer in early] == [503, 503]
+        assert late.status == 202
+        assert {answer.headers["location"] for answer in [*early, late]} == {f"/tasks/{late.json()['taskId']}"}
+        assert {command.task_id for command in edge.outbox.commands} == {late.json()["taskId"]}
+        assert names_in(tmp_path / "tasks") == [late.json()["taskId"]]
 
 
 @pytest.mark.parametrize("other", [picture(PNG + b"x"), picture(PNG, "b.png")])

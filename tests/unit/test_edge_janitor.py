@@ -13,7 +13,7 @@ from contracts.commands import DetectVideo
 from contracts.events import TaskEnded
 from contracts.failures import FailureCode
 from contracts.media import MediumKind
-from contracts.storage import Layout, create_record, read_record, upload_medium
+from contracts.storage import Layout, create_record, read_record, replace_record, upload_medium
 from edge.app import _parts
 from edge.growing_body import UploadPlan
 from edge.idempotency import IdempotencyKeys
@@ -23,6 +23,9 @@ from edge.settings import EdgeSettings
 from edge.storage import UploadStore
 from edge.task_store import TaskStore
 from tests.edge_app import names_in
+from tests.unit.small_disk import fill, small_disk
+
+__all__ = ["small_disk"]
 
 DAY = timedelta(days=1)
 
@@ -145,6 +148,23 @@ def test_a_medium_that_came_in_again_is_kept_from_then_on(place: Place) -> None:
     assert len(names_in(place.layout.media)) == 1
 
 
+def test_a_medium_that_comes_in_while_it_is_taken_away_is_kept_whole(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_away(path: Path, record: object, **more: bool) -> None:
+        place.another_janitor(unfinished=30 * DAY).sweep()
+        replace_record(path, record, **more)
+
+    place.end(place.upload())
+    place.pass_time(1.1 * DAY)
+    monkeypatch.setattr("edge.storage.replace_record", taken_away)
+    place.upload()
+
+    (media_id,) = names_in(place.layout.media)
+    assert names_in(place.layout.medium(media_id)) == ["media.json", "source"]
+    assert place.layout.source(media_id).read_bytes() == b"content"
+
+
 def test_a_medium_with_an_owner_is_kept(place: Place) -> None:
     place.end(place.upload())
     (media_id,) = names_in(place.layout.media)
@@ -217,6 +237,26 @@ def test_another_janitor_takes_over_from_one_that_is_silent(place: Place) -> Non
     lease = read_record(place.layout.root / "janitor", JanitorLease)
     assert lease is not None
     assert lease.heartbeat_at == place.now
+
+
+def test_a_clock_that_is_put_back_does_not_stop_the_sweeping(place: Place) -> None:
+    assert place.janitor.take_lease()
+    place.pass_time(-DAY)
+    assert place.another_janitor().take_lease()
+
+
+def test_a_full_disk_is_swept_all_the_same(small_disk: Path) -> None:
+    place = Place(small_disk)
+    place.end(place.upload(b"one"))
+    silent = place.upload(b"another")
+    place.pass_time(8 * DAY)
+    fill(small_disk)
+    swept = place.janitor.sweep_if_ours()
+
+    assert swept == Swept(uploads=1, media=1)
+    assert place.tasks.last_event(silent) is None  # there was no room for its end
+    swept = place.janitor.sweep_if_ours()
+    assert (swept and swept.given_up, place.tasks.last_event(silent) is not None) == (1, True)
 
 
 def test_an_empty_storage_is_no_trouble(place: Place) -> None:

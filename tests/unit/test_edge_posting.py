@@ -20,6 +20,7 @@ from contracts.posts import DeadPost, Post, WakeUp
 from contracts.results import Checkpoint, Reported
 from contracts.shots import Shot
 from contracts.storage import Layout, Seal, create_record, upload_medium
+from contracts.topology import EVENTS
 from contracts.wire import encode
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
@@ -131,7 +132,7 @@ class Edge:
     async def wake(self, task_id: str, *, attempt: int = 0, is_again: bool = False) -> None:
         await self.poster.wake(WakeUp(task_id=task_id, attempt=attempt), is_again=is_again)
 
-    def medium_task(self, media_id: str = "m", *, at: datetime = NOW) -> str:
+    def medium_task(self, *, at: datetime = NOW, media_id: str = "m") -> str:
         """A task on a medium of the service."""
         medium = Medium(root="videos", path="a.mp4", kind=MediumKind.VIDEO, media_id=media_id, name="a.mp4")
         return self._task(
@@ -377,6 +378,37 @@ async def test_after_a_day_a_post_is_given_up_and_those_behind_it_have_one_try_e
     assert [dead.post.key for dead in edge.outbox.dead] == [f"{task_id}:processing", f"{task_id}:1"]
 
 
+async def test_a_trouble_of_long_ago_takes_no_try_from_the_next_task_of_the_medium(edge: Edge) -> None:
+    old = edge.medium_task()
+    edge.end(old)
+    edge.annotations.answer = lambda _post, _bearer: UNAVAILABLE
+    await edge.wake(old)
+    edge.now += timedelta(seconds=edge.settings.post_retry_for_s + 1)
+    await edge.wake(old, attempt=1)
+    assert len(edge.outbox.dead) == 2
+    edge.now += timedelta(days=3)
+    new = edge.medium_task()
+    await edge.wake(new)
+
+    assert len(edge.outbox.dead) == 2
+    assert edge.outbox.later[-1][0] == WakeUp(task_id=new, attempt=1)
+
+
+async def test_an_answer_that_is_final_ends_the_trouble_before_it(edge: Edge) -> None:
+    task_id = edge.medium_task()
+    edge.annotations.answer = lambda _post, _bearer: UNAVAILABLE
+    await edge.wake(task_id)
+    edge.annotations.answer = lambda _post, _bearer: REFUSED
+    await edge.wake(task_id, attempt=1)
+    edge.annotations.answer = lambda _post, _bearer: UNAVAILABLE
+    edge.now += timedelta(seconds=edge.settings.post_retry_for_s + 1)
+    edge.report(task_id, 1)
+    await edge.wake(task_id, attempt=1)
+
+    assert [dead.post.key for dead in edge.outbox.dead] == [f"{task_id}:processing"]
+    assert edge.outbox.later[-1][0] == WakeUp(task_id=task_id, attempt=1)
+
+
 async def test_a_token_that_is_rejected_is_renewed_once(edge: Edge) -> None:
     task_id = edge.medium_task()
     edge.annotations.answer = lambda _post, bearer: UNAUTHENTICATED if bearer == "old" else None
@@ -519,13 +551,40 @@ class FakeMessage:
 
     redelivered = False
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, *, exchange: str = "") -> None:
         self.body = body
+        self.exchange = exchange
         self.headers: dict[str, Any] = {}
         self.acknowledged = 0
 
     async def ack(self) -> None:
         self.acknowledged += 1
+
+
+@pytest.mark.parametrize(("exchange", "keys"), [("", ["1"]), (EVENTS, [])])
+async def test_a_post_is_tried_again_for_an_operator_and_not_for_whoever_may_publish_events(
+    edge: Edge, exchange: str, keys: list[str]
+) -> None:
+    task_id = edge.medium_task()
+    post = Post(method="POST", path="/annotations", body=msgspec.Raw(b"{}"), key=f"{task_id}:1")
+    reason = FailureRecord(code=FailureCode.ANNOTATIONS_REFUSED, detail="")
+    message = FakeMessage(
+        encode(DeadPost(task_id=task_id, media_id="m", post=post, reason=reason, at=NOW)), exchange=exchange
+    )
+    await edge.poster._take(message)  # type: ignore[arg-type]
+
+    assert edge.annotations.keys == keys
+    assert message.acknowledged == 1
+
+
+async def test_an_id_that_would_name_another_folder_makes_none_and_nobody_is_told(tmp_path: Path) -> None:
+    edge = Edge(tmp_path / "storage")
+    task_id = edge.medium_task(media_id="../../elsewhere")
+    edge.report(task_id, 1)
+    await edge.wake(task_id)
+
+    assert not (tmp_path / "elsewhere").exists()
+    assert edge.annotations.told == edge.outbox.later == []
 
 
 async def test_a_task_that_nobody_is_told_of_is_left_alone(edge: Edge) -> None:

@@ -1,5 +1,7 @@
 """A lost connection does not end a resumable upload: `HEAD` and `PATCH /uploads/{id}`, and one task over all of it."""
 
+import errno
+import os
 from pathlib import Path
 from uuid import uuid4
 
@@ -7,7 +9,7 @@ import pytest
 
 from contracts.events import TaskEnded
 from contracts.failures import FailureCode
-from contracts.storage import ExtentState, MediaRecord, read_extent, read_record
+from contracts.storage import Extent, ExtentState, MediaRecord, read_extent, read_record
 from edge.auth import Auth
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.jwts import Expected, SharedKey, Verifier
@@ -86,6 +88,21 @@ async def test_the_digest_of_a_resumed_upload_is_that_of_an_undisturbed_one(tmp_
         assert resumed is not None
         assert record is not None
         assert resumed.digest == record.digest
+
+
+async def test_whoever_goes_on_with_a_newer_token_has_it_kept(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    first, newer, of_otto = bearer("anna"), bearer("anna", jti="newer"), bearer("otto")
+    async with running_edge(tmp_path, annotations_url="http://annotations.test") as edge:
+        await cut_after(edge, task_id, CONTENT[:100], **first)
+        assert await edge.tokens.bearer(task_id) == first["Authorization"].removeprefix("Bearer ")
+        part = await append(edge, task_id, CONTENT[100:5000], offset=100, Upload_Complete="?0", **newer)
+        assert part.status == 204, part.body
+        assert await edge.tokens.bearer(task_id) == newer["Authorization"].removeprefix("Bearer ")
+
+        answer = await append(edge, task_id, CONTENT[5000:], offset=5000, **of_otto)
+        assert answer.status == 202, answer.body
+        assert await edge.tokens.bearer(task_id) == newer["Authorization"].removeprefix("Bearer ")
 
 
 @pytest.mark.parametrize("cut_at", [40, 100, 5000])
@@ -196,6 +213,37 @@ async def test_an_upload_comes_in_parts(tmp_path: Path) -> None:
         assert (last.status, last.json()["mediaId"]) == (202, HASH)
 
 
+async def test_an_upload_for_whose_record_there_is_no_room_leaves_its_task_id_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, record: object) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    task_id = str(uuid4())
+    async with running_edge(tmp_path) as edge:
+        with monkeypatch.context() as without_room:
+            without_room.setattr("edge.resumable.create_record", full)
+            refused = await edge.send("POST", "/detect/video", CONTENT, headers=_creation(task_id))
+        answer = await edge.send("POST", "/detect/video", CONTENT, headers=_creation(task_id))
+
+        assert (refused.status, refused.json()["code"]) == (507, "storage_full")
+        assert answer.status == 202, answer.body
+
+
+async def test_a_part_is_answered_while_the_broker_is_away_and_its_task_is_announced_later(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    async with running_edge(tmp_path, confirm_wait_s=0.02) as edge:
+        edge.outbox.is_away = True
+        headers = _creation(task_id, Upload_Complete="?0", Content_Length="4000", Upload_Length="10000")
+        created = await edge.send("POST", "/detect/video", CONTENT[:4000], headers=headers)
+        part = await append(edge, task_id, CONTENT[4000:6000], offset=4000, Upload_Complete="?0")
+        edge.outbox.is_away = False
+        await until(lambda: edge.outbox.commands)
+
+        assert (created.status, created.headers["upload-offset"]) == (201, "4000")
+        assert (part.status, part.headers["upload-offset"]) == (204, "6000")
+
+
 async def test_a_complete_upload_says_so_and_takes_no_more(tmp_path: Path) -> None:
     task_id = str(uuid4())
     async with running_edge(tmp_path) as edge:
@@ -207,6 +255,41 @@ async def test_a_complete_upload_says_so_and_takes_no_more(tmp_path: Path) -> No
         assert told.headers["location"] == f"/tasks/{task_id}"
         assert (refused.status, refused.json()["code"]) == (400, "upload_completed")
         assert refused.json()["type"] == "https://iana.org/assignments/http-problem-types#completed-upload"
+
+
+async def test_an_upload_that_is_sealed_while_it_is_asked_for_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = str(uuid4())
+    async with running_edge(tmp_path) as edge:
+        await cut_after(edge, task_id, CONTENT[:4000])
+        uploads = edge.parts.uploads
+        writer = uploads.resumable.reopen(uploads.resumable.record(task_id), offset_bytes=4000)
+
+        def read_and_sealed(path: Path) -> Extent:
+            extent = read_extent(path)
+            writer.end(ExtentState.SEALED)
+            return extent
+
+        writer.append([CONTENT[4000:]])
+        monkeypatch.setattr("edge.resumable.read_extent", read_and_sealed)
+        told = await standing(edge, task_id)
+
+        assert (told.headers["upload-complete"], told.headers["upload-offset"]) == ("?1", "10000")
+
+
+async def test_a_length_that_ends_before_its_own_part_is_refused_and_the_upload_stays(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    async with running_edge(tmp_path) as edge:
+        headers = {"X-Filename": "clip.mp4", "X-Task-Id": task_id, "Upload-Complete": "?0"}
+        await edge.send("POST", "/detect/video", CONTENT[:4000], headers=headers | {"Transfer-Encoding": "chunked"})
+        refused, answer = [
+            await append(edge, task_id, CONTENT[4000:], offset=4000, Transfer_Encoding="chunked", Upload_Length=length)
+            for length in ("3999", "10000")
+        ]
+
+        assert (refused.status, refused.json()["code"]) == (400, "upload_length_inconsistent")
+        assert answer.json()["mediaId"] == HASH
 
 
 @pytest.mark.parametrize(
@@ -233,6 +316,17 @@ async def test_what_is_wrong_with_an_append_is_said_before_its_body_is_read(
 
         assert (answer.json()["code"], answer.status) == (code, 415 if code == "unsupported_content_type" else status)
         assert again.status == 202
+
+
+async def test_an_offset_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    headers = {"Content-Type": "application/partial-upload", "Upload-Complete": "?1", "Content-Length": "6000"}
+    async with running_edge(tmp_path) as edge:
+        await cut_after(edge, task_id, CONTENT[:4000])
+        twice = headers | {"Upload-Offset": "4000", "upload-offset": "4001"}
+        answer = await edge.request("PATCH", f"/uploads/{task_id}", headers=twice).answer()
+
+        assert (answer.status, answer.json()["code"]) == (400, "malformed_request")
 
 
 async def test_an_upload_without_the_header_is_not_resumable(tmp_path: Path) -> None:
@@ -265,6 +359,15 @@ async def test_an_upload_whose_client_stays_away_is_abandoned_with_its_task(
         assert end.failure.code is FailureCode.UPLOAD_ABANDONED
         assert read_extent(edge.layout.extent(task_id)).state is ExtentState.ABORTED
         assert (answer.status, answer.json()["code"]) == (410, "upload_gone")
+
+
+async def test_what_is_no_upload_does_not_keep_others_from_being_abandoned(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "0").write_bytes(b"a stray file")
+    async with running_edge(tmp_path, upload_resume_s=1) as edge:
+        await cut_after(edge, task_id, CONTENT[:4000])
+        await until(lambda: read_extent(edge.layout.extent(task_id)).state is ExtentState.ABORTED)
 
 
 async def test_an_upload_that_never_became_a_task_leaves_nothing_when_it_is_abandoned(tmp_path: Path) -> None:

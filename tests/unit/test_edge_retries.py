@@ -13,10 +13,16 @@ from contracts.failures import FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
 from contracts.storage import create_record
+from edge.annotations import Annotations
 from edge.auth import Auth
 from edge.jwts import Expected, SharedKey, Verifier
+from edge.owners import Owners
+from edge.retries import Retries
+from edge.settings import EdgeSettings
 from edge.task_store import retry_id
-from tests.edge_app import Edge, running_edge
+from edge.tokens import Tokens
+from edge.vault import Sealer, Vault
+from tests.edge_app import Edge, running_edge, until
 from tests.signing import SHARED_KEY, bearer
 
 BODY = bytes(range(251)) * 40
@@ -153,6 +159,35 @@ async def test_an_id_that_somebody_else_has_taken_is_not_passed_off_as_the_retry
 
         assert (answer.status, answer.json()["code"]) == (409, "task_id_in_use")
         assert (await edge.send("GET", f"/tasks/{task_id}")).json()["retriedAs"] is None
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_no_token_goes_to_somebody_elses_task_that_has_the_id_of_the_retry(
+    tmp_path: Path, *, has_begun: bool
+) -> None:
+    auth = Auth(Verifier(SharedKey(SHARED_KEY), Expected()))
+    anna, otto = bearer("anna"), bearer("otto")
+    async with running_edge(tmp_path, auth=auth) as edge:
+        task_id = await uploaded(edge, **anna)
+        end(edge, task_id)
+        retry = retry_id(task_id)
+        taken = edge.request("POST", "/shots", headers={"X-Filename": "clip.mp4", "X-Task-Id": retry} | otto)
+        if has_begun:
+            taken.send(BODY)
+        await until(
+            lambda: edge.layout.task_record(retry).exists() or (not has_begun and edge.layout.body(retry).exists())
+        )
+        told = Annotations(EdgeSettings(storage_dir=str(tmp_path), annotations_url="http://annotations.test"))
+        tokens = Tokens(edge.layout, Vault(Sealer("", edge.layout)), told.refresh)
+        edge.parts.retries = Retries(
+            announcer=edge.parts.announcer, guard=edge.parts.guard, owners=Owners(told, tokens), confirm_wait_s=2.0
+        )
+        answer = await edge.send("POST", f"/tasks/{task_id}/retry", headers=anna)
+
+        assert (answer.status, answer.json()["code"]) == (409, "task_id_in_use")
+        assert not edge.layout.credentials(retry).exists()
+        taken.disconnect()
+        await taken.answer()
 
 
 async def test_somebody_elses_task_is_not_there(tmp_path: Path) -> None:

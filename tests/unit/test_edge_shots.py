@@ -9,7 +9,7 @@ import pytest
 from contracts.commands import FindShots, TaskKind
 from contracts.events import TaskEnded
 from contracts.failures import FailureCode, FailureRecord
-from tests.edge_app import files_below, running_edge, until
+from tests.edge_app import files_below, names_in, running_edge, until
 from tests.forms import CONTENT_TYPE, MP4, config, form, picture
 
 BODY = bytes(range(251)) * 40
@@ -61,6 +61,23 @@ async def test_the_same_form_with_the_same_key_starts_one_task(tmp_path: Path) -
         assert (first.status, first.json()) == (second.status, second.json())
         assert len(edge.outbox.commands) == 1
         assert (another.status, another.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_the_same_form_with_the_same_key_and_task_id_is_answered_as_before(tmp_path: Path) -> None:
+    task_id, body = str(uuid4()), form(picture(MP4, "clip.mp4"))
+    headers = {"Content-Type": CONTENT_TYPE, "X-Task-Id": task_id}
+    async with running_edge(tmp_path) as edge:
+        answers = [
+            await edge.send("POST", "/shots", body, headers=headers | {"Idempotency-Key": key})
+            for key in ("once", "once", "another")
+        ]
+        await edge.parts.background.settle()
+
+        assert [answer.status for answer in answers] == [202, 202, 409]
+        assert answers[0].json() == answers[1].json()
+        assert (answers[0].json()["taskId"], answers[2].json()["code"]) == (task_id, "task_id_in_use")
+        assert [command.task_id for command in edge.outbox.commands] == [task_id]
+        assert names_in(tmp_path / "uploads") == [task_id]
 
 
 async def test_a_picture_has_no_shots(tmp_path: Path) -> None:

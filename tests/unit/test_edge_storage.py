@@ -91,6 +91,30 @@ def test_a_disk_that_says_it_is_full_is_a_named_failure(number: int) -> None:
     assert refused.value.code is FailureCode.STORAGE_FULL
 
 
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_medium_for_whose_record_there_is_no_room_holds_no_room_itself(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.storage.create_record", full)
+    with pytest.raises(Failure, match="storage_full"):
+        upload(store, ONE)
+    assert names_in(store.layout.media) == []
+
+
+def test_an_upload_that_the_disk_did_not_let_begin_leaves_its_task_id_free(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = str(uuid4())
+    with monkeypatch.context() as without_room:
+        without_room.setattr("edge.growing_body.pack_extent", full)
+        with pytest.raises(Failure, match="storage_full"):
+            store.begin(task_id, UploadPlan())
+    assert store.begin(task_id, UploadPlan()).received_bytes == 0
+
+
 def test_another_fault_of_the_disk_stays_what_it_is() -> None:
     with pytest.raises(OSError, match="Input/output"), storage_failures():
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -144,6 +168,38 @@ def test_an_ended_body_takes_no_more_and_ends_once(tmp_path: Path) -> None:
     assert read_extent(tmp_path / "extent").state is ExtentState.ABORTED
     with pytest.raises(Failure):
         body.append([b"x"])
+
+
+def test_an_ended_body_never_speaks_for_the_file_that_has_its_descriptor_now(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one = GrowingBody(tmp_path / "one", UploadPlan())
+    one.append([b"one"])
+    one.end(ExtentState.ABORTED)
+    GrowingBody(tmp_path / "other", UploadPlan()).append([b"two"])
+    with pytest.raises(Failure, match="has ended"):
+        one.finish()
+
+
+def test_a_late_sign_of_life_leaves_the_extent_to_whoever_can_have_the_body(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = GrowingBody(tmp_path, UploadPlan(resume_s=5))
+    close, written = os.close, list[bytes]()
+
+    def close_and_beat(descriptor: int) -> None:
+        is_body = Path(f"/proc/self/fd/{descriptor}").readlink().name == "body"
+        close(descriptor)
+        if is_body:
+            written.append((tmp_path / "extent").read_bytes())
+            body.beat()
+            written.append((tmp_path / "extent").read_bytes())
+
+    monkeypatch.setattr(os, "close", close_and_beat)
+    body.release()
+
+    before, after = written
+    assert before == after
 
 
 def test_many_small_parts_are_one_file(tmp_path: Path) -> None:

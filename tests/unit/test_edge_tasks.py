@@ -17,6 +17,9 @@ from contracts.storage import Lease, create_record, read_record, replace_record,
 from edge import announce
 from edge.task_store import TaskStore
 from tests.edge_app import Edge, running_edge, until
+from tests.unit.small_disk import fill, small_disk
+
+__all__ = ["small_disk"]
 
 ABSENT = "b73c28a7-f1d3-4887-80ff-4723caf3b306"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -200,6 +203,17 @@ async def test_a_task_that_has_ended_cannot_be_cancelled(tmp_path: Path) -> None
         answer = await edge.send("DELETE", f"/tasks/{task_id}")
         assert (answer.status, answer.json()["code"]) == (409, "task_ended")
         assert (await edge.send("DELETE", f"/tasks/{uuid4()}")).status == 404
+
+
+async def test_a_task_is_cancelled_also_where_there_is_no_room_for_its_end(small_disk: Path) -> None:
+    async with running_edge(small_disk) as edge:
+        task_id = queued_task(edge)
+        fill(small_disk)
+        answer = await edge.send("DELETE", f"/tasks/{task_id}")
+
+        assert answer.status == 202, answer.body
+        assert edge.layout.cancel(task_id).exists()  # whoever takes the task ends it
+        assert edge.outbox.cancelled == [task_id]
 
 
 async def test_a_cancelled_task_whose_end_could_not_be_told_is_told_later(tmp_path: Path) -> None:

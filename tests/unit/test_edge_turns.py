@@ -12,6 +12,7 @@ from contracts.commands import DetectVideo
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.storage import Layout
+from edge.auth import Caller
 from edge.failures import RequestFailed
 from edge.guard import UNBORN_FOR, Guard, checked_media_id
 from edge.task_store import TaskStore
@@ -133,6 +134,19 @@ def test_of_many_at_once_one_enters(tasks: TaskStore) -> None:
 
     winner = ids[answers.index(None)]
     assert sorted(map(str, answers)) == sorted(["None", *[winner] * 31])
+
+
+@pytest.mark.parametrize(("asking", "is_named"), [("anna", True), ("otto", False), (None, True)])
+def test_the_task_that_works_on_a_medium_is_named_to_who_may_see_it(
+    tasks: TaskStore, asking: str | None, *, is_named: bool
+) -> None:
+    Guard(tasks).enter("m", "a", caller=Caller(user_id="anna", sees_only="anna"))
+    with pytest.raises(RequestFailed) as refused:
+        Guard(tasks).enter("m", "b", caller=Caller(user_id=asking, sees_only=asking))
+
+    assert refused.value.failure.code is FailureCode.MEDIA_BUSY
+    assert refused.value.task_id == ("a" if is_named else None)
+    assert ("task a " in refused.value.failure.detail) == is_named
 
 
 @pytest.mark.parametrize("media_id", ["", ".", "..", ".hidden", "a/b", "a\0b", "a b", "x" * 129, "-", "é"])

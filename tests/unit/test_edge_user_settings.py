@@ -48,6 +48,14 @@ def test_what_a_request_says_wrong_is_refused() -> None:
     assert caught.value.code is FailureCode.OPTIONS_OUT_OF_RANGE
 
 
+@pytest.mark.parametrize("value", [b"1e400", b"-1e400", b'{"a": [1e400]}', b"1" * 5000])
+def test_an_unknown_field_may_hold_what_no_number_is(value: bytes) -> None:
+    read = merged(b'{"altitude": 7, "strange": %s, "camera_config": {"odd": %s}}' % (value, value), {"tiling": "off"})
+
+    assert (read.options.tiling, read.unknown_fields) == ("off", ("strange", "camera_config.odd"))
+    assert read.options.camera() == CameraConfig(current_height=7)
+
+
 def test_unknown_fields_of_the_request_are_told_and_those_of_the_user_are_not() -> None:
     assert merged(b'{"colour": 1}', {"theme": 2}).unknown_fields == ("colour",)
 

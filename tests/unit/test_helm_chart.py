@@ -99,7 +99,10 @@ def environ(objects: Objects, component: str) -> dict[str, str]:
 VARIANTS = [
     {},
     EVERYTHING,
-    {"consumer.gpu": {"enabled": True, "runtimeClassName": "nvidia"}, "image.registry": "registry.example/team"},
+    {
+        "consumer.gpu": {"enabled": True, "runtimeClassName": "nvidia", "memory": "16Gi"},
+        "image.registry": "registry.example/team",
+    },
     {"storage.existingClaim": "mine", "networkPolicy.enabled": False, "secrets.edge.jwtKey": ""},
     {
         "networkPolicy.edgeFrom": [{"podSelector": {}}],
@@ -281,7 +284,8 @@ def test_a_rollout_never_has_fewer_edges_and_takes_a_gpu_only_when_it_is_free() 
         "maxUnavailable": 1,
         "maxSurge": 0,
     }
-    assert container(on_gpus, "consumer")["resources"]["limits"]["nvidia.com/gpu"] == 1
+    limits = container(on_gpus, "consumer")["resources"]["limits"]
+    assert limits == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": 1}  # engines are built in it, too
     assert container(on_gpus, "consumer")["image"].endswith("-gpu")
 
 

@@ -68,6 +68,22 @@ async def test_what_failed_is_not_kept(keys: IdempotencyKeys) -> None:
     assert isinstance(await once(keys, "k", ASKED, work), TaskStarted)
 
 
+class FullStorage(IdempotencyKeys):
+    """Has room for a claim and none for an outcome."""
+
+    def settle(self, key: str, fingerprint: str, outcome: AnyOutcome) -> None:
+        raise Failure(FailureCode.STORAGE_FULL, "the storage is full")
+
+
+async def test_what_was_done_is_answered_also_where_the_outcome_cannot_be_kept(tmp_path: Path) -> None:
+    keys, work = FullStorage(Layout(tmp_path), claim_max=timedelta(minutes=10)), Work()
+    assert isinstance(await once(keys, "k", ASKED, work), TaskStarted)
+
+    with pytest.raises(Failure) as caught:  # and not done a second time
+        await once(keys, "k", ASKED, work)
+    assert (caught.value.code, work.calls) == (FailureCode.IDEMPOTENCY_KEY_IN_USE, 1)
+
+
 class SlowStorage(IdempotencyKeys):
     """Claims a key once it is let."""
 

@@ -7,8 +7,8 @@ import jwt
 import pytest
 
 from contracts.failures import Failure, FailureCode
-from edge.jwts import Claims, Expected, SharedKey, Verifier, read_claims
-from tests.signing import SHARED_KEY, assembled, claims, rsa_key, token
+from edge.jwts import MOMENT_MAX_S, Claims, Expected, SharedKey, Verifier, read_claims
+from tests.signing import SHARED_KEY, assembled, claims, public_pem, rsa_key, token
 
 KEY = SHARED_KEY.encode()
 HS256 = {"alg": "HS256", "typ": "JWT"}
@@ -141,6 +141,18 @@ async def test_the_first_claim_that_is_there_names_the_user(said: dict[str, Any]
 
     assert (await verifier().claims_of(jwt.encode(said, SHARED_KEY))).user_id == user_id
     assert read_claims(jwt.encode(said, SHARED_KEY)).user_id == user_id
+
+
+async def test_a_token_without_an_end_in_sight_has_one() -> None:
+    payload = b'{"sub": "ada", "exp": 1%s}' % (b"0" * 400)
+
+    assert (await verifier().claims_of(assembled(HS256, payload, key=KEY))).expires_at_s == MOMENT_MAX_S
+
+
+@pytest.mark.parametrize("half", [public_pem(rsa_key()).decode(), "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ somebody"])
+def test_half_of_a_pair_is_no_shared_key(half: str) -> None:
+    with pytest.raises(ValueError, match="half of a pair"):
+        SharedKey(half)
 
 
 def test_a_short_key_is_no_key() -> None:

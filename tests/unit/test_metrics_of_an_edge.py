@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
 
 from contracts.commands import TaskKind
 from contracts.events import AnyEvent
@@ -27,8 +26,8 @@ from tests.unit.test_feed import Log
 from tests.unit.test_listener import LiveLog, sent
 
 
-def value(name: str, registry: CollectorRegistry = metrics.REGISTRY, **labels: str) -> float:
-    return registry.get_sample_value(name, labels) or 0.0
+def value(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 class Growth:

@@ -103,12 +103,13 @@ def test_a_stated_camera_wins_over_the_flat_aliases() -> None:
         ('{"altitude": 400, "camera_config": {}}', CameraConfig(current_height=400)),
         ('{"altitude": 400, "camera_config": null}', CameraConfig(current_height=400)),
         ('{"altitude": 400, "camera_config": {"current_zoom": 2}}', CameraConfig(current_height=400, current_zoom=2)),
-        ('{"focal_length": 50, "camera_config": {"focal_length": 24}}', CameraConfig(focal_length=24)),
-        ('{"altitude": 400, "camera_config": {"current_height": null}}', CameraConfig()),
+        ('{"focal_length": 50, "camera_config": {"focal_length": 35}}', CameraConfig(focal_length=35)),
+        ('{"altitude": 400, "camera_config": {"current_height": null}}', CameraConfig(current_height=400)),
     ],
 )
 def test_the_flat_aliases_fill_in_what_a_stated_camera_leaves_open(text: str, camera: CameraConfig) -> None:
     assert read_options(text).options.camera() == camera
+    assert msgspec.json.decode(text, type=DetectionOptions).camera() == camera  # as a command states them
 
 
 def test_without_a_word_about_it_there_is_no_camera() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from consumers.model_folder import with_suffix
 from contracts.failures import Failure, FailureCode
+from detections.model_files import find_model
 from engine.loading import load_detector
 from engine.plans import (
     Plan,
@@ -107,6 +109,17 @@ def test_the_metadata_that_ultralytics_writes_before_a_plan_is_taken_off(tmp_pat
 
     assert read.content == CONTENT
     assert read.metadata == {"stride": "32", "names": "{0: 'person', 1: 'car'}", "imgsz": "[640, 640]"}
+
+
+def test_a_plan_given_by_hand_is_found_by_its_path_and_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path))
+    plan = tmp_path / "yolo11n.engine"
+    plan.write_bytes(CONTENT)
+
+    assert [find_model(str(plan)), find_model(plan.name), find_model("yolo11n")] == [plan] * 3
+    assert [with_suffix(plan), with_suffix(tmp_path / "yolo11n")] == [plan] * 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\x02", b"\x05\0\0\0[1,2]rest", b"\x40\0\0\0{not json", b"\xff\xff\x0f\0{}"])

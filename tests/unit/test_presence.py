@@ -24,7 +24,7 @@ def consumer(
 
 
 def presence_of(*consumers: ConsumerSeen, clock: Clock | None = None, **settings: float) -> Presence:
-    presence = Presence(EdgeSettings(**settings), clock=clock or Clock())
+    presence = Presence(EdgeSettings(**settings), clock_s=clock or Clock())
     for each in consumers:
         presence.see(each)
     return presence

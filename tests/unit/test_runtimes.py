@@ -2,9 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import external_data_helper
 
@@ -69,6 +71,42 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_named_and_the_cpu_used(tmp_pat
         assert asked.infer({"images": BATCH})[0].shape == (3, 1, 6)
     assert chosen.missing_providers == ()
     assert chosen.gathers == asked.gathers
+
+
+class Refused:
+    """What onnxruntime-gpu does where CUDA's libraries are and no GPU, or a driver that is too old for them."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.asked: list[Any] = []
+
+    def __call__(self, path: str, options: Any, *, providers: list[Any], enable_fallback: int) -> Any:
+        self.asked.append(providers)
+        if providers != ["CPUExecutionProvider"]:
+            raise RuntimeError(
+                "CudaCall(ERRTYPE) CUDA failure 100: no CUDA-capable device is detected ; GPU=-1 ; file="
+            )
+        return self._session(path, options, providers=providers, enable_fallback=enable_fallback)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_that_refuses_is_a_warning_with_its_reason_and_the_cpu_is_used(
+    tmp_path: Path, device: Literal["auto", "cuda"], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refused = Refused(onnxruntime.InferenceSession)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refused)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcublas.so.13"))
+
+    runtime = OnnxRuntime(write_colour_model(tmp_path / "model.onnx"), device=device)
+
+    reason = "CUDAExecutionProvider (CUDA failure 100: no CUDA-capable device is detected)"
+    assert runtime.missing_providers == (reason,)
+    assert not runtime.gathers
+    assert runtime.infer({"images": BATCH})[0].shape == (3, 1, 6)
+    assert capfd.readouterr().out == ""
+    [(_, options), _] = refused.asked[0]
+    assert options == {"cudnn_conv_algo_search": "HEURISTIC"}  # batches are of any number of pictures
 
 
 RUNTIMES = [OnnxRuntime, OpenVinoRuntime]

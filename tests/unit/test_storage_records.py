@@ -1,5 +1,7 @@
 """Records appear whole or not at all; extents are never read half-written."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -109,6 +111,20 @@ def test_replacing_leaves_no_temporary_file(tmp_path: Path) -> None:
     create_record(tmp_path / "seal.json", SEAL)
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["seal.json"]
+
+
+def test_a_record_for_which_there_is_no_room_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (create_record, replace_record):
+        with pytest.raises(OSError, match="No space"):
+            write(tmp_path / "seal.json", SEAL)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_record_that_is_not_there_is_none(tmp_path: Path) -> None:

@@ -13,20 +13,14 @@ from contracts.failures import Failure, FailureCode
 from engine.plans import Plan
 from engine.runtime import Tensor
 from engine.runtimes.onnx import OnnxRuntime
-from engine.runtimes.tensorrt import TensorRtRuntime
+from engine.runtimes.tensorrt import LANES, SLOTS, TensorRtRuntime
+from engine.tensorrt_library import logger_of
 from tests.fake_gpu import FakeGpu, FakeTensorRt, plan_of
 from tests.processes import wait_until
 from tests.tiny_models import write_colour_model
+from tests.unit.plan_fixtures import gpu, model
 
-
-@pytest.fixture
-def gpu() -> FakeGpu:
-    return FakeGpu()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_colour_model(tmp_path / "m.onnx")
+__all__ = ["gpu", "model"]
 
 
 def plan(model: Path) -> Plan:
@@ -55,6 +49,7 @@ def test_a_plan_says_what_it_takes_and_gives(opened: TensorRtRuntime) -> None:
     assert (image.name, image.shape, image.dtype) == ("images", (None, 3, 64, 64), "float32")
     assert (output.name, output.shape) == ("output", (None, 1, 6))
     assert (opened.engine_type, opened.gathers, opened.metadata) == ("tensorrt", True, {"end2end": "True"})
+    assert opened.batch_max == 4  # no more pictures are gathered: `engine/models.py` asks for it
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 11])
@@ -119,8 +114,9 @@ def test_closing_answers_what_was_asked_and_frees_in_reverse_order(model: Path, 
 
     assert_nothing_is_left(gpu)
     freed = [entry for entry in gpu.log if entry.startswith(("free", "close"))]
-    of_a_slot = ["free device memory", "free pinned memory"] * 2 + ["free stream", "free context"]
-    assert freed == [*of_a_slot, *of_a_slot, "free engine", "free runtime", "close"]
+    of_a_lane = ["free device memory"] * 2 + ["free stream", "free context"]
+    slots = ["free pinned memory"] * 2 * SLOTS
+    assert freed == [*slots, *of_a_lane * LANES, "free engine", "free runtime", "close"]
 
 
 def test_a_closed_engine_refuses_and_may_be_closed_again(opened: TensorRtRuntime) -> None:
@@ -169,13 +165,43 @@ def test_an_inference_that_does_not_start_fails_alone(model: Path, gpu: FakeGpu)
         assert len(runtime.infer(pictures(2))[0]) == 2
 
 
-def test_a_lost_gpu_fails_every_inference_and_can_be_closed(opened: TensorRtRuntime, gpu: FakeGpu) -> None:
+def test_a_lost_gpu_is_told_of_once_and_can_be_closed(opened: TensorRtRuntime, gpu: FakeGpu) -> None:
+    lost = list[str]()
+    opened.watch(lost.append)
     gpu.is_lost = True
 
     for _ in range(3):
         with pytest.raises(Failure, match="ILLEGAL_ADDRESS") as failed:
             opened.infer(pictures(1))
+        assert failed.value.code == FailureCode.ENGINE_UNAVAILABLE
+    assert lost == ["CUDA_ERROR_ILLEGAL_ADDRESS"]
+
+
+def test_an_inference_that_the_gpu_refuses_fails_alone(opened: TensorRtRuntime, gpu: FakeGpu) -> None:
+    lost = list[str]()
+    opened.watch(lost.append)
+    gpu.fails_once = True
+
+    with pytest.raises(Failure, match="OUT_OF_MEMORY") as failed:
+        opened.infer(pictures(1))
+
+    assert failed.value.code == FailureCode.INFERENCE_FAILED
+    assert len(opened.infer(pictures(2))[0]) == 2
+    assert lost == []
+
+
+@pytest.mark.parametrize("calls", [0, 1], ids=["execute", "shape of the answer"])
+def test_whatever_one_inference_raises_is_its_callers_and_the_next_one_goes_on(
+    model: Path, gpu: FakeGpu, calls: int
+) -> None:
+    library = FakeTensorRt(gpu)
+    with closing(TensorRtRuntime(plan(model), library=library, open_gpu=gpu.open)) as runtime:
+        library.raises_after = calls
+        with pytest.raises(Failure, match="MemoryError: no room") as failed:
+            runtime.infer(pictures(1))
+
         assert failed.value.code == FailureCode.INFERENCE_FAILED
+        assert len(runtime.infer(pictures(2))[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -201,6 +227,7 @@ def test_a_batch_of_fixed_size_is_one_inference(tmp_path: Path, gpu: FakeGpu) ->
     model = write_colour_model(tmp_path / "two.onnx", batch=2)
     with closing(TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open)) as runtime:
         assert runtime.inputs[0].shape == (2, 3, 64, 64)
+        assert runtime.batch_max is None
         assert len(runtime.infer(pictures(2))[0]) == 2
 
 
@@ -215,3 +242,16 @@ def test_no_thread_is_left(model: Path, gpu: FakeGpu) -> None:
     TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open).close()
 
     assert threading.active_count() == before
+
+
+def test_all_plans_of_a_library_have_one_logger_with_the_complaints_of_each_thread() -> None:
+    library = FakeTensorRt(FakeGpu())
+    logger = logger_of(library)
+
+    logger.log(library.ILogger.Severity.ERROR, "mine\nand long")
+    with ThreadPoolExecutor(1) as another:
+        another.submit(logger.log, library.ILogger.Severity.ERROR, "theirs").result()
+
+    assert logger_of(library) is logger
+    assert logger.complaints.taken("none") == "mine and long"
+    assert logger.complaints.taken("none") == "none"

@@ -10,7 +10,6 @@ from engine.postprocess import Boxes
 from engine.tiling import BOXES_MAX, TILES_MAX, TileBoxes, ground_m_per_px, merged, plan
 
 SIZE = InputSize(width=640, height=640)
-PERCENT_0 = DetectionOptions(big_image_tile_overlap_percent=0)
 
 
 def camera(**fields: float) -> CameraConfig:

@@ -116,6 +116,43 @@ async def test_many_posts_of_many_tasks_on_two_edges_refresh_one_at_a_time(idp: 
     assert len(idp.answers) == 1
 
 
+async def test_a_refresh_that_was_traded_in_is_kept_by_an_edge_that_stops_meanwhile(idp: Idp) -> None:
+    is_traded, is_answered = asyncio.Event(), asyncio.Event()
+
+    async def answered_late(refresh_token: str) -> Answer:
+        answer = await idp.refresh(refresh_token)
+        is_traded.set()
+        await is_answered.wait()
+        return answer
+
+    stopping = Tokens(idp.layout, Vault(Sealer("", idp.layout)), answered_late, clock_s=lambda: idp.now_s)
+    await stopping.keep(TASK, idp.caller(life_s=-1))
+    asking = asyncio.create_task(stopping.bearer(TASK))
+    await is_traded.wait()
+    asking.cancel()
+    await asyncio.sleep(0)
+    is_answered.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    assert await idp.second.bearer(TASK) == idp.answers[0]
+
+
+@pytest.mark.parametrize(("user_id", "is_kept"), [("ada", True), ("otto", False)])
+async def test_a_refresh_token_stays_when_its_user_comes_again_without_one(
+    idp: Idp, user_id: str, *, is_kept: bool
+) -> None:
+    await idp.first.keep(TASK, idp.caller())
+    await idp.first.keep(TASK, Caller(user_id=user_id, bearer=idp.token(life_s=90, user_id=user_id)))
+    idp.now_s += 100
+    if is_kept:
+        assert await idp.first.bearer(TASK) == idp.answers[0]
+        return
+    with pytest.raises(Failure) as caught:
+        await idp.first.bearer(TASK)
+    assert caught.value.code is FailureCode.UNAUTHENTICATED
+
+
 async def test_tokens_of_3_s_stay_valid_and_are_not_refreshed_at_every_post(idp: Idp) -> None:
     idp.life_s = 3.0
     await idp.first.keep(TASK, idp.caller(life_s=3))

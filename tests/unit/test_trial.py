@@ -3,13 +3,14 @@
 import sys
 import threading
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from contracts.failures import Failure, FailureCode
-from engine.trial import Child, TrialLimits, Trials, try_model
+from engine.trial import Child, TrialLimits, Trials
 from tests.hostile_models import write_endless_model, write_hungry_model
 from tests.processes import wait_until
 from tests.tiny_models import write_colour_model, write_constant_model, write_script
@@ -20,7 +21,7 @@ IMPOSSIBLE = TrialLimits(memory_bytes=1 << 20, cpu_s=1, wall_s=0.001)
 
 def refusal(path: Path, limits: TrialLimits | None = None) -> Failure:
     with pytest.raises(Failure) as failed:
-        try_model(path, limits)
+        Child(path, limits or TrialLimits()).wait()
     return failed.value
 
 
@@ -122,6 +123,34 @@ def test_a_script_needs_no_process(tmp_path: Path) -> None:
 
     with pytest.raises(Failure, match="no script"):
         trials.check(tmp_path / "b.json")
+
+
+BUILT_FOR_A_GPU = """
+import sys, onnxruntime
+onnxruntime.get_available_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+onnxruntime.preload_dlls = lambda: print("Failed to load libcublas.so.13")
+from engine import trial
+sys.argv = ["trial", sys.argv[1], trial._packed(trial.TrialLimits())]
+trial.main()
+"""
+"""An onnxruntime that looks for CUDA and speaks on the standard output of what it does not find, as onnxruntime-gpu 1.31."""
+
+
+def test_a_model_is_tried_on_the_cpu_also_where_onnxruntime_was_built_for_a_gpu(tmp_path: Path) -> None:
+    model = write_colour_model(tmp_path / "a.onnx")
+
+    Child(model, TrialLimits(), command=(sys.executable, "-P", "-c", BUILT_FOR_A_GPU, str(model))).wait()
+
+
+def test_a_plan_needs_a_gpu_and_is_not_tried_but_somebody_has_to_vouch_for_it(tmp_path: Path) -> None:
+    trials = Trials(tmp_path / "tried", limits=IMPOSSIBLE)
+    plan = tmp_path / "yolo11n.engine"
+    plan.write_bytes(b"a plan")
+
+    with pytest.raises(Failure, match="nobody vouches"):
+        trials.check(plan)
+    (tmp_path / "yolo11n.json").write_text(f'{{"sha256": "{sha256(b"a plan").hexdigest()}"}}')
+    trials.check(plan)
 
 
 def test_closing_ends_a_trial_that_runs(tmp_path: Path) -> None:

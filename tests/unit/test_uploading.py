@@ -15,8 +15,8 @@ MDAT = (1_000_008).to_bytes(4, "big") + b"mdat" + b"video..." * 125_000
 FTYP = (16).to_bytes(4, "big") + b"ftypisom\0\0\0\0"
 
 
-def a_file(folder: Path, content: bytes, name: str = "clip.mp4") -> Path:
-    path = folder / name
+def a_file(folder: Path, content: bytes) -> Path:
+    path = folder / "clip.mp4"
     path.write_bytes(content)
     return path
 
@@ -63,7 +63,7 @@ def test_an_open_file_needs_a_name() -> None:
         Upload(io.BytesIO(b"x"))
 
 
-def test_any_name_fits_into_a_header(tmp_path: Path) -> None:
+def test_any_name_fits_into_a_header() -> None:
     upload = Upload(io.BytesIO(b"x"), name="Straße nach\r\nX-Evil: 1 🚗.mp4")
 
     assert upload.headers()["X-Filename"] == "Stra%C3%9Fe%20nach%0D%0AX-Evil%3A%201%20%F0%9F%9A%97.mp4"

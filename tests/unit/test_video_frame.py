@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from engine.orientation import UPRIGHT, turn_by_exif
+from engine.orientation import UPRIGHT, Turn
 from engine.picture import Rgb
 from engine.video_frame import DecodedFrame
 
@@ -31,8 +31,7 @@ def stored(pixel_format: str, colorspace: int) -> av.VideoFrame:
     return frame
 
 
-def decoded(frame: av.VideoFrame, orientation: int = 1) -> DecodedFrame:
-    turn = UPRIGHT if orientation == 1 else turn_by_exif(orientation)
+def decoded(frame: av.VideoFrame, turn: Turn = UPRIGHT) -> DecodedFrame:
     return DecodedFrame(frame, turn=turn, index=0, at_s=0.0, position_bytes=0)
 
 
@@ -59,7 +58,7 @@ def test_any_size_can_be_asked_for(size: tuple[int, int]) -> None:
 
 
 def test_a_shrunk_frame_is_turned_like_a_whole_one() -> None:
-    frame = decoded(stored("yuv420p", 5), orientation=6)
+    frame = decoded(stored("yuv420p", 5), Turn(is_transposed=True, is_flipped_x=True))
 
     shrunk = frame.scaled(width=64, height=96)
 

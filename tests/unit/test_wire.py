@@ -1,5 +1,6 @@
 """Messages survive the way out and back; what cannot be read is named."""
 
+import msgspec
 import pytest
 
 from contracts import wire
@@ -15,6 +16,7 @@ from contracts.events import (
 )
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
+from contracts.posts import DeadPost
 
 TASK_ID = "00000000-0000-0000-0000-000000000001"
 MEDIUM = Medium(root="storage", path="a/b.mp4", kind=MediumKind.VIDEO)
@@ -90,6 +92,45 @@ def test_a_task_id_that_is_no_uuid_is_refused_since_it_names_folders(task_id: st
 
     with pytest.raises(Failure, match="taskId"):
         wire.decode_command(body)
+
+
+@pytest.mark.parametrize("path", ["/annotations", "/api/media", "/api/media/V01583bd9b6b11aba-01234567/status"])
+def test_a_dead_post_names_what_is_told_to_the_annotations_service(path: str) -> None:
+    post = wire.decode_outgoing(_dead_post(path))
+
+    assert isinstance(post, DeadPost)
+    assert post.post.path == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "http://elsewhere.test/annotations",
+        "//elsewhere.test/annotations",
+        "/auth/refresh",
+        "/api/media/../../users/status",
+        "/api/media/../status",
+        "/annotations?to=elsewhere",
+    ],
+)
+def test_a_dead_post_to_another_address_is_refused_since_a_token_goes_with_it(path: str) -> None:
+    with pytest.raises(Failure) as caught:
+        wire.decode_outgoing(_dead_post(path))
+
+    assert caught.value.code is FailureCode.MALFORMED_MESSAGE
+
+
+def _dead_post(path: str) -> bytes:
+    return msgspec.json.encode(
+        {
+            "type": "DeadPost",
+            "taskId": TASK_ID,
+            "mediaId": "m",
+            "post": {"method": "POST", "path": path, "body": {}, "key": "k"},
+            "reason": {"code": "internal", "detail": ""},
+            "at": "2026-01-01T00:00:00Z",
+        }
+    )
 
 
 def test_only_reports_and_the_end_have_an_id() -> None:
