@@ -39,6 +39,7 @@ export class Stage {
     byId("open").hidden = !run;
     byId("nothing").hidden = Boolean(run);
     this._screen.open(run);
+    this._toldNowAt = 0; // the words of the run before do not stay for their pace
     this._draw();
   }
 

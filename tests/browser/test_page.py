@@ -143,7 +143,7 @@ def test_several_files_are_looked_at_and_shown(page: PageUnderTest, tmp_path: Pa
 
     page.page.click("#runs button:has-text('picture.png')")
     page.wait_for_boxes(2)
-    assert page.text("#now") == "Seen: 1 red, 1 green"
+    page.until("document.querySelector('#now').textContent === 'Seen: 1 red, 1 green'")
     coco = json.loads(page.download("COCO"))
     assert [(image["width"], image["height"]) for image in coco["images"]] == [(160, 128)]
     assert {(box["category_id"], *box["bbox"]) for box in coco["annotations"]} == {
