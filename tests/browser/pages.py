@@ -59,6 +59,10 @@ class PageUnderTest:
         """`Done`, `Failed`, ...: of the run that is open."""
         self.until(f"document.querySelector('#open-state').textContent === '{word}'")
 
+    def wait_for_text(self, selector: str, text: str) -> None:
+        """Until all that is said there is this: texts keep a pace, and what was missed is asked for."""
+        self.until(f"document.querySelector({selector!r}).textContent === {text!r}")
+
     @property
     def share_sent(self) -> float:
         return self.page.evaluate("document.querySelector('#sent').value")

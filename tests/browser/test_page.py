@@ -74,7 +74,7 @@ def test_the_first_box_is_shown_before_half_of_the_file_is_sent(page: PageUnderT
     page.throttle(UNTHROTTLED)
 
     page.wait_for_state("Done")
-    assert page.text("#summary") == SUMMARY
+    page.wait_for_text("#summary", SUMMARY)
 
 
 def test_a_file_with_its_index_last_is_sent_tail_first(page: PageUnderTest, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_file_with_its_index_last_is_sent_tail_first(page: PageUnderTest, tmp_
     page.throttle(UNTHROTTLED)
 
     page.wait_for_state("Done")
-    assert page.text("#summary") == SUMMARY
+    page.wait_for_text("#summary", SUMMARY)
     (upload,) = page.uploads()
     assert 0 < int(upload.headers["x-tail-bytes"]) < 20_000
 
@@ -109,7 +109,7 @@ def test_a_reload_in_mid_run_misses_nothing(page: PageUnderTest, system: LocalSt
         os.kill(consumer, signal.SIGCONT)
 
     page.wait_for_state("Done")
-    assert page.text("#summary") == SUMMARY
+    page.wait_for_text("#summary", SUMMARY)
     assert "long.mp4" in page.text("#runs")
 
     page.page.set_input_files("#lend", tmp_path / "long.mp4")  # the person's own file, chosen once more
@@ -143,7 +143,7 @@ def test_several_files_are_looked_at_and_shown(page: PageUnderTest, tmp_path: Pa
 
     page.page.click("#runs button:has-text('picture.png')")
     page.wait_for_boxes(2)
-    page.until("document.querySelector('#now').textContent === 'Seen: 1 red, 1 green'")
+    page.wait_for_text("#now", "Seen: 1 red, 1 green")
     coco = json.loads(page.download("COCO"))
     assert [(image["width"], image["height"]) for image in coco["images"]] == [(160, 128)]
     assert {(box["category_id"], *box["bbox"]) for box in coco["annotations"]} == {
@@ -242,7 +242,7 @@ def test_a_run_is_cancelled_and_run_again(page: PageUnderTest, tmp_path: Path) -
     page.throttle(UNTHROTTLED)
     page.page.click("#retry")
     page.wait_for_state("Done")
-    assert page.text("#summary") == SUMMARY
+    page.wait_for_text("#summary", SUMMARY)
 
 
 def test_a_failed_run_whose_file_is_gone_is_done_again_by_the_service(page: PageUnderTest, tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_the_settings_act_on_the_next_run(page: PageUnderTest, tmp_path: Path) -
     check_accessible(page)
     page.choose(tmp_path / "clip.mp4")
     page.wait_for_state("Done")
-    assert page.text("#summary") == "8 detections in 4 reports; 200 frames read, 4 looked at"
+    page.wait_for_text("#summary", "8 detections in 4 reports; 200 frames read, 4 looked at")
 
 
 def test_an_empty_page_is_accessible_and_says_how_the_engine_is(page: PageUnderTest) -> None:
@@ -343,7 +343,7 @@ def test_an_upload_goes_on_when_its_edge_dies(page: PageUnderTest, system: Local
     page.throttle(UNTHROTTLED)
 
     page.wait_for_state("Done")
-    assert page.text("#summary") == SUMMARY
+    page.wait_for_text("#summary", SUMMARY)
     assert "PATCH" in [request.method for request in page.requests if "/uploads/" in request.url]
 
 
@@ -382,7 +382,7 @@ def test_a_token_is_asked_for_and_stays_in_memory(
     give_token(page, secret)
     page.choose(clip(tmp_path / "clip.mp4"))
     page.wait_for_state("Done")
-    assert page.text("#summary") == SUMMARY
+    page.wait_for_text("#summary", SUMMARY)
 
     asked = [request.url for request in page.requests]
     assert [url for url in asked if "/detect/stream?ticket=" in url]
@@ -396,7 +396,7 @@ def test_a_token_is_asked_for_and_stays_in_memory(
     page.until("document.querySelector('#token').open")
     give_token(page, token("ada"))
     page.wait_for_state("Done")
-    assert page.text("#summary") == SUMMARY
+    page.wait_for_text("#summary", SUMMARY)
 
 
 def give_token(page: PageUnderTest, text: str) -> None:
@@ -414,7 +414,7 @@ def test_a_broker_that_dies_in_mid_run_costs_nothing(page: PageUnderTest, system
     page.throttle(UNTHROTTLED)
 
     page.wait_for_state("Done")
-    assert page.text("#summary") == SUMMARY
+    page.wait_for_text("#summary", SUMMARY)
     with Client(system.url) as client:
         task_id = page.page.evaluate("JSON.parse(localStorage.getItem('detections.runs'))[0].id")
         assert [event.sequence for event in client.results(task_id)] == list(range(1, 51))
