@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -91,17 +90,18 @@ def test_a_model_that_passed_is_not_tried_again_here_or_elsewhere(tmp_path: Path
         Trials(tmp_path / "tried", limits=IMPOSSIBLE).check(model)
 
 
-def test_a_folder_that_cannot_be_written_remembers_nothing_but_the_process_does(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_remembers_nothing_but_the_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "tried").write_text("a file")
     model = write_colour_model(tmp_path / "a.onnx")
     trials = Trials(tmp_path / "tried" / "below")
     trials.check(model)
     model_too = tmp_path / "b.onnx"
     model_too.write_bytes(model.read_bytes())
-    started_s = time.process_time()
-    trials.check(model_too)
+    monkeypatch.setattr("engine.trial.Child", None)  # nothing is tried any more
 
-    assert time.process_time() - started_s < 0.05
+    trials.check(model_too)
 
 
 def test_a_file_that_failed_is_not_tried_at_every_command(tmp_path: Path) -> None:
