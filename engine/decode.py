@@ -15,6 +15,7 @@ import math
 import pkgutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -31,6 +32,9 @@ from engine.video import EVERYTHING, VideoLimits, Wanted
 from engine.video_frame import DecodedFrame, Turns
 
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf"
+AVI = "avi"
+"""The one of them that states no display times, only the order of decoding: what FFmpeg makes of it is out of order for H.264
+with B-frames and late by a frame for MPEG-1. A decoder gives a frame for each packet, so the packets' own times are right."""
 NO_PROTOCOL = "none"
 """FFmpeg reads only through our object; a name that no protocol has keeps it from opening anything by itself."""
 PROBE_BYTES = 65_536
@@ -69,7 +73,7 @@ class Video:
 
         Raises `Failure`: `duration_limit`, and what happened to the upload; `StoppedError` when asked to stop.
         """
-        timeline = _Timeline(self._stream)
+        timeline = _Timeline(self._stream, states_pts=self._container.format.name != AVI)
         turns = Turns()
         for frame in self._pictures():
             at_s = timeline.at_s(frame)
@@ -231,7 +235,9 @@ def _check_header(container: InputContainer, stream: VideoStream, limits: VideoL
 class _Timeline:
     """Times of frames: since the first one, never falling, and made up from the rate where the file has none."""
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, *, states_pts: bool) -> None:
+        """states_pts: whether the file says when a frame is shown; False: only when its packet is decoded."""
+        self._states_pts = states_pts
         rate = float(stream.average_rate or 0)
         self._step_s = 1 / rate if math.isfinite(rate) and rate > 0 else FALLBACK_FRAME_S
         self._origin_s: float | None = None
@@ -239,7 +245,7 @@ class _Timeline:
 
     def at_s(self, frame: VideoFrame) -> float:
         expected_s = 0.0 if self._last_s is None else self._last_s + self._step_s
-        stated_s = _stated_s(frame)
+        stated_s = _seconds(frame.pts if self._states_pts else frame.dts, frame.time_base)
         if stated_s is None:
             self._last_s = expected_s
             return expected_s
@@ -250,7 +256,5 @@ class _Timeline:
         return self._last_s
 
 
-def _stated_s(frame: VideoFrame) -> float | None:
-    if frame.pts is None or not frame.time_base:
-        return None
-    return float(frame.pts * frame.time_base)
+def _seconds(stamp: int | None, time_base: Fraction | None) -> float | None:
+    return float(stamp * time_base) if stamp is not None and time_base else None

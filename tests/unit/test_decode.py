@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -107,6 +108,22 @@ def test_frames_come_in_the_order_in_which_they_are_shown(tmp_path: Path) -> Non
     assert times == sorted(times)
     lefts = [int(np.argmax(frame.scaled(width=160, height=128)[64, :, 0] > 190)) for frame in frames]
     assert lefts == sorted(lefts)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg1video", "mpeg4"])
+def test_frames_of_an_avi_that_are_stored_in_another_order_have_their_own_times(tmp_path: Path, codec: str) -> None:
+    shown_at = [*range(20), *range(25, 45)]  # five frames were dropped
+    with av.open(str(tmp_path / "clip"), "w", format="avi") as out:
+        stream = out.add_stream(codec, rate=25, options={"bf": "3", "g": "20"})
+        stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
+        for period in shown_at:
+            square = Square(rgb=RED, x=2 * period, y=0, side=40)
+            frame = av.VideoFrame.from_ndarray(draw((160, 128), [square]), format="rgb24")
+            frame.pts, frame.time_base = period, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    times = [frame.at_s for frame in _frames(tmp_path / "clip")]
+    assert times == pytest.approx([period / 25 for period in shown_at])
 
 
 def test_frames_without_times_get_some(tmp_path: Path) -> None:
