@@ -166,6 +166,7 @@ def _end(task: Task, reports: list[DetectionEvent]) -> list[DetectionEvent]:
         task_id=task.task_id,
         sequence=max((report.sequence or 0 for report in reports), default=0) + 1,
         counts=task.counts,
+        partial=task.is_partial,
         error=task.error,
     )
     return [ended]

@@ -140,6 +140,16 @@ def test_a_task_that_has_ended_long_ago_is_told_to_its_end() -> None:
     assert listener.is_over
 
 
+def test_a_stored_end_says_that_the_medium_was_cut() -> None:
+    stored = msgspec.json.decode(b'{"taskId": "t", "status": "Succeeded", "percent": 100, "isPartial": true}', type=Task)
+    listener = Following(task_id="t")
+    listener.receive(b"id: 9\n\n")
+
+    listener.restore(stored, [])
+
+    assert [event.partial for event in listener.take()] == [True]
+
+
 def test_a_task_that_must_exist_is_missed() -> None:
     with pytest.raises(ServiceError, match="task_not_found"):
         Following(task_id="t").begin_without(NOT_FOUND)
