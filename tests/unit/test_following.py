@@ -141,7 +141,9 @@ def test_a_task_that_has_ended_long_ago_is_told_to_its_end() -> None:
 
 
 def test_a_stored_end_says_that_the_medium_was_cut() -> None:
-    stored = msgspec.json.decode(b'{"taskId": "t", "status": "Succeeded", "percent": 100, "isPartial": true}', type=Task)
+    stored = msgspec.json.decode(
+        b'{"taskId": "t", "status": "Succeeded", "percent": 100, "isPartial": true}', type=Task
+    )
     listener = Following(task_id="t")
     listener.receive(b"id: 9\n\n")
 
