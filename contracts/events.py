@@ -29,7 +29,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
     epoch: int = 1
     """Which taker of the task speaks; readers ignore an older one."""
     percent: int = 0
-    """Bytes read of the total, never falling, <= 99 before the end, 0 while the total is unknown."""
+    """Bytes read of the total, <= 99 before the end, 0 while the total is unknown. It falls only where another epoch begins,
+    at its checkpoint; an edge shows none that is lower than before."""
     is_quiet: bool = False
     owner: str | None = None
     """The user whose medium it is; never shown to listeners."""

@@ -39,6 +39,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     counts: Counts | None = None
     error: FailureRecord | None = None
     result: Any = None
+    is_partial: bool = False
+    """True if the medium was cut or damaged; what could be decoded was reported."""
     retry_of: str | None = None
     retried_as: str | None = None
 

@@ -90,6 +90,8 @@ class Following:
     def restore(self, task: Task, reports: list[DetectionEvent]) -> None:
         """Take what was stored; it comes before what has arrived."""
         self.wants_stored = False
+        if self._sequence is None and not task.status.is_end:
+            return  # silence loses nothing: whoever resumes had what is stored, or the stream brings it
         self._arrived.extendleft(reversed([*reports, *_end(task, reports)]))
 
     def begin_without(self, error: ServiceError) -> None:
@@ -135,6 +137,7 @@ class Following:
                 return arrived
             case SseEvent(name="gap"):
                 self.wants_stored = self.task_id is not None
+                self._sequence = self._sequence or 0  # rather twice than never
                 if not self.wants_stored and self._on_gap is not None:
                     self._on_gap()
                 return None
@@ -166,6 +169,7 @@ def _end(task: Task, reports: list[DetectionEvent]) -> list[DetectionEvent]:
         task_id=task.task_id,
         sequence=max((report.sequence or 0 for report in reports), default=0) + 1,
         counts=task.counts,
+        partial=task.is_partial,
         error=task.error,
     )
     return [ended]

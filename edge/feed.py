@@ -154,8 +154,8 @@ class Feed:
         """Show one message of the log to everybody."""
         if message.offset < self.ring.next:
             return
-        event = message.event
-        if event is None or not self._shown.admit(event):
+        event = None if message.event is None else self._shown.admit(message.event)
+        if event is None:
             self.ring.append(message.offset, None)
         else:
             for events in self._tasks.get(event.task_id, ()):  # first: somebody waits for this answer

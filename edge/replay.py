@@ -143,6 +143,7 @@ class LogReader:
         event = message.event
         if event is None or self._shown is None or self._wanted.task_id not in {None, event.task_id}:
             return b""
-        if not self._shown.admit(event) or not self._wanted.matches(event):
+        news = self._shown.admit(event)
+        if news is None or not self._wanted.matches(news):
             return b""
-        return encode_event(message.offset, event).text
+        return encode_event(message.offset, news).text

@@ -1,8 +1,8 @@
 """Frames in, detections out: synchronous, and without a network.
 
-Read in this order: `picture` (what a detector looks at), `growing_file`, `reading`, `containers`, `video`, `decode` and
-`video_frame` (where frames come from), `orientation`, `images`, `opening`, `runtime` and `runtimes` (tensor in, tensor out),
-`preprocess`, `heads`, `scoring`, `dense_heads` and `row_heads` (what the numbers of a model mean), `probing`,
+Read in this order: `picture` (what a detector looks at), `growing_file`, `reading`, `containers`, `video`, `timeline`, `decode`
+and `video_frame` (where frames come from), `orientation`, `images`, `opening`, `runtime` and `runtimes` (tensor in,
+tensor out), `preprocess`, `heads`, `scoring`, `dense_heads` and `row_heads` (what the numbers of a model mean), `probing`,
 `known_picture`, `evidence` and `recognition` (how that is told), `postprocess`, `sight` (these for some views), `tiling`,
 `detector` (all of these for one picture), `showing`, `turns`, `gathering` and `batching` (many streams, one runtime),
 `sampling`, `reporting`, `shot_windows`, `shot_model`, `shot_workers`, `shot_finder`, `shot_feed` and `shot_cuts` (its shots),

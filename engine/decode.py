@@ -11,10 +11,10 @@ upload that ends early is a failure, not a partial medium.
 """
 
 import importlib
-import math
+import itertools
 import pkgutil
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import av
@@ -27,10 +27,14 @@ from av.video.stream import VideoStream
 from contracts.failures import Failure, FailureCode
 from engine.containers import HEAD_BYTES, Family, family, is_cut, is_fragmented, is_index_last
 from engine.reading import Progressive, Seekable, Source
+from engine.timeline import Timeline
 from engine.video import EVERYTHING, VideoLimits, Wanted
 from engine.video_frame import DecodedFrame, Turns
 
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf"
+AVI = "avi"
+"""It states no display times, only the order of decoding: what FFmpeg makes of it is out of order for H.264 with B-frames and
+late by a frame for MPEG-1. A decoder gives a frame for each packet, so the packets' own times are right."""
 NO_PROTOCOL = "none"
 """FFmpeg reads only through our object; a name that no protocol has keeps it from opening anything by itself."""
 PROBE_BYTES = 65_536
@@ -39,10 +43,6 @@ PADDING_PIXELS = 63 * 65_535
 """FFmpeg counts each row of a frame up to the next multiple of 64 pixels."""
 DEMUX_ERRORS_MAX = 16
 """Consecutive reads of packets that may fail before the rest of a file is given up."""
-CLOCK_RESET_S = 1.0
-"""Times that fall by more than this start anew (a recorder was restarted); by less, they stand still."""
-FALLBACK_FRAME_S = 1 / 25
-"""Time between frames where the file states neither times nor a rate."""
 
 
 class Video:
@@ -54,7 +54,10 @@ class Video:
         stream: VideoStream,
         source: Source,
         limits: VideoLimits,
+        *,
+        may_seek: bool,
     ) -> None:
+        """may_seek: whether the container may go anywhere in the file, or reads it once from its start."""
         self.damaged = 0
         """Packets that could not be decoded, and frames that the decoder had to patch."""
         self.decoded = 0
@@ -63,16 +66,18 @@ class Video:
         self._source = source
         self._limits = limits
         self._position_bytes = 0
+        self._may_seek = may_seek
+        self._is_given_up = False
 
     def frames(self) -> Iterator[DecodedFrame]:
         """Every frame that can be decoded, in display order.
 
         Raises `Failure`: `duration_limit`, and what happened to the upload; `StoppedError` when asked to stop.
         """
-        timeline = _Timeline(self._stream)
+        timeline = Timeline(float(self._stream.average_rate or 0))
         turns = Turns()
         for frame in self._pictures():
-            at_s = timeline.at_s(frame)
+            at_s = timeline.at_s(self._stated_s(frame))
             self._check_limits(at_s)
             yield DecodedFrame(
                 frame,
@@ -95,8 +100,40 @@ class Video:
         if at_s > limits.duration_max_s:
             raise Failure(FailureCode.DURATION_LIMIT, f"{at_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")
 
+    def _stated_s(self, frame: VideoFrame) -> float | None:
+        """When the file says that the frame is shown."""
+        stamp = frame.dts if self._container.format.name == AVI else frame.pts
+        return float(stamp * frame.time_base) if stamp is not None and frame.time_base else None
+
     def _pictures(self) -> Iterator[VideoFrame]:
-        for packet in self._packets():
+        """The pictures in display order, read once from the start as far as that goes."""
+        yield from self._decoded_from(self._container, self._stream)
+        if not self._is_given_up:
+            return
+        self._source.raise_if_over()
+        if not self._needs_seeking():
+            yield from self._held_back()
+            return
+        self.damaged = 0
+        with _opened(self._source, Seekable(self._source), Family.MP4) as container:
+            pictures = self._decoded_from(container, _ready_stream(container, self._limits))
+            yield from itertools.islice(pictures, self.decoded, None)
+
+    def _needs_seeking(self) -> bool:
+        """True if an MP4 shows its frames in another order than it stores them (an edit list may say so), or again.
+
+        Such a file cannot be read while it arrives: behind the last frame that can, each read fails at once.
+        """
+        if self._may_seek or self.damaged != DEMUX_ERRORS_MAX:
+            return False
+        size_bytes = self._source.wait_for_total()
+        self._source.raise_if_over()
+        kind = family(self._source.read_whole_at(0, HEAD_BYTES))
+        is_whole = size_bytes is not None and not is_cut(kind, self._source.read_whole_at, size_bytes=size_bytes)
+        return is_whole and kind is Family.MP4
+
+    def _decoded_from(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+        for packet in self._packets(container, stream):
             if packet.pos is not None:
                 self._position_bytes = packet.pos
             self.damaged += packet.is_corrupt
@@ -111,12 +148,21 @@ class Video:
                 self.damaged += frame.is_corrupt
                 yield frame
 
-    def _packets(self) -> Iterator[Any]:
+    def _held_back(self) -> Iterator[VideoFrame]:
+        """The frames that the decoder keeps for the sake of some that are shown before, and that will not come."""
+        frames: list[VideoFrame] = []
+        with suppress(FFmpegError):
+            frames = self._stream.decode(None)
+        for frame in frames:
+            frame.time_base = self._stream.time_base
+            yield frame
+
+    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Any]:
         """The stream's packets, and at the end the empty one that flushes the decoder."""
         errors = 0
         while errors < DEMUX_ERRORS_MAX:
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in container.demux(stream):
                     errors = 0
                     yield packet
             except (FFmpegError, IndexError):  # PyAV's, for a packet of a stream that came up later
@@ -124,6 +170,7 @@ class Video:
                 self.damaged += 1
             else:
                 return
+        self._is_given_up = True
 
 
 @contextmanager
@@ -138,14 +185,10 @@ def open_video(source: Source, *, limits: VideoLimits, wanted: Wanted = EVERYTHI
     if not head:
         raise Failure(FailureCode.EMPTY_MEDIA, "the file has no bytes")
     kind = family(head)
-    with _opened(source, kind) as container:
-        stream = _video_stream(container)
-        _check_header(container, stream, limits)
-        stream.thread_type = "SLICE"  # frame threads hold back one frame each
-        stream.codec_context.thread_count = 1
-        # later ones may be larger
-        stream.codec_context.options = {"max_pixels": str(limits.pixels_max + PADDING_PIXELS)}
-        yield Video(container, stream, source, limits)
+    reader = _reader(source, kind)
+    with _opened(source, reader, kind) as container:
+        stream = _ready_stream(container, limits)
+        yield Video(container, stream, source, limits, may_seek=isinstance(reader, Seekable))
 
 
 def must_wait_for_index(source: Source) -> bool:
@@ -170,7 +213,7 @@ def is_partial(source: Source, *, damaged: int) -> bool:
     return is_cut(kind, source.read_whole_at, size_bytes=total_bytes)
 
 
-def _opened(source: Source, kind: Family | None) -> InputContainer:
+def _opened(source: Source, reader: Progressive, kind: Family | None) -> InputContainer:
     options = {
         "format_whitelist": DEMUXERS,
         "protocol_whitelist": NO_PROTOCOL,
@@ -179,7 +222,7 @@ def _opened(source: Source, kind: Family | None) -> InputContainer:
         "fpsprobesize": "0",
     }
     try:
-        return av.open(_reader(source, kind), "r", options=options, **_lenient_metadata())
+        return av.open(reader, "r", options=options, **_lenient_metadata())
     except (FFmpegError, UnicodeDecodeError) as error:
         source.raise_if_over()
         if kind is None:
@@ -206,6 +249,17 @@ def _lenient_metadata() -> dict[str, Any]:
     return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}  # noqa: PLR2004
 
 
+def _ready_stream(container: InputContainer, limits: VideoLimits) -> VideoStream:
+    """The video stream, ready to be decoded. Raises `Failure` for what is no video, or claims too much."""
+    stream = _video_stream(container)
+    _check_header(container, stream, limits)
+    stream.thread_type = "SLICE"  # frame threads hold back one frame each
+    stream.codec_context.thread_count = 1
+    # later ones may be larger
+    stream.codec_context.options = {"max_pixels": str(limits.pixels_max + PADDING_PIXELS)}
+    return stream
+
+
 def _video_stream(container: InputContainer) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
@@ -226,31 +280,3 @@ def _check_header(container: InputContainer, stream: VideoStream, limits: VideoL
     duration_s = (container.duration or 0) / 1_000_000
     if duration_s > limits.duration_max_s:
         raise Failure(FailureCode.DURATION_LIMIT, f"{duration_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")
-
-
-class _Timeline:
-    """Times of frames: since the first one, never falling, and made up from the rate where the file has none."""
-
-    def __init__(self, stream: VideoStream) -> None:
-        rate = float(stream.average_rate or 0)
-        self._step_s = 1 / rate if math.isfinite(rate) and rate > 0 else FALLBACK_FRAME_S
-        self._origin_s: float | None = None
-        self._last_s: float | None = None
-
-    def at_s(self, frame: VideoFrame) -> float:
-        expected_s = 0.0 if self._last_s is None else self._last_s + self._step_s
-        stated_s = _stated_s(frame)
-        if stated_s is None:
-            self._last_s = expected_s
-            return expected_s
-        last_s = self._last_s or 0.0
-        if self._origin_s is None or stated_s - self._origin_s < last_s - CLOCK_RESET_S:
-            self._origin_s = stated_s - expected_s
-        self._last_s = max(stated_s - self._origin_s, last_s)
-        return self._last_s
-
-
-def _stated_s(frame: VideoFrame) -> float | None:
-    if frame.pts is None or not frame.time_base:
-        return None
-    return float(frame.pts * frame.time_base)

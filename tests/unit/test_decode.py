@@ -2,9 +2,12 @@
 
 import gc
 import os
+import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -20,6 +23,7 @@ from engine.picture import Crop, Rgb
 from engine.video import VideoLimits
 from engine.video_frame import DecodedFrame
 from tests.media import BLUE, GREEN, INDEX_LAST, RED, Container, Square, draw, write_video
+from tests.uploads import Upload, VirtualTime
 
 CORNERS = (
     Square(rgb=RED, x=0, y=0, side=40),
@@ -109,6 +113,22 @@ def test_frames_come_in_the_order_in_which_they_are_shown(tmp_path: Path) -> Non
     assert lefts == sorted(lefts)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg1video", "mpeg4"])
+def test_frames_of_an_avi_that_are_stored_in_another_order_have_their_own_times(tmp_path: Path, codec: str) -> None:
+    shown_at = [*range(20), *range(25, 45)]  # five frames were dropped
+    with av.open(str(tmp_path / "clip"), "w", format="avi") as out:
+        stream = out.add_stream(codec, rate=25, options={"bf": "3", "g": "20"})
+        stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
+        for period in shown_at:
+            square = Square(rgb=RED, x=2 * period, y=0, side=40)
+            frame = av.VideoFrame.from_ndarray(draw((160, 128), [square]), format="rgb24")
+            frame.pts, frame.time_base = period, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    times = [frame.at_s for frame in _frames(tmp_path / "clip")]
+    assert times == pytest.approx([period / 25 for period in shown_at])
+
+
 def test_frames_without_times_get_some(tmp_path: Path) -> None:
     """An elementary stream inside an AVI: no pts, only a rate."""
     with av.open(str(tmp_path / "clip"), "w", format="avi") as out:
@@ -120,6 +140,71 @@ def test_frames_without_times_get_some(tmp_path: Path) -> None:
     times = [frame.at_s for frame in _frames(tmp_path / "clip")]
     assert times == sorted(times)
     assert times[-1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("second_edit_s", [1, 0], ids=["shown twice", "shown in another order"])
+def test_frames_that_are_shown_out_of_the_order_in_which_they_lie_are_seen_when_the_file_is_whole(
+    tmp_path: Path, second_edit_s: int
+) -> None:
+    clip = _write_with_edits(tmp_path / "clip", starts_s=(1, second_edit_s))
+    upload = Upload(tmp_path, clip.read_bytes())
+    time = VirtualTime(upload.step)
+    with (
+        GrowingFile(upload.medium, passing=time.passing()) as source,
+        open_video(source, limits=VideoLimits()) as video,
+    ):
+        has_begun_early = not source.is_complete
+        frames = [(frame.at_s, frame.scaled(width=8, height=8).tobytes()) for frame in video.frames()]
+        assert (has_begun_early, video.is_partial()) == (True, False)
+    assert frames == [(frame.at_s, frame.scaled(width=8, height=8).tobytes()) for frame in _frames(clip)]
+    assert len(frames) == 50
+
+
+def test_a_file_that_lacks_some_bytes_has_the_frames_while_it_arrives_that_it_has_when_it_is_there(
+    tmp_path: Path,
+) -> None:
+    clip = write_video(tmp_path / "clip", frames=60, gop=30, b_frames=3, noise=8)
+    content = clip.read_bytes()
+    middle = len(content) * 6 // 10
+    clip.write_bytes(content[:middle] + content[middle + 500 :])
+    upload = Upload(tmp_path, clip.read_bytes())
+    passing = VirtualTime(upload.step).passing()
+    with (
+        GrowingFile(upload.medium, passing=passing) as source,
+        open_video(source, limits=VideoLimits()) as video,
+    ):
+        times = [frame.at_s for frame in video.frames()]
+    assert times == [frame.at_s for frame in _frames(clip)]
+
+
+def _write_with_edits(path: Path, *, starts_s: Sequence[int]) -> Path:
+    """A clip of 3 s whose index comes first, and whose edit list shows one second from each of these on."""
+    with av.open(str(path), "w", format="mp4", options={"moov_size": "8192"}) as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency", "g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
+        for index in range(75):
+            picture = draw((160, 128), [Square(rgb=RED, x=index, y=0, side=40)])
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode(None))
+        units = stream.time_base.denominator
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") - 4
+    edits = b"".join(struct.pack(">IiI", 1000, start_s * units, 1 << 16) for start_s in starts_s)
+    before_bytes = int.from_bytes(content[at : at + 4], "big")
+    content[at + 12 : at + before_bytes] = struct.pack(">I", len(starts_s)) + edits
+    added_bytes = 16 + len(edits) - before_bytes
+    for name in (b"elst", b"edts", b"trak", b"moov"):
+        _resize(content, name, added_bytes)
+    filler = content.index(b"free", content.index(b"moov")) + 4  # behind the index, so that no frame moves
+    del content[filler : filler + added_bytes]
+    _resize(content, b"free", -added_bytes)
+    path.write_bytes(content)
+    return path
+
+
+def _resize(content: bytearray, box: bytes, added_bytes: int) -> None:
+    at = content.index(box, content.index(b"moov")) - 4
+    content[at : at + 4] = (int.from_bytes(content[at : at + 4], "big") + added_bytes).to_bytes(4, "big")
 
 
 def test_a_recording_that_starts_anew_goes_on_in_time(tmp_path: Path) -> None:

@@ -140,6 +140,18 @@ def test_a_task_that_has_ended_long_ago_is_told_to_its_end() -> None:
     assert listener.is_over
 
 
+def test_a_stored_end_says_that_the_medium_was_cut() -> None:
+    stored = msgspec.json.decode(
+        b'{"taskId": "t", "status": "Succeeded", "percent": 100, "isPartial": true}', type=Task
+    )
+    listener = Following(task_id="t")
+    listener.receive(b"id: 9\n\n")
+
+    listener.restore(stored, [])
+
+    assert [event.partial for event in listener.take()] == [True]
+
+
 def test_a_task_that_must_exist_is_missed() -> None:
     with pytest.raises(ServiceError, match="task_not_found"):
         Following(task_id="t").begin_without(NOT_FOUND)
@@ -192,6 +204,27 @@ def test_whoever_resumes_has_what_came_before() -> None:
     listener.receive(as_bytes(8, report("t", 5)) + as_bytes(9, report("t", 6)))
 
     assert sequences(listener.take()) == [5, 6]
+
+
+def test_whoever_resumes_is_not_given_again_what_came_before_because_the_task_is_silent() -> None:
+    listener = Following(task_id="t", last_event_id="7")
+    listener.receive(b"id: 7\n\n")
+
+    listener.restore(Task(task_id="t", status=TaskStatus.QUEUED), [report("t", 1), report("t", 2)])
+    listener.receive(as_bytes(8, report("t", 3)))
+
+    assert sequences(listener.take()) == [3]
+
+
+def test_whoever_resumes_behind_a_gap_is_given_everything_that_is_stored() -> None:
+    listener = Following(task_id="t", last_event_id="7")
+    listener.receive(b"event: gap\nid: 9\ndata: {}\n\n")
+    assert listener.take() == []
+    assert listener.wants_stored
+
+    listener.restore(Task(task_id="t", status=TaskStatus.RUNNING), [report("t", 1), report("t", 2)])
+
+    assert sequences(listener.take()) == [1, 2]
 
 
 def test_a_gap_without_a_task_is_told() -> None:

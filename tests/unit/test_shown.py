@@ -1,8 +1,10 @@
 """Every report once, whoever publishes it and however often."""
 
+import msgspec
 import pytest
 
 from contracts.events import AnyEvent
+from contracts.failures import FailureCode, FailureRecord
 from edge.shown import OVERTAKEN_MAX, Shown
 from tests.events import end, progress, report
 
@@ -12,7 +14,7 @@ OTHER = "00000000-0000-4000-8000-000000000002"
 
 def admitted(*events: AnyEvent, tasks_max: int = 10) -> list[bool]:
     shown = Shown(tasks_max=tasks_max)
-    return [shown.admit(event) for event in events]
+    return [shown.admit(event) is not None for event in events]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,19 @@ def admitted(*events: AnyEvent, tasks_max: int = 10) -> list[bool]:
 )
 def test_what_was_said_before_is_no_news(events: tuple[AnyEvent, ...], expected: list[bool]) -> None:
     assert admitted(*events) == expected
+
+
+def test_a_taker_that_begins_behind_what_was_told_lowers_no_percent() -> None:
+    shown = Shown(tasks_max=1)
+    stopped = FailureRecord(code=FailureCode.CANCELLED, detail="as asked")
+    events = [
+        msgspec.structs.replace(progress(T), percent=40),
+        msgspec.structs.replace(progress(T, epoch=2), percent=35),
+        msgspec.structs.replace(report(T, 1, epoch=2), percent=36),
+        msgspec.structs.replace(report(T, 2, epoch=2), percent=41),
+        msgspec.structs.replace(end(T, 3, epoch=2), percent=39, failure=stopped),
+    ]
+    assert [event.percent for event in map(shown.admit, events) if event is not None] == [40, 40, 40, 41, 41]
 
 
 def test_the_task_that_was_silent_longest_is_forgotten_first() -> None:
