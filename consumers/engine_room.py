@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
 
 from consumers.load_faults import closed, every_fault_named
-from consumers.model_store import Found
+from consumers.models import Found, Models
 from consumers.one_for_all import OneForAll
 from contracts.events import ActiveModel, ModelOutcome
 from contracts.failures import Failure, FailureCode
@@ -25,22 +25,6 @@ TRANSIENT = frozenset((FailureCode.ENGINE_UNAVAILABLE, FailureCode.MODEL_MISSING
 """A model that failed so may load a little later: a Loader comes back, a slow disk shows its file."""
 
 logger = structlog.get_logger(__name__)
-
-
-class Models(Protocol):
-    """Where models come from (`consumers/model_store.py`)."""
-
-    def active(self) -> ActiveModel | None:
-        """What was chosen, None for the default. Raises `Failure(model_missing)`."""
-        ...
-
-    async def find(self, active: ActiveModel | None) -> Found:
-        """Its file, tried. Raises `Failure`."""
-        ...
-
-    def close(self) -> None:
-        """End what is being tried."""
-        ...
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +112,7 @@ class EngineRoom:
             except Failure as failure:
                 self._conclude(active, failure)
             else:
-                if self._serving is not None and self._serving.active == active:
+                if self.serves(active):
                     self._conclude(active, None)
             return self.outcome is None or self.outcome.failure is None or self.outcome.failure.code not in TRANSIENT
 
@@ -159,6 +143,10 @@ class EngineRoom:
         if self._serving is not None:
             self._serving = msgspec.structs.replace(self._serving, detector=detector)
             self._watch_device(self._serving)
+
+    def serves(self, active: ActiveModel | None) -> bool:
+        """Whether that choice is what serves."""
+        return self._serving is not None and self._serving.active == active
 
     def watch(self, on_lost: Callable[[str], object]) -> None:
         """Be told once, from a thread, why the model that serves is lost: see `Detector.watch`."""

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from consumers.model_store import Found
+from consumers.models import Found
 from contracts.events import ActiveModel
-from contracts.failures import Failure
+from contracts.failures import Failure, FailureCode
 from tests.scripted import write_model
 
 
@@ -19,6 +19,8 @@ class FakeModels:
         self.copied_since: str | None = None
         self.unreadable: Failure | None = None
         self.looks = 0
+        self.kept: list[ActiveModel] = []
+        self.is_full = False
 
     def active(self) -> ActiveModel | None:
         self.looks += 1
@@ -31,6 +33,13 @@ class FakeModels:
         if name in self.failures:
             raise self.failures[name]
         return Found(source=self.folder / name, copied_since=self.copied_since)
+
+    def keep(self, active: ActiveModel) -> bool:
+        self.kept.append(active)
+        if self.is_full:
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, "active.json cannot be kept here: no space")
+        self.chosen = active
+        return True
 
     def close(self) -> None:
         """Nothing is being tried."""

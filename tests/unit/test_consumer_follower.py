@@ -65,6 +65,37 @@ async def test_what_is_active_at_the_start_is_not_loaded(tmp_path: Path, monkeyp
     assert made.room.state.status is EngineStatus.NONE
 
 
+async def begun_with(following: Following, failure: Failure) -> None:
+    """A consumer that begins with a choice that fails, and serves the one before."""
+    following.models.chosen = following.models.add("chosen.json", previous=following.models.add("before.json"))
+    following.models.failures["chosen.json"] = failure
+    await following.follower.begin()
+    await following.room.workers()
+    assert (following.serving, following.room.state.status) == ("before", EngineStatus.WARNING)
+
+
+async def test_a_start_whose_choice_failed_of_what_may_pass_serves_it_once_that_has_passed(
+    following: Following,
+) -> None:
+    await begun_with(following, AWAY)
+    await following.looks()
+    following.models.failures.clear()
+    await following.looks()
+
+    assert (following.serving, following.room.state.status) == ("chosen", EngineStatus.ENABLED)
+
+
+async def test_a_start_whose_choice_is_corrupt_goes_on_with_the_one_before(following: Following) -> None:
+    await begun_with(following, CORRUPT)
+    await following.looks()
+    following.models.failures.clear()
+    await following.looks()
+
+    assert following.serving == "before"
+    assert following.room.outcome is not None
+    assert following.room.outcome.failure is not None
+
+
 async def test_a_choice_that_was_not_heard_is_found(following: Following) -> None:
     following.models.chosen = following.models.add("other.json")
     await following.looks()
@@ -77,6 +108,46 @@ async def test_a_choice_that_was_heard_is_not_undone_by_an_older_one_in_the_stor
     await following.looks()
 
     assert following.serving == "heard"
+
+
+async def test_a_choice_that_was_heard_is_kept_for_the_next_start_once_it_serves(following: Following) -> None:
+    following.models.failures["other.json"] = AWAY
+    heard = following.models.add("other.json")
+    following.follower.hear(heard)
+    await following.looks()
+    assert following.models.kept == [], "the one before serves at the next start, too"
+    following.models.failures.clear()
+    await following.looks()
+
+    assert following.models.kept == [heard]
+
+
+async def test_a_choice_right_after_another_is_not_undone_by_what_was_kept_of_that(following: Following) -> None:
+    for name in ("first.json", "second.json", "first.json"):
+        heard = following.models.add(name)
+        following.follower.hear(heard)
+        async with asyncio.timeout(60):
+            while heard not in following.models.kept[-1:]:
+                await asyncio.sleep(0)
+
+    await following.looks()
+    assert following.serving == "first"
+
+
+async def test_a_choice_that_cannot_be_kept_serves_all_the_same(following: Following) -> None:
+    following.models.is_full = True
+    following.follower.hear(following.models.add("other.json"))
+    await following.looks()
+
+    assert following.serving == "other"
+
+
+async def test_a_choice_that_was_found_in_the_store_is_not_written_there(following: Following) -> None:
+    following.models.chosen = following.models.add("other.json")
+    await following.looks()
+
+    assert following.serving == "other"
+    assert following.models.kept == []
 
 
 async def test_a_choice_heard_again_is_answered_again(following: Following) -> None:

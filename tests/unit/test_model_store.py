@@ -285,3 +285,17 @@ def test_consumers_that_share_a_folder_do_not_trip_over_each_others_arriving_fil
         list(consumers.map(come_and_go, range(3)))
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_of_another_folder_is_kept_here_and_one_of_this_folder_stays_as_it_is(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    first = ActiveModel(file="a.json", revision="1")
+    again = ActiveModel(file="a.json", revision="3", previous=ActiveModel(file="b.json", revision="2"))
+    other = ActiveModel(file="b.json", revision="2", previous=first)
+
+    assert store.keep(first)
+    assert not store.keep(first), "it is what is written"
+    assert store.keep(other)
+    assert not store.keep(first), "what is written was chosen after it"
+    assert store.keep(again)
+    assert store.active() == again
