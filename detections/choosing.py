@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from contracts.failures import Failure, FailureCode
 from detections.broker_connection import connect
 
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+    from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 
 WAIT_S = 120.0
 LISTEN_S = 2.0
@@ -46,13 +47,18 @@ class Audience:
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._seen: dict[str, tuple[float, ConsumerSeen]] = {}
+        self._new_from_s = math.inf
 
     def see(self, consumer: ConsumerSeen) -> None:
-        """A heartbeat came."""
+        """A heartbeat came. Of one that started after the announcement no answer is due: its first command loads the model."""
         if consumer.is_stopping:
             self._seen.pop(consumer.id, None)
-        else:
+        elif consumer.id in self._seen or self._clock_s() < self._new_from_s:
             self._seen[consumer.id] = (self._clock_s(), consumer)
+
+    def heard_it(self) -> None:
+        """It was announced now."""
+        self._new_from_s = self._clock_s() + LISTEN_S
 
     def answers(self, revision: str | None) -> list[Answer]:
         """Of those that have answered."""
@@ -64,11 +70,18 @@ class Audience:
 
     def missing(self, revision: str | None) -> list[Answer]:
         """Those that are there and have not answered."""
+        return self._without_answer(revision, "no answer in time", is_silent=False)
+
+    def gone(self, revision: str | None) -> list[Answer]:
+        """Those that were there and fell silent before they answered: killed, maybe by the very model."""
+        return self._without_answer(revision, "not heard of any more", is_silent=True)
+
+    def _without_answer(self, revision: str | None, reason: str, *, is_silent: bool) -> list[Answer]:
         now_s = self._clock_s()
         return [
-            Answer(consumer=_shown(consumer), model=consumer.model, is_serving=False, reason="no answer in time")
+            Answer(consumer=_shown(consumer), model=consumer.model, is_serving=False, reason=reason)
             for seen_s, consumer in self._seen.values()
-            if now_s - seen_s < SILENT_S
+            if (now_s - seen_s >= SILENT_S) is is_silent
             and (consumer.model_outcome is None or consumer.model_outcome.revision != revision)
         ]
 
@@ -78,9 +91,8 @@ async def announced(
 ) -> list[Answer]:
     """Choose a model, announce it and wait for the consumers; each answer is told as it comes.
 
-    Raises `Failure(broker_unavailable)`, and then nothing was chosen; what `choose` raises.
+    Raises `Failure(broker_unavailable)`, which says if the model was chosen all the same; what `choose` raises.
     """
-    import aio_pika
     from aio_pika.exceptions import AMQPError
 
     try:
@@ -96,11 +108,28 @@ async def announced(
             raise Failure(FailureCode.BROKER_UNAVAILABLE, f"the broker is not set up: {error}") from error
         started_s = time.monotonic()
         active = await choose()
-        message = aio_pika.Message(
-            wire.encode(ModelChanged(active=active)), content_type=wire.CONTENT_TYPE, type=ModelChanged.__name__
-        )
+        await _announce(active, control)
+        audience.heard_it()
+        answers = await _heard(audience, active.revision, started_s=started_s, wait_s=wait_s, tell=tell)
+        if connection.is_closed and not all(answer.is_serving for answer in answers):
+            raise Failure(
+                FailureCode.BROKER_UNAVAILABLE, f"{active.file} was chosen; the broker went before all answered"
+            )
+        return answers
+
+
+async def _announce(active: ActiveModel, control: "AbstractExchange") -> None:
+    """Raises `Failure(broker_unavailable)`."""
+    import aio_pika
+    from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+    body = wire.encode(ModelChanged(active=active))
+    message = aio_pika.Message(body, content_type=wire.CONTENT_TYPE, type=ModelChanged.__name__)
+    try:
         await control.publish(message, routing_key="", timeout=CONNECT_TIMEOUT_S)
-        return await _heard(audience, active.revision, started_s=started_s, wait_s=wait_s, tell=tell)
+    except CONNECTION_EXCEPTIONS as error:
+        why = f"not announced: {error or type(error).__name__}; who shares its folder finds it by itself"
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{active.file} was chosen, but {why}") from error
 
 
 async def _listening(channel: "AbstractChannel") -> Audience:
@@ -132,9 +161,10 @@ async def _heard(
         missing = audience.missing(revision)
         is_known = time.monotonic() - started_s >= LISTEN_S
         if (is_known and not missing) or time.monotonic() > deadline_s:
-            for answer in missing:
+            silent = [*missing, *audience.gone(revision)]
+            for answer in silent:
                 tell(answer)
-            return [*told, *missing]
+            return [*told, *silent]
 
 
 def _answer(consumer: ConsumerSeen) -> Answer:

@@ -65,6 +65,7 @@ def test_one_that_leaves_or_falls_silent_is_not_waited_for() -> None:
     heard.see(consumer(3))
 
     assert [answer.consumer for answer in heard.missing("r")] == ["h:3"]
+    assert [str(answer) for answer in heard.gone("r")] == ["h:2 keeps street: not heard of any more"]
 
 
 def test_the_last_word_of_a_consumer_counts() -> None:
