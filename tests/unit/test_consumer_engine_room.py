@@ -341,9 +341,25 @@ async def test_an_engine_goes_on_being_built_while_other_models_fail_and_are_giv
     await stage.room.change(good)
     stage.room.step(Step.CONVERTED)
     await stage.room.change(ActiveModel(file="bad.json"))
-    stage.room.step(Step.UPLOADED)
+    stage.room.step(Step.UPLOADED, "no int8 engine")
+    assert stage.room.state.status is EngineStatus.WARNING
+    assert stage.room.state.reason == f"no int8 engine; bad.json does not serve: {CORRUPT}"
+    await stage.room.change(good)
 
-    assert stage.room.state.status is EngineStatus.ENABLED
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ENABLED, None)
+
+
+async def test_a_warning_about_the_model_outlives_the_building_of_its_engine(stage: Stage) -> None:
+    (stage.models.folder / "classes.json").write_text("{")
+    await stage.room.workers()
+    warning = stage.room.state.reason
+    for step in (Step.CONVERSION_STARTED, Step.CONVERTED, Step.UPLOADED):
+        stage.room.step(step)
+
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.WARNING, warning)
+    stage.room.step(Step.LOST, "its server is away")
+    stage.room.step(Step.RECOVERED)
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.WARNING, warning)
 
 
 async def test_a_lost_engine_does_not_come_back_by_giving_up_another_model(stage: Stage) -> None:
