@@ -139,6 +139,18 @@ async def test_a_named_model_comes_with_what_lies_beside_it(service: LoaderServi
     assert (tmp_path / "classes.json").exists()
 
 
+async def test_a_model_is_fetched_also_where_its_side_file_came_and_it_did_not(
+    service: LoaderService, tmp_path: Path
+) -> None:
+    """A consumer may be killed between the two; a name without an extension is the model's."""
+    write_colour_model(service.folder / "a.onnx")
+    for folder in (service.folder, tmp_path):
+        (folder / "a.json").write_text('{"description": "of a.onnx"}')
+    found = await store_of(service, tmp_path).find(ActiveModel(file="a"))
+
+    assert (found.source, found.copied_since) == (tmp_path / "a.onnx", None)
+
+
 @pytest.mark.parametrize("fault", ["500", "garbage", "drip"])
 async def test_what_the_loader_does_not_give_is_served_from_the_copy_with_a_warning(
     service: LoaderService, tmp_path: Path, fault: str

@@ -120,6 +120,7 @@ def test_a_plan_given_by_hand_is_found_by_its_path_and_by_its_name(
     monkeypatch.setenv("MODELS_DIR", str(tmp_path))
     plan = tmp_path / "yolo11n.engine"
     plan.write_bytes(CONTENT)
+    vouched_for(plan)
 
     assert [find_model(str(plan)), find_model(plan.name), find_model("yolo11n")] == [plan] * 3
     assert [with_suffix(plan), with_suffix(tmp_path / "yolo11n")] == [plan] * 2
