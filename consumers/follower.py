@@ -75,10 +75,12 @@ class Follower:
     async def _keep(self, chosen: ActiveModel) -> None:
         """A folder of this consumer's own does not hold what was chosen elsewhere: a restart would serve another one."""
         try:
-            if await asyncio.to_thread(self._models.keep, chosen):
-                self._found = chosen
+            self._found = await asyncio.to_thread(self._models.keep, chosen)
         except Failure as failure:
             logger.warning("choice not kept", model=chosen.file, detail=failure.detail)
+        else:
+            if self._found != chosen == self._chosen:  # announced late, after a later one
+                self._choose(self._found, is_heard=False)
 
     async def _look(self) -> None:
         try:

@@ -121,17 +121,17 @@ class ModelStore:
         with disk_faults_named(ACTIVE):
             replace_record(self._folder / ACTIVE, active)
 
-    def keep(self, active: ActiveModel) -> bool:
-        """Write down a choice that was made in another folder; False: it was made in this one, where a later one may be by now.
+    def keep(self, active: ActiveModel) -> ActiveModel:
+        """Write down a choice that was made in another folder; where a later one was made in this folder, that is returned.
 
         Raises `Failure`: `engine_unavailable`, and `model_missing` as `active`.
         """
         here = self.active()
-        is_later = here is not None and here.previous is not None and here.previous.revision == active.revision
-        if here == active or is_later:
-            return False
-        self.activate(active)
-        return True
+        if here is not None and here.previous is not None and here.previous.revision == active.revision:
+            return here
+        if here != active:
+            self.activate(active)
+        return active
 
     async def share(self, active: ActiveModel) -> None:
         """Send what was put here to the Loader, if there is one: consumers with a folder of their own get it there."""

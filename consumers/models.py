@@ -27,8 +27,8 @@ class Models(Protocol):
         """Its file, tried. Raises `Failure`."""
         ...
 
-    def keep(self, active: ActiveModel) -> bool:
-        """Write down what was chosen elsewhere; False: it is known here. Raises `Failure`."""
+    def keep(self, active: ActiveModel) -> ActiveModel:
+        """Write down what was chosen elsewhere; what is chosen here then: that, or a later one. Raises `Failure`."""
         ...
 
     def close(self) -> None:

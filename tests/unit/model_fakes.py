@@ -21,6 +21,8 @@ class FakeModels:
         self.looks = 0
         self.kept: list[ActiveModel] = []
         self.is_full = False
+        self.has_later = False
+        """True: what is chosen here was chosen after whatever is kept."""
 
     def active(self) -> ActiveModel | None:
         self.looks += 1
@@ -34,12 +36,13 @@ class FakeModels:
             raise self.failures[name]
         return Found(source=self.folder / name, copied_since=self.copied_since)
 
-    def keep(self, active: ActiveModel) -> bool:
+    def keep(self, active: ActiveModel) -> ActiveModel:
         self.kept.append(active)
         if self.is_full:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "active.json cannot be kept here: no space")
-        self.chosen = active
-        return True
+        if not self.has_later:
+            self.chosen = active
+        return self.chosen or active
 
     def close(self) -> None:
         """Nothing is being tried."""

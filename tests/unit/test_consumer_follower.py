@@ -134,6 +134,17 @@ async def test_a_choice_right_after_another_is_not_undone_by_what_was_kept_of_th
     assert following.serving == "first"
 
 
+async def test_a_choice_that_is_announced_after_a_later_one_gives_way_to_it(following: Following) -> None:
+    """Of two commands at the same time: who comes late finds the later one in the store, and all serve the same."""
+    following.models.chosen = following.models.add("later.json", revision="2")
+    await following.looks()
+    following.models.has_later = True
+    following.follower.hear(following.models.add("earlier.json", revision="1"))
+    await following.looks(5)
+
+    assert following.serving == "later"
+
+
 async def test_a_choice_that_cannot_be_kept_serves_all_the_same(following: Following) -> None:
     following.models.is_full = True
     following.follower.hear(following.models.add("other.json"))

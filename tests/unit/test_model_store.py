@@ -316,9 +316,7 @@ def test_a_choice_of_another_folder_is_kept_here_and_one_of_this_folder_stays_as
     again = ActiveModel(file="a.json", revision="3", previous=ActiveModel(file="b.json", revision="2"))
     other = ActiveModel(file="b.json", revision="2", previous=first)
 
-    assert store.keep(first)
-    assert not store.keep(first), "it is what is written"
-    assert store.keep(other)
-    assert not store.keep(first), "what is written was chosen after it"
-    assert store.keep(again)
-    assert store.active() == again
+    for kept in (first, first, other):
+        assert store.keep(kept) == store.active() == kept
+    assert store.keep(first) == store.active() == other, "it was chosen after the first"
+    assert store.keep(again) == store.active() == again
