@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -47,18 +46,18 @@ class Audience:
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._seen: dict[str, tuple[float, ConsumerSeen]] = {}
-        self._new_from_s = math.inf
+        self._told: set[str] | None = None
 
     def see(self, consumer: ConsumerSeen) -> None:
-        """A heartbeat came. Of one that started after the announcement no answer is due: its first command loads the model."""
+        """A heartbeat came."""
         if consumer.is_stopping:
             self._seen.pop(consumer.id, None)
-        elif consumer.id in self._seen or self._clock_s() < self._new_from_s:
+        else:
             self._seen[consumer.id] = (self._clock_s(), consumer)
 
-    def heard_it(self) -> None:
-        """It was announced now."""
-        self._new_from_s = self._clock_s() + LISTEN_S
+    def is_told(self) -> None:
+        """It is announced now. Who starts afterwards loads it with its first command, and owes no answer before."""
+        self._told = set(self._seen)
 
     def answers(self, revision: str | None) -> list[Answer]:
         """Of those that have answered."""
@@ -82,16 +81,22 @@ class Audience:
             Answer(consumer=_shown(consumer), model=consumer.model, is_serving=False, reason=reason)
             for seen_s, consumer in self._seen.values()
             if (now_s - seen_s >= SILENT_S) is is_silent
+            and (self._told is None or consumer.id in self._told)
             and (consumer.model_outcome is None or consumer.model_outcome.revision != revision)
         ]
 
 
 async def announced(
-    choose: Callable[[], Awaitable[ActiveModel]], *, amqp_url: str, wait_s: float, tell: Callable[[Answer], None]
+    choose: Callable[[], Awaitable[ActiveModel]],
+    *,
+    activate: Callable[[ActiveModel], None],
+    amqp_url: str,
+    wait_s: float,
+    tell: Callable[[Answer], None],
 ) -> list[Answer]:
-    """Choose a model, announce it and wait for the consumers; each answer is told as it comes.
+    """Choose a model, make it active and announce it, and wait for the consumers; each answer is told as it comes.
 
-    Raises `Failure(broker_unavailable)`, which says if the model was chosen all the same; what `choose` raises.
+    Raises `Failure(broker_unavailable)`, which says if the model was chosen all the same; what the two functions raise.
     """
     from aio_pika.exceptions import AMQPError
 
@@ -108,9 +113,11 @@ async def announced(
             raise Failure(FailureCode.BROKER_UNAVAILABLE, f"the broker is not set up: {error}") from error
         started_s = time.monotonic()
         active = await choose()
+        await asyncio.sleep(started_s + LISTEN_S - time.monotonic())
+        audience.is_told()
+        activate(active)
         await _announce(active, control)
-        audience.heard_it()
-        answers = await _heard(audience, active.revision, started_s=started_s, wait_s=wait_s, tell=tell)
+        answers = await _heard(audience, active.revision, wait_s=wait_s, tell=tell)
         if connection.is_closed and not all(answer.is_serving for answer in answers):
             raise Failure(
                 FailureCode.BROKER_UNAVAILABLE, f"{active.file} was chosen; the broker went before all answered"
@@ -147,24 +154,25 @@ async def _listening(channel: "AbstractChannel") -> Audience:
 
 
 async def _heard(
-    audience: Audience, revision: str | None, *, started_s: float, wait_s: float, tell: Callable[[Answer], None]
+    audience: Audience, revision: str | None, *, wait_s: float, tell: Callable[[Answer], None]
 ) -> list[Answer]:
     """Every answer, those of consumers that gave none included."""
-    told: list[Answer] = []
+    told: dict[str, Answer] = {}
     deadline_s = time.monotonic() + wait_s
+
+    def say(answers: list[Answer]) -> None:
+        for answer in answers:
+            if answer.consumer not in told:  # by now it may have answered a later choice
+                told[answer.consumer] = answer
+                tell(answer)
+
     while True:
         await asyncio.sleep(0.05)
-        for answer in audience.answers(revision):
-            if answer.consumer not in {known.consumer for known in told}:
-                told.append(answer)
-                tell(answer)
-        missing = audience.missing(revision)
-        is_known = time.monotonic() - started_s >= LISTEN_S
-        if (is_known and not missing) or time.monotonic() > deadline_s:
-            silent = [*missing, *audience.gone(revision)]
-            for answer in silent:
-                tell(answer)
-            return [*told, *silent]
+        say(audience.answers(revision))
+        missing = [answer for answer in audience.missing(revision) if answer.consumer not in told]
+        if not missing or time.monotonic() > deadline_s:
+            say([*missing, *audience.gone(revision)])
+            return list(told.values())
 
 
 def _answer(consumer: ConsumerSeen) -> Answer:

@@ -37,9 +37,11 @@ class Consumers:
         self.living: list[ConsumerSeen] = []
 
     def add(self, pid: int, revision: str | None = None) -> None:
+        """In place of what it said before."""
         outcome = None if revision is None else ModelOutcome(revision=revision)
         known = {"host": "h", "engine_type": "onnx", "status": EngineStatus.ENABLED, "model": "street"}
-        self.living.append(ConsumerSeen(id=f"h:{pid}:abc", model_outcome=outcome, **known))  # type: ignore[arg-type]
+        others = [each for each in self.living if each.id != f"h:{pid}:abc"]
+        self.living = [*others, ConsumerSeen(id=f"h:{pid}:abc", model_outcome=outcome, **known)]  # type: ignore[arg-type]
 
     async def beat(self, amqp_url: str) -> None:
         async with await aio_pika.connect(amqp_url) as connection:
@@ -64,8 +66,9 @@ async def consumers(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 async def answers(amqp_url: str, choose: Callable[[], Awaitable[ActiveModel]], wait_s: float = 60.0) -> list[str]:
     told: list[Answer] = []
-    heard = await announced(choose, amqp_url=amqp_url, wait_s=wait_s, tell=told.append)
-    assert heard == told
+    active: list[ActiveModel] = []
+    heard = await announced(choose, activate=active.append, amqp_url=amqp_url, wait_s=wait_s, tell=told.append)
+    assert (heard, active) == (told, [CHOSEN])
     return [str(answer) for answer in heard]
 
 
@@ -79,7 +82,7 @@ async def test_a_consumer_that_dies_of_its_new_model_is_told(amqp_url: str, cons
 
     async def fatal() -> ActiveModel:
         active = await chosen()
-        consumers.living.clear()
+        consumers.living = []
         return active
 
     assert await answers(amqp_url, fatal) == ["h:1 keeps street: not heard of any more"]
@@ -97,6 +100,22 @@ async def test_a_consumer_that_starts_afterwards_is_not_waited_for(amqp_url: str
         heard = await answering
 
     assert heard == ["h:1 serves street"]
+
+
+async def test_a_consumer_that_answers_a_later_choice_has_answered_this_one(
+    amqp_url: str, consumers: Consumers
+) -> None:
+    for pid in (1, 2):
+        consumers.add(pid)
+    answering = asyncio.create_task(answers(amqp_url, chosen))
+    await asyncio.sleep(3 * SHORT_S)
+    for pid, revision in ((1, CHOSEN.revision), (1, "r2"), (2, CHOSEN.revision)):
+        consumers.add(pid, revision)
+        await asyncio.sleep(SHORT_S)
+    async with asyncio.timeout(30):
+        heard = await answering
+
+    assert sorted(heard) == ["h:1 serves street", "h:2 serves street"]
 
 
 async def test_a_broker_that_goes_while_the_model_is_chosen_is_said(amqp_url: str) -> None:
