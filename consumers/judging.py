@@ -27,8 +27,8 @@ async def judged(
         return await asyncio.shield(judging)
     except asyncio.CancelledError:
         stop.set()
+        judging.add_done_callback(_close)
         await asyncio.wait((judging,))  # it ends after the picture it looks at; `serving` is not closed before
-        _close(judging)
         raise
 
 
