@@ -126,14 +126,14 @@ class EngineRoom:
 
     async def refresh(self) -> None:
         """Where a copy serves since the Loader was away: serve what the Loader has, once it is back."""
-        async with self._one_at_a_time:
-            serving, workers = self._serving, self.ready
-            if serving is None or workers is None or serving.copied_since is None:
-                return
-            with contextlib.suppress(Failure):
-                found = await self._found(serving.active)
-                if found.copied_since is None:
-                    await self._put_in_place(workers, await self._load_found(serving.active, found))
+        serving = self._serving
+        if serving is None or serving.copied_since is None:
+            return
+        with contextlib.suppress(Failure):
+            found = await self._found(serving.active)  # it may take minutes, and another model does not wait for it
+            async with self._one_at_a_time:
+                if found.copied_since is None and self.ready is not None and self._serving is serving:
+                    await self._put_in_place(self.ready, await self._load_found(serving.active, found))
 
     def step(self, step: Step, reason: str | None = None) -> None:
         """Tell what happens to the engine; a warning about what serves outlives it. Raises `IllegalStepError`."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 
 import structlog
 
@@ -50,8 +49,13 @@ class Follower:
         self._news.set()
 
     async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as running:
+            running.create_task(self._follow())
+            running.create_task(self._refresh())
+
+    async def _follow(self) -> None:
         """Change the model at every choice; what failed of something that may pass is tried at every look."""
-        refreshed_s = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_PERIOD_S):
@@ -60,9 +64,11 @@ class Follower:
             await self._look()
             if self._tries_left > 0 and (self._room.ready is not None or not self._waits_for_a_command):
                 await self._try()
-            if time.monotonic() - refreshed_s > REFRESH_PERIOD_S:
-                await self._room.refresh()
-                refreshed_s = time.monotonic()
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_PERIOD_S)
+            await self._room.refresh()
 
     async def _try(self) -> None:
         chosen = self._chosen

@@ -1,5 +1,6 @@
 """A store of models without a disk of its own, for tests of the engine room."""
 
+import asyncio
 from pathlib import Path
 
 from consumers.models import Found
@@ -18,6 +19,9 @@ class FakeModels:
         self.failures: dict[str, Exception] = {}
         self.copied_since: str | None = None
         self.unreadable: Failure | None = None
+        self.may_find = asyncio.Event()
+        """Cleared: who looks for the default waits, as for a Loader that drips."""
+        self.may_find.set()
         self.looks = 0
         self.kept: list[ActiveModel] = []
         self.is_full = False
@@ -32,6 +36,8 @@ class FakeModels:
 
     async def find(self, active: ActiveModel | None) -> Found:
         name = active.file if active else self.default
+        if name == self.default:
+            await self.may_find.wait()
         if name in self.failures:
             raise self.failures[name]
         return Found(source=self.folder / name, copied_since=self.copied_since)

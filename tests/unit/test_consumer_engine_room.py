@@ -176,6 +176,21 @@ async def test_a_copy_goes_on_serving_where_looking_for_a_fresher_one_breaks(sta
     assert stage.room.state.status is EngineStatus.WARNING
 
 
+async def test_another_model_does_not_wait_for_a_loader_that_is_asked_for_the_one_that_serves(stage: Stage) -> None:
+    stage.models.copied_since = "it was away"
+    await stage.room.workers()
+    stage.models.copied_since = None
+    stage.models.may_find.clear()
+    refreshing = asyncio.create_task(stage.room.refresh())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        assert await stage.room.change(stage.models.add("other.json"))
+    stage.models.may_find.set()
+    await refreshing
+
+    assert (stage.serving, stage.room.state.status) == ("other", EngineStatus.ENABLED)
+
+
 async def test_the_first_load_serves_what_was_chosen(stage: Stage) -> None:
     stage.models.chosen = stage.models.add("other.json")
     await stage.room.workers()

@@ -44,6 +44,7 @@ class Following:
 @pytest.fixture
 async def following(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Following]:
     monkeypatch.setattr(follower, "LOOK_PERIOD_S", 0.001)
+    monkeypatch.setattr(follower, "REFRESH_PERIOD_S", 0.05)
     made = Following(tmp_path)
     await made.follower.begin()
     running = asyncio.create_task(made.follower.run())
@@ -226,13 +227,24 @@ async def test_a_store_that_cannot_be_read_changes_nothing(following: Following)
     assert following.room.state.status is EngineStatus.ENABLED
 
 
-async def test_a_loader_that_is_back_is_noticed(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_loader_that_is_back_is_noticed(following: Following) -> None:
     following.models.copied_since = "the Loader is away"
     await following.room.workers()
+    await following.looks()
+    assert following.room.state.status is EngineStatus.WARNING
     following.models.copied_since = None
-    await following.looks()
-    assert following.room.state.status is EngineStatus.WARNING, "it is not asked at every look"
-    monkeypatch.setattr(follower, "REFRESH_PERIOD_S", 0.0)
-    await following.looks()
+    async with asyncio.timeout(10):
+        while following.room.state.status is not EngineStatus.ENABLED:
+            await asyncio.sleep(0.01)
 
-    assert following.room.state.status is EngineStatus.ENABLED
+
+async def test_a_choice_is_followed_while_a_loader_is_asked_for_the_model_that_serves(following: Following) -> None:
+    following.models.copied_since = "the Loader is away"
+    await following.room.workers()
+    following.models.may_find.clear()
+    await asyncio.sleep(0.1)  # by now it is asked
+    following.models.copied_since = None
+    following.follower.hear(following.models.add("other.json"))
+    async with asyncio.timeout(10):
+        while following.serving != "other":
+            await asyncio.sleep(0.01)
