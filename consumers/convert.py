@@ -6,8 +6,7 @@ next start (`load_fastest`), until the model, the GPU or TensorRT is another one
 
 import asyncio
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,30 +14,29 @@ import msgspec
 import structlog
 
 from consumers.building import Builder
+from consumers.judging import judged
+from consumers.load_faults import every_fault_named
 from consumers.model_folder import disk_faults_named
 from contracts.failures import Failure, FailureCode
-from engine.agreement import Agreement, AgreementLimits, compare
+from engine.agreement import AgreementLimits
 from engine.building import can_calibrate
+from engine.checksums import sha256_of
 from engine.conversion import BuildOrder, Progress
 from engine.detector import Detector
 from engine.devices.memory import GpuFacts
 from engine.devices.opening import find_gpu
 from engine.external_data import digest_of_model
 from engine.loading import load_detector
-from engine.picture import Picture
 from engine.plans import (
     PlanRecord,
     Precision,
-    Verdict,
-    drop_plan,
     move_plan,
     plan_path,
     read_record,
     record_path,
     staleness,
-    write_record,
 )
-from engine.reference_pictures import pictures_in, reference_pictures
+from engine.reference_pictures import calibration_pictures, digest_of_pictures
 from engine.status import Step
 from engine.tensorrt_library import load_library
 
@@ -47,8 +45,6 @@ LIMITS: dict[Precision, AgreementLimits] = {
     "fp16": AgreementLimits(iou_min=0.9),
     "int8": AgreementLimits(iou_min=0.5),  # the boxes of good INT8 models overlap by .94 in the mean (measured)
 }
-CALIBRATION_FOLDER = "calibration"
-"""Beside the model; with pictures in it an INT8 engine is built, too."""
 CALIBRATION_PICTURES_MIN = 8
 RECORD_BYTES_MAX = 1_000_000
 """Of one that comes from the Loader."""
@@ -135,10 +131,10 @@ class Converter:
         for precision in self._precisions(model):
             plan = plan_path(model, self._machine.gpu, precision)
             try:
-                with disk_faults_named(plan.name):
-                    is_new = await self._find_or_build(model, plan, precision, room)
-                    detector = await self._judged(plan, model, serving, LIMITS[precision])
-                await self._swap(room, detector)
+                with every_fault_named(), disk_faults_named(plan.name):
+                    is_new = await self._find_or_build(model, plan, precision, serving, room)
+                    detector = await judged(plan, model, serving, LIMITS[precision], load=self._load)
+                    await self._swap(room, detector)
             except Failure as failure:
                 logger.warning("no engine", precision=precision, model=model.name, reason=str(failure))
                 reasons.append(f"no {precision} engine: {failure.detail}")
@@ -150,7 +146,7 @@ class Converter:
 
     def _precisions(self, model: Path) -> list[Precision]:
         """INT8 only where there is something to calibrate with."""
-        is_possible = self._cache(model) is not None or len(_calibration_pictures(model)) >= CALIBRATION_PICTURES_MIN
+        is_possible = self._cache(model) is not None or len(calibration_pictures(model)) >= CALIBRATION_PICTURES_MIN
         return [precision for precision in FASTEST_FIRST if precision != "int8" or is_possible]
 
     def _cache(self, model: Path) -> Path | None:
@@ -158,19 +154,25 @@ class Converter:
         cache = model.with_suffix(".int8_calib.cache")
         return cache if cache.is_file() and can_calibrate(self._machine.library) else None
 
-    async def _find_or_build(self, model: Path, plan: Path, precision: Precision, room: Room) -> bool:
+    async def _find_or_build(
+        self, model: Path, plan: Path, precision: Precision, serving: Detector, room: Room
+    ) -> bool:
         """True if it was built now. Raises `Failure`, also for one that was refused before."""
-        digest = await asyncio.to_thread(digest_of_model, model)
+        digest = await asyncio.to_thread(_digest_of_served, model, serving)
         record = _fitting(plan, digest, self._machine) or await self._fetched(plan, digest)
         if record is not None and record.verdict is not None and not record.verdict.is_enough:
-            raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"refused before: {record.verdict.agreement}")
+            if record.verdict.pictures == await asyncio.to_thread(digest_of_pictures, model):
+                raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"refused before: {record.verdict.agreement}")
+            record = None  # others may show that it does see the same, or calibrate it better
         if record is None:
             cache = self._cache(model)
             order = BuildOrder(
                 model=str(model),
                 precision=precision,
+                model_sha256=digest,
+                may_be_there=True,
                 library=self._machine.library,
-                calibration_pictures=[str(path) for path in _calibration_pictures(model)],
+                calibration_pictures=[str(path) for path in calibration_pictures(model)],
                 calibration_cache=str(cache) if cache else None,
             )
             await self._builder.build(order, lambda progress: _tell(room, precision, progress))
@@ -195,22 +197,6 @@ class Converter:
             return None
         return record
 
-    async def _judged(self, plan: Path, model: Path, serving: Detector, limits: AgreementLimits) -> Detector:
-        """The engine's detector, warm, after it saw what the serving one sees. Raises `Failure` with the numbers."""
-        stop = threading.Event()
-        judging = asyncio.ensure_future(
-            asyncio.to_thread(
-                lambda: _judge(plan, serving, self._load, limits, _until(stop, reference_pictures(model)))
-            )
-        )
-        try:
-            return await asyncio.shield(judging)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.wait((judging,))  # it ends after the picture it looks at; `serving` is not closed before
-            _close(judging)
-            raise
-
     async def _swap(self, room: Room, detector: Detector) -> None:
         try:
             await room.use(detector)
@@ -222,58 +208,13 @@ class Converter:
         """Give a new engine to the Loader; its record last, without which nobody uses it."""
         try:
             if plan is not None and self._loader is not None:
-                await self._loader.upload(plan)
-                await self._loader.upload(record_path(plan))
+                with every_fault_named(), disk_faults_named(plan.name):
+                    await self._loader.upload(plan)
+                    await self._loader.upload(record_path(plan))
         except Failure as failure:
             room.step(Step.UPLOAD_FAILED, f"the engine serves here, but was not uploaded: {failure.detail}")
         else:
             room.step(Step.UPLOADED, reason)
-
-
-def _judge(
-    plan: Path,
-    serving: Detector,
-    load: Callable[[Path], Detector],
-    limits: AgreementLimits,
-    pictures: Iterator[Picture],
-) -> Detector:
-    try:
-        detector = load(plan)
-    except Failure as failure:
-        if failure.code is FailureCode.MODEL_CORRUPT:
-            drop_plan(plan)  # it is built again next time
-        raise
-    record = read_record(plan)
-    if record is None or (record.verdict is not None and record.verdict.is_enough):
-        return detector
-    try:
-        _record_verdict(plan, record, compare(serving, detector, pictures, limits=limits))
-    except Failure:
-        detector.close()
-        raise
-    return detector
-
-
-def _record_verdict(plan: Path, record: PlanRecord, agreement: Agreement) -> None:
-    """Write the verdict down. Raises `Failure(engine_unavailable)` if it is not enough; the plan is gone then."""
-    verdict = Verdict(is_enough=agreement.is_enough, agreement=str(agreement))
-    write_record(plan, msgspec.structs.replace(record, verdict=verdict))
-    if not agreement.is_enough:
-        plan.unlink(missing_ok=True)
-        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"it does not see the same: {agreement}")
-
-
-def _until(stop: threading.Event, pictures: Iterator[Picture]) -> Iterator[Picture]:
-    for picture in pictures:
-        if stop.is_set():
-            raise Failure(FailureCode.CANCELLED, "stopped between two pictures")
-        yield picture
-
-
-def _close(judging: "asyncio.Future[Detector]") -> None:
-    """Free an engine that nobody waits for any more."""
-    if not judging.cancelled() and judging.exception() is None:
-        judging.result().close()
 
 
 def _fitting(plan: Path, digest: str, machine: Machine) -> PlanRecord | None:
@@ -289,8 +230,11 @@ def _fitting(plan: Path, digest: str, machine: Machine) -> PlanRecord | None:
     return record if is_refused or plan.is_file() else None
 
 
-def _calibration_pictures(model: Path) -> list[Path]:
-    return pictures_in(model.parent / CALIBRATION_FOLDER)
+def _digest_of_served(model: Path, serving: Detector) -> str:
+    """Raises `Failure`: an engine of another model would be judged by one that it need not resemble."""
+    if serving.model.sha256 != sha256_of(model):
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{model.name} was replaced since it was loaded")
+    return digest_of_model(model)
 
 
 def _tell(room: Room, precision: Precision, progress: Progress) -> None:

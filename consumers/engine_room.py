@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
 
 from consumers.load_faults import closed, every_fault_named
-from consumers.model_store import Found
+from consumers.models import Found, Models
 from consumers.one_for_all import OneForAll
-from contracts.events import ActiveModel, ModelOutcome
+from contracts.events import ActiveModel, EngineStatus, ModelOutcome
 from contracts.failures import Failure, FailureCode
 from engine.batching import Workers
 from engine.detector import Detector
@@ -27,31 +27,21 @@ TRANSIENT = frozenset((FailureCode.ENGINE_UNAVAILABLE, FailureCode.MODEL_MISSING
 logger = structlog.get_logger(__name__)
 
 
-class Models(Protocol):
-    """Where models come from (`consumers/model_store.py`)."""
-
-    def active(self) -> ActiveModel | None:
-        """What was chosen, None for the default. Raises `Failure(model_missing)`."""
-        ...
-
-    async def find(self, active: ActiveModel | None) -> Found:
-        """Its file, tried. Raises `Failure`."""
-        ...
-
-    def close(self) -> None:
-        """End what is being tried."""
-        ...
-
-
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A detector that may serve."""
 
     active: ActiveModel | None
     source: ModelSource
     detector: Detector
-    warnings: tuple[str, ...]
-    is_copy: bool
-    """True: the Loader was away."""
+    copied_since: str | None
+    """Why the copy here serves, and not what the Loader has."""
+    refused: str | None = None
+    """Why another one that was chosen does not serve."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        copied = None if self.copied_since is None else f"the copy here serves: {self.copied_since}"
+        return tuple(warning for warning in (self.refused, *self.detector.model.warnings, copied) if warning)
 
 
 BEHIND_STOP_S = 10.0
@@ -123,29 +113,34 @@ class EngineRoom:
                     await self._load_first(active)
                 elif active != self._serving.active:
                     await self._swap(self.ready, active)
-                elif self.outcome is not None and self.outcome.failure is not None and self.state.is_serving:
-                    self._serve(self._serving)  # another one that failed is no longer wanted
+                elif self._serving.refused is not None:  # that one is no longer wanted
+                    self._serving = msgspec.structs.replace(self._serving, refused=None)
+                    if self.state.is_serving:
+                        self._serve(self._serving)
             except Failure as failure:
                 self._conclude(active, failure)
             else:
-                if self._serving is not None and self._serving.active == active:
+                if self.serves(active):
                     self._conclude(active, None)
             return self.outcome is None or self.outcome.failure is None or self.outcome.failure.code not in TRANSIENT
 
     async def refresh(self) -> None:
         """Where a copy serves since the Loader was away: serve what the Loader has, once it is back."""
-        async with self._one_at_a_time:
-            serving, workers = self._serving, self.ready
-            if serving is None or workers is None or not serving.is_copy:
-                return
-            with contextlib.suppress(Failure):
-                found = await self._found(serving.active)
-                if found.copied_since is None:
-                    await self._put_in_place(workers, await self._load_found(serving.active, found))
+        serving = self._serving
+        if serving is None or serving.copied_since is None:
+            return
+        with contextlib.suppress(Failure):
+            found = await self._found(serving.active)  # it may take minutes, and another model does not wait for it
+            async with self._one_at_a_time:
+                if found.copied_since is None and self.ready is not None and self._serving is serving:
+                    await self._put_in_place(self.ready, await self._load_found(serving.active, found))
 
     def step(self, step: Step, reason: str | None = None) -> None:
-        """Tell what happens to the engine. Raises `IllegalStepError`."""
+        """Tell what happens to the engine; a warning about what serves outlives it. Raises `IllegalStepError`."""
         self._board.step(step, reason)
+        warnings = () if self._serving is None else self._serving.warnings
+        if self.state.status is EngineStatus.ENABLED and warnings:
+            self._board.step(Step.LOADED_WITH_WARNING, "; ".join((*([reason] if reason else []), *warnings)))
 
     async def use(self, detector: Detector) -> None:
         """Put a detector in the place of the one that serves; nothing that is in flight fails.
@@ -159,6 +154,10 @@ class EngineRoom:
         if self._serving is not None:
             self._serving = msgspec.structs.replace(self._serving, detector=detector)
             self._watch_device(self._serving)
+
+    def serves(self, active: ActiveModel | None) -> bool:
+        """Whether that choice is what serves."""
+        return self._serving is not None and self._serving.active == active
 
     def watch(self, on_lost: Callable[[str], object]) -> None:
         """Be told once, from a thread, why the model that serves is lost: see `Detector.watch`."""
@@ -209,7 +208,10 @@ class EngineRoom:
         try:
             loaded = await self._loaded(active)
         except Failure as failure:
-            self._board.step(Step.LOAD_FAILED, f"{_name(active)} does not serve: {failure}")
+            refused = f"{_name(active)} does not serve: {failure}"
+            self._board.step(Step.LOAD_FAILED, refused)
+            if self._serving is not None:
+                self._serving = msgspec.structs.replace(self._serving, refused=refused)
             raise
         await self._put_in_place(workers, loaded)
 
@@ -232,8 +234,7 @@ class EngineRoom:
                 before = await self._loaded(active.previous)
             except Failure:
                 raise failure from None
-            reason = f"{_name(active)} does not serve: {failure}"
-            return msgspec.structs.replace(before, warnings=(reason, *before.warnings))
+            return msgspec.structs.replace(before, refused=f"{_name(active)} does not serve: {failure}")
 
     async def _loaded(self, active: ActiveModel | None) -> Loaded:
         return await self._load_found(active, await self._found(active))
@@ -246,9 +247,7 @@ class EngineRoom:
         self._asked = found.source
         with every_fault_named():
             detector = await asyncio.to_thread(self._load, found.source)
-        is_copy = found.copied_since is not None
-        warnings = (*detector.model.warnings, *([f"the copy here serves: {found.copied_since}"] if is_copy else []))
-        return Loaded(active=active, source=found.source, detector=detector, warnings=warnings, is_copy=is_copy)
+        return Loaded(active=active, source=found.source, detector=detector, copied_since=found.copied_since)
 
     def _serve(self, loaded: Loaded) -> None:
         self._serving, self.model = loaded, loaded.detector.model

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from contracts.failures import Failure, FailureCode
 from engine.checksums import sha256_of
+from engine.plans import is_plan, model_of, record_path
 from engine.side_files import side_file_of
+from engine.sources import SUFFIXES, file_named
 
 CLASSES = "classes.json"
 DIGEST_CHARACTERS = 8
@@ -18,7 +20,6 @@ PUT_HERE = "*-" + DIGEST_CHARACTERS * "[0-9a-f]"
 """The folders of models that were put here; others are their owner's."""
 LEFTOVER_S = 24 * 3600.0
 """Nobody needs so long for the files of one model: whoever began is gone."""
-SUFFIXES = (".onnx", ".json", ".engine")
 _INCOMING = ".incoming."
 
 
@@ -53,17 +54,19 @@ def disk_faults_named(name: str) -> Generator[None]:
 
 
 def with_suffix(path: Path) -> Path:
-    """The file of a model that was named without its extension."""
+    """The file of a model that was named without its extension; where there is none, that of an ONNX file."""
     if path.suffix in SUFFIXES:
         return path
-    candidates = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
-    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+    return file_named(path) or path.with_name(f"{path.name}.onnx")
 
 
 def files_beside(model: Path) -> list[Path]:
     """What may lie beside a model and belongs to it."""
+    classes = model.with_name(CLASSES)
+    if is_plan(model):
+        return [record_path(model), side_file_of(model_of(model)), classes]
     side = side_file_of(model)
-    return [model.with_name(CLASSES)] if side == model else [side, model.with_name(CLASSES)]
+    return [classes] if side == model else [side, classes]
 
 
 def move_into_place(staging: Path, model: Path) -> None:

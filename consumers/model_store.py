@@ -24,6 +24,7 @@ from consumers.model_folder import (
     staging_in,
     with_suffix,
 )
+from consumers.models import Found
 from consumers.settings import ConsumerSettings
 from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
@@ -39,14 +40,6 @@ SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "aerial-vehi
 ACTIVE = "active.json"
 KEPT_MAX = 8
 """Folders of models that were put here; the oldest go first."""
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that can be loaded."""
-
-    source: ModelSource
-    copied_since: str | None = None
-    """Why the Loader did not give it and the copy here is used; None: nothing was wrong."""
 
 
 class ModelStore:
@@ -128,6 +121,18 @@ class ModelStore:
         with disk_faults_named(ACTIVE):
             replace_record(self._folder / ACTIVE, active)
 
+    def keep(self, active: ActiveModel) -> ActiveModel:
+        """Write down a choice that was made in another folder; where a later one was made in this folder, that is returned.
+
+        Raises `Failure`: `engine_unavailable`, and `model_missing` as `active`.
+        """
+        here = self.active()
+        if here is not None and here.previous is not None and here.previous.revision == active.revision:
+            return here
+        if here != active:
+            self.activate(active)
+        return active
+
     async def share(self, active: ActiveModel) -> None:
         """Send what was put here to the Loader, if there is one: consumers with a folder of their own get it there."""
         if self.loader is not None:
@@ -182,7 +187,6 @@ class ModelStore:
                     FailureCode.MODEL_CORRUPT, f"the Loader has other side files of {path.name} than were chosen"
                 )
             await asyncio.to_thread(move_into_place, staging, path)
-        self.activate(active)  # what is active is written where it was chosen, and here is another folder
 
     async def _named(self, name: str, *, sha256: str | None) -> Found:
         """A file of the folder itself, fresh from the Loader if there is one."""

@@ -15,7 +15,7 @@ from contracts.failures import Failure, FailureCode
 from detections.broker_connection import connect
 
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+    from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 
 WAIT_S = 120.0
 LISTEN_S = 2.0
@@ -46,6 +46,7 @@ class Audience:
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._seen: dict[str, tuple[float, ConsumerSeen]] = {}
+        self._told: set[str] | None = None
 
     def see(self, consumer: ConsumerSeen) -> None:
         """A heartbeat came."""
@@ -53,6 +54,10 @@ class Audience:
             self._seen.pop(consumer.id, None)
         else:
             self._seen[consumer.id] = (self._clock_s(), consumer)
+
+    def is_told(self) -> None:
+        """It is announced now. Who starts afterwards loads it with its first command, and owes no answer before."""
+        self._told = set(self._seen)
 
     def answers(self, revision: str | None) -> list[Answer]:
         """Of those that have answered."""
@@ -64,23 +69,35 @@ class Audience:
 
     def missing(self, revision: str | None) -> list[Answer]:
         """Those that are there and have not answered."""
+        return self._without_answer(revision, "no answer in time", is_silent=False)
+
+    def gone(self, revision: str | None) -> list[Answer]:
+        """Those that were there and fell silent before they answered: killed, maybe by the very model."""
+        return self._without_answer(revision, "not heard of any more", is_silent=True)
+
+    def _without_answer(self, revision: str | None, reason: str, *, is_silent: bool) -> list[Answer]:
         now_s = self._clock_s()
         return [
-            Answer(consumer=_shown(consumer), model=consumer.model, is_serving=False, reason="no answer in time")
+            Answer(consumer=_shown(consumer), model=consumer.model, is_serving=False, reason=reason)
             for seen_s, consumer in self._seen.values()
-            if now_s - seen_s < SILENT_S
+            if (now_s - seen_s >= SILENT_S) is is_silent
+            and (self._told is None or consumer.id in self._told)
             and (consumer.model_outcome is None or consumer.model_outcome.revision != revision)
         ]
 
 
 async def announced(
-    choose: Callable[[], Awaitable[ActiveModel]], *, amqp_url: str, wait_s: float, tell: Callable[[Answer], None]
+    choose: Callable[[], Awaitable[ActiveModel]],
+    *,
+    activate: Callable[[ActiveModel], None],
+    amqp_url: str,
+    wait_s: float,
+    tell: Callable[[Answer], None],
 ) -> list[Answer]:
-    """Choose a model, announce it and wait for the consumers; each answer is told as it comes.
+    """Choose a model, make it active and announce it, and wait for the consumers; each answer is told as it comes.
 
-    Raises `Failure(broker_unavailable)`, and then nothing was chosen; what `choose` raises.
+    Raises `Failure(broker_unavailable)`, which says if the model was chosen all the same; what the two functions raise.
     """
-    import aio_pika
     from aio_pika.exceptions import AMQPError
 
     try:
@@ -96,11 +113,30 @@ async def announced(
             raise Failure(FailureCode.BROKER_UNAVAILABLE, f"the broker is not set up: {error}") from error
         started_s = time.monotonic()
         active = await choose()
-        message = aio_pika.Message(
-            wire.encode(ModelChanged(active=active)), content_type=wire.CONTENT_TYPE, type=ModelChanged.__name__
-        )
+        await asyncio.sleep(started_s + LISTEN_S - time.monotonic())
+        audience.is_told()
+        activate(active)
+        await _announce(active, control)
+        answers = await _heard(audience, active.revision, wait_s=wait_s, tell=tell)
+        if connection.is_closed and not all(answer.is_serving for answer in answers):
+            raise Failure(
+                FailureCode.BROKER_UNAVAILABLE, f"{active.file} was chosen; the broker went before all answered"
+            )
+        return answers
+
+
+async def _announce(active: ActiveModel, control: "AbstractExchange") -> None:
+    """Raises `Failure(broker_unavailable)`."""
+    import aio_pika
+    from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+    body = wire.encode(ModelChanged(active=active))
+    message = aio_pika.Message(body, content_type=wire.CONTENT_TYPE, type=ModelChanged.__name__)
+    try:
         await control.publish(message, routing_key="", timeout=CONNECT_TIMEOUT_S)
-        return await _heard(audience, active.revision, started_s=started_s, wait_s=wait_s, tell=tell)
+    except CONNECTION_EXCEPTIONS as error:
+        why = f"not announced: {error or type(error).__name__}; who shares its folder finds it by itself"
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{active.file} was chosen, but {why}") from error
 
 
 async def _listening(channel: "AbstractChannel") -> Audience:
@@ -118,23 +154,25 @@ async def _listening(channel: "AbstractChannel") -> Audience:
 
 
 async def _heard(
-    audience: Audience, revision: str | None, *, started_s: float, wait_s: float, tell: Callable[[Answer], None]
+    audience: Audience, revision: str | None, *, wait_s: float, tell: Callable[[Answer], None]
 ) -> list[Answer]:
     """Every answer, those of consumers that gave none included."""
-    told: list[Answer] = []
+    told: dict[str, Answer] = {}
     deadline_s = time.monotonic() + wait_s
+
+    def say(answers: list[Answer]) -> None:
+        for answer in answers:
+            if answer.consumer not in told:  # by now it may have answered a later choice
+                told[answer.consumer] = answer
+                tell(answer)
+
     while True:
         await asyncio.sleep(0.05)
-        for answer in audience.answers(revision):
-            if answer.consumer not in {known.consumer for known in told}:
-                told.append(answer)
-                tell(answer)
-        missing = audience.missing(revision)
-        is_known = time.monotonic() - started_s >= LISTEN_S
-        if (is_known and not missing) or time.monotonic() > deadline_s:
-            for answer in missing:
-                tell(answer)
-            return [*told, *missing]
+        say(audience.answers(revision))
+        missing = [answer for answer in audience.missing(revision) if answer.consumer not in told]
+        if not missing or time.monotonic() > deadline_s:
+            say([*missing, *audience.gone(revision)])
+            return list(told.values())
 
 
 def _answer(consumer: ConsumerSeen) -> Answer:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "aerial-vehicle"
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
-_SUFFIXES = (".onnx", ".json", ".engine")
 
 
 def find_model(name: str) -> "ModelSource":
@@ -43,12 +42,13 @@ def _folders() -> list[Path]:
 
 
 def _file(folders: list[Path], name: str) -> Path:
+    from engine.sources import SUFFIXES, file_named
+
     given = Path(name)
-    if given.is_file() and given.suffix not in _SUFFIXES:
-        raise Failure(FailureCode.MODEL_NOT_A_DETECTOR, f"{name}: a model file ends in {' or '.join(_SUFFIXES)}")
+    if given.is_file() and given.suffix not in SUFFIXES:
+        raise Failure(FailureCode.MODEL_NOT_A_DETECTOR, f"{name}: a model file ends in {' or '.join(SUFFIXES)}")
     for folder in folders:
-        for path in (folder / name, *(folder / f"{name}{suffix}" for suffix in _SUFFIXES)):
-            if path.is_file() and path.suffix in _SUFFIXES:
-                return path
+        if (path := file_named(folder / name)) is not None:
+            return path
     places = ", ".join("here" if folder == Path() else str(folder) for folder in folders)
     raise Failure(FailureCode.MODEL_MISSING, f"no model {name!r} ({places})")

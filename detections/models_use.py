@@ -48,12 +48,10 @@ def use(
     async def choose() -> "ActiveModel":
         active = await asyncio.to_thread(store.put, source)
         await store.share(active)
-        store.activate(active)
         return active
 
-    answers = asyncio.run(
-        announced(choose, amqp_url=amqp_url or amqp_url_of(storage) or settings.amqp_url, wait_s=wait_s, tell=_say)
-    )
+    broker = amqp_url or amqp_url_of(storage) or settings.amqp_url
+    answers = asyncio.run(announced(choose, activate=store.activate, amqp_url=broker, wait_s=wait_s, tell=_say))
     if not answers:
         typer.echo("no consumer is there; those that start will use it")
     if not all(answer.is_serving for answer in answers):

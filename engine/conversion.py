@@ -5,14 +5,17 @@ on stdout how far it is (`Progress`, `Built`, `NotBuilt`, a line of JSON each), 
 how it is cancelled, and how it ends when whoever started it is gone.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import resource
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -25,7 +28,7 @@ from engine.images import read_picture
 from engine.models import ModelCard, describe
 from engine.opening import open_runtime
 from engine.picture import Picture
-from engine.plans import PlanRecord, Precision, plan_path, write_plan
+from engine.plans import PlanRecord, Precision, plan_path, read_record, staleness, write_plan
 from engine.precision import PICTURES_MAX, as_it_is, in_eighth, in_half
 from engine.preprocess import NATIVE_SIDE_FACTOR, InputRule, up_to_multiple
 from engine.runtime import TensorSpec
@@ -50,6 +53,10 @@ class BuildOrder(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """Path of the ONNX file; the plan comes to lie beside it."""
     precision: Precision
+    model_sha256: str | None = None
+    """Of that file and its weights; another one there is refused. None: whatever lies there."""
+    may_be_there: bool = False
+    """True: a plan that fits and lies there by now is enough; another consumer has built it meanwhile."""
     library: str = "tensorrt"
     batch_max: int = 16
     for_gpu: GpuFacts | None = None
@@ -84,7 +91,47 @@ def convert(order: BuildOrder, told: "Teller") -> Path:
     if gpu is None:
         raise Failure(FailureCode.ENGINE_UNAVAILABLE, "no GPU here")
     library = load_library(order.library)
+    target = plan_path(model, gpu, order.precision)
+    with _alone(target, told):
+        digest = _digest(order)
+        if not order.may_be_there or not _is_there(target, digest, gpu, library):
+            write_plan(target, *_built(order, digest, gpu, library, told))
+    return target
+
+
+@contextlib.contextmanager
+def _alone(target: Path, told: "Teller") -> Generator[None]:
+    """While no other process builds that plan: consumers with GPUs of one kind hear of a model at the same time."""
+    with target.with_name(f".{target.name}.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told(0.0, "waiting for another process that builds the same")
+            fcntl.flock(file, fcntl.LOCK_EX)  # whoever started this process bounds it
+        except OSError:  # a file system without locks: it is built twice, and each writes it whole
+            pass
+        yield
+
+
+def _is_there(target: Path, digest: str, gpu: GpuFacts, library: Any) -> bool:
+    record = read_record(target)
+    if record is None or not target.is_file():
+        return False
+    return staleness(record, model_sha256=digest, gpu=gpu, library_version=str(library.__version__)) is None
+
+
+def _digest(order: BuildOrder) -> str:
+    """Of the model that lies there. Raises `Failure(engine_unavailable)` if it is not the one that was ordered."""
+    digest = digest_of_model(Path(order.model))
+    if order.model_sha256 not in (None, digest):
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{Path(order.model).name} was replaced before it was built")
+    return digest
+
+
+def _built(order: BuildOrder, digest: str, gpu: GpuFacts, library: Any, told: "Teller") -> tuple[bytes, PlanRecord]:
+    """The plan and its record. Raises `Failure`, also if the model is another one by the end: which was read nobody knows."""
     told(0.0, "reading the model")
+    model = Path(order.model)
     card = describe(model, provider="cpu")  # the GPU's memory is for the engine that serves and for the builder
     content = build(
         BuildPlan(
@@ -97,9 +144,20 @@ def convert(order: BuildOrder, told: "Teller") -> Path:
         library,
         told,
     )
-    target = plan_path(model, gpu, order.precision)
-    write_plan(target, content, _record(order, content, gpu, library.__version__))
-    return target
+    record = PlanRecord(
+        plan_sha256=hashlib.sha256(content).hexdigest(),
+        model_sha256=digest,
+        precision=order.precision,
+        library=order.library,
+        library_version=str(library.__version__),
+        capability=gpu.capability,
+        sm_count=gpu.sm_count,
+        gpu=gpu.name,
+        metadata=_metadata(model),
+    )
+    if digest_of_model(model) != digest:
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{model.name} was replaced while it was built")
+    return content, record
 
 
 def _of_precision(order: BuildOrder, card: ModelCard) -> bytes:
@@ -150,21 +208,6 @@ def _cache(order: BuildOrder) -> bytes | None:
     if order.precision != "int8" or order.calibration_cache is None:
         return None
     return Path(order.calibration_cache).read_bytes()
-
-
-def _record(order: BuildOrder, content: bytes, gpu: GpuFacts, library_version: str) -> PlanRecord:
-    model = Path(order.model)
-    return PlanRecord(
-        plan_sha256=hashlib.sha256(content).hexdigest(),
-        model_sha256=digest_of_model(model),
-        precision=order.precision,
-        library=order.library,
-        library_version=library_version,
-        capability=gpu.capability,
-        sm_count=gpu.sm_count,
-        gpu=gpu.name,
-        metadata=_metadata(model),
-    )
 
 
 def _metadata(model: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from contracts.failures import Failure, FailureCode
+from contracts.whole_files import replace_file
 from engine.devices.memory import GpuFacts
 from engine.side_files import read_side_file
 
@@ -29,6 +30,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     is_enough: bool
     agreement: str
     """In numbers."""
+    pictures: str = ""
+    """Digest of the operator's pictures by which it was built and judged: with others it may be another one."""
 
 
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,13 +136,13 @@ def read_plan(path: Path) -> Plan:
 def write_plan(path: Path, content: bytes, record: PlanRecord) -> None:
     """Put a plan and its record in place, the record last: a plan without one is not used."""
     record_path(path).unlink(missing_ok=True)
-    _put(path, content)
+    replace_file(path, content)
     write_record(path, record)
 
 
 def write_record(plan: Path, record: PlanRecord) -> None:
     """Put the record of a plan in place."""
-    _put(record_path(plan), msgspec.json.encode(record))
+    replace_file(record_path(plan), msgspec.json.encode(record))
 
 
 def move_plan(source: Path, target: Path) -> None:
@@ -153,12 +156,6 @@ def drop_plan(plan: Path) -> None:
     """As if it had never been built."""
     record_path(plan).unlink(missing_ok=True)
     plan.unlink(missing_ok=True)
-
-
-def _put(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _without_prefix(content: bytes) -> tuple[dict[str, str], bytes]:

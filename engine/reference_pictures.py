@@ -1,16 +1,20 @@
 """The pictures by which a faster engine is judged: the operator's own, or drawn ones where there are none."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from contracts.failures import Failure
+from engine.checksums import sha256_of
 from engine.images import StillPicture, read_picture
 from engine.picture import Picture, Rgb
 
 FOLDER = "reference"
 """Beside the model: pictures of what it is used for; the more objects in them, the surer the judgement."""
+CALIBRATION_FOLDER = "calibration"
+"""Beside the model; with pictures in it an INT8 engine is built, too."""
 PICTURES_MAX = 24
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 DRAWN = 12
@@ -23,6 +27,18 @@ def pictures_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:PICTURES_MAX]
+
+
+def calibration_pictures(model: Path) -> list[Path]:
+    """The operator's pictures from which an engine in eight bits gets its scales."""
+    return pictures_in(model.parent / CALIBRATION_FOLDER)
+
+
+def digest_of_pictures(model: Path) -> str:
+    """Of the names and contents of all pictures that the operator gave, hex."""
+    paths = [*pictures_in(model.parent / FOLDER), *calibration_pictures(model)]
+    listed = "".join(f"{path.parent.name}/{path.name} {sha256_of(path)}\n" for path in paths)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def reference_pictures(model: Path) -> Iterator[Picture]:

@@ -164,6 +164,22 @@ def read_side_file(model: Path) -> SideFile:
         raise Failure(FailureCode.MODEL_CORRUPT, f"side file {path.name}: {error}") from error
 
 
+class _Script(msgspec.Struct, frozen=True):
+    runtime: str
+    """Every script has it and no side file may."""
+
+
+def is_side_file(path: Path) -> bool:
+    """True for JSON that is no script: of the same extension, it lies where the model is not (yet, or any more)."""
+    if path.suffix != ".json":
+        return False
+    try:
+        msgspec.json.decode(_bounded(path), type=_Script)
+    except (OSError, ValueError):
+        return True
+    return False
+
+
 class ReadClasses(msgspec.Struct, frozen=True, kw_only=True):
     """The class list beside a model; None if there is none that can be used, and then why, if there is one."""
 

@@ -10,9 +10,12 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode
 from engine.plans import model_of
+from engine.side_files import is_side_file
 
 SCHEMES = ("triton+grpc", "triton+grpcs", "triton+http", "triton+https")
 """Of a model's address; the `s` is TLS."""
+SUFFIXES = (".onnx", ".engine", ".json")
+"""Of model files, in the order in which one without is looked for."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 _VERSION = re.compile(r"[0-9]{1,18}")
 _FORM = "an address is triton+grpc://host:port/model or triton+http://host:port/model, with /version where it matters"
@@ -44,6 +47,14 @@ class RemoteModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ModelSource = Path | RemoteModel
+
+
+def file_named(path: Path) -> Path | None:
+    """The model file that is named there with or without its extension, None if there is none; a side file is no model."""
+    if path.suffix in SUFFIXES:
+        return path if path.is_file() else None
+    candidates = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
+    return next((each for each in candidates if each.is_file() and not is_side_file(each)), None)
 
 
 def is_address(text: str) -> bool:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from consumers import remote
 from consumers.engine_room import EngineRoom
-from consumers.model_store import Found, ModelStore
+from consumers.model_store import ModelStore
+from consumers.models import Found
 from contracts.events import ActiveModel, EngineStatus
 from contracts.failures import Failure, FailureCode
 from detections import Client

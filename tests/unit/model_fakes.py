@@ -1,10 +1,11 @@
 """A store of models without a disk of its own, for tests of the engine room."""
 
+import asyncio
 from pathlib import Path
 
-from consumers.model_store import Found
+from consumers.models import Found
 from contracts.events import ActiveModel
-from contracts.failures import Failure
+from contracts.failures import Failure, FailureCode
 from tests.scripted import write_model
 
 
@@ -18,7 +19,14 @@ class FakeModels:
         self.failures: dict[str, Exception] = {}
         self.copied_since: str | None = None
         self.unreadable: Failure | None = None
+        self.may_find = asyncio.Event()
+        """Cleared: who looks for the default waits, as for a Loader that drips."""
+        self.may_find.set()
         self.looks = 0
+        self.kept: list[ActiveModel] = []
+        self.is_full = False
+        self.has_later = False
+        """True: what is chosen here was chosen after whatever is kept."""
 
     def active(self) -> ActiveModel | None:
         self.looks += 1
@@ -28,9 +36,19 @@ class FakeModels:
 
     async def find(self, active: ActiveModel | None) -> Found:
         name = active.file if active else self.default
+        if name == self.default:
+            await self.may_find.wait()
         if name in self.failures:
             raise self.failures[name]
         return Found(source=self.folder / name, copied_since=self.copied_since)
+
+    def keep(self, active: ActiveModel) -> ActiveModel:
+        self.kept.append(active)
+        if self.is_full:
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, "active.json cannot be kept here: no space")
+        if not self.has_later:
+            self.chosen = active
+        return self.chosen or active
 
     def close(self) -> None:
         """Nothing is being tried."""

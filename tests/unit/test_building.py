@@ -1,5 +1,6 @@
 """The building of plans: for real with TensorRT-RTX, which needs no GPU for it, and what the older ways would be asked."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from engine.devices.memory import GpuFacts
 from engine.devices.opening import find_gpu
 from engine.loading import load_detector
 from engine.models import describe
-from engine.plans import plan_path, read_plan, read_record
+from engine.plans import drop_plan, plan_path, read_plan, read_record, write_plan
 from engine.precision import CONVOLUTIONS, head_of, in_eighth, in_half
 from tests.conftest import REPOSITORY
 from tests.fake_gpu import FACTS
@@ -146,6 +147,44 @@ def test_the_model_is_read_on_the_cpu_so_that_the_gpu_is_left_to_what_serves(
     monkeypatch.setattr(onnxruntime, "get_available_providers", looked)
 
     assert convert(order(model), Told()).is_file()
+
+
+def test_a_model_that_is_replaced_while_it_is_built_has_no_plan(model: Path) -> None:
+    """Its record would say that the plan of the old one is of the new one, and it would serve in its place."""
+
+    class Replacing(Told):
+        def __call__(self, share: float, doing: str) -> bool:
+            if share > 0:
+                write_colour_model(model, batch=1)
+            return super().__call__(share, doing)
+
+    with pytest.raises(Failure, match="was replaced while it was built"):
+        convert(order(model), Replacing())
+    assert not plan_path(model, FACTS, "fp16").exists()
+
+
+def test_another_model_than_was_ordered_is_not_built(model: Path) -> None:
+    with pytest.raises(Failure, match="was replaced before it was built"):
+        convert(order(model, model_sha256="0" * 64), Told())
+
+
+def test_a_plan_that_somebody_else_builds_is_waited_for_and_not_built_again(model: Path, tmp_path: Path) -> None:
+    convert(order(model), Told())
+    plan = plan_path(model, FACTS, "fp16")
+    record = read_record(plan)
+    assert record is not None
+    drop_plan(plan)
+    with (tmp_path / f".{plan.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with started(model, may_be_there=True) as process:
+            first = next(lines(process))
+            assert first == Progress(percent=0, doing="waiting for another process that builds the same")
+            write_plan(plan, b"somebody else's", record)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            rest = list(lines(process))
+
+    assert rest == [Built(plan=str(plan))]
+    assert plan.read_bytes() == b"somebody else's"
 
 
 def test_a_model_with_a_free_batch_needs_a_range_for_it(model: Path) -> None:

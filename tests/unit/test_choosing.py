@@ -65,6 +65,17 @@ def test_one_that_leaves_or_falls_silent_is_not_waited_for() -> None:
     heard.see(consumer(3))
 
     assert [answer.consumer for answer in heard.missing("r")] == ["h:3"]
+    assert [str(answer) for answer in heard.gone("r")] == ["h:2 keeps street: not heard of any more"]
+
+
+def test_one_that_starts_after_the_announcement_owes_no_answer_but_may_give_one() -> None:
+    heard = audience(consumer(1))
+    heard.is_told()
+    heard.see(consumer(2, model=None))
+    assert [answer.consumer for answer in heard.missing("r")] == ["h:1"]
+    heard.see(consumer(2, ModelOutcome(revision="r")))
+
+    assert [answer.consumer for answer in heard.answers("r")] == ["h:2"]
 
 
 def test_the_last_word_of_a_consumer_counts() -> None:

@@ -176,6 +176,21 @@ async def test_a_copy_goes_on_serving_where_looking_for_a_fresher_one_breaks(sta
     assert stage.room.state.status is EngineStatus.WARNING
 
 
+async def test_another_model_does_not_wait_for_a_loader_that_is_asked_for_the_one_that_serves(stage: Stage) -> None:
+    stage.models.copied_since = "it was away"
+    await stage.room.workers()
+    stage.models.copied_since = None
+    stage.models.may_find.clear()
+    refreshing = asyncio.create_task(stage.room.refresh())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        assert await stage.room.change(stage.models.add("other.json"))
+    stage.models.may_find.set()
+    await refreshing
+
+    assert (stage.serving, stage.room.state.status) == ("other", EngineStatus.ENABLED)
+
+
 async def test_the_first_load_serves_what_was_chosen(stage: Stage) -> None:
     stage.models.chosen = stage.models.add("other.json")
     await stage.room.workers()
@@ -341,9 +356,25 @@ async def test_an_engine_goes_on_being_built_while_other_models_fail_and_are_giv
     await stage.room.change(good)
     stage.room.step(Step.CONVERTED)
     await stage.room.change(ActiveModel(file="bad.json"))
-    stage.room.step(Step.UPLOADED)
+    stage.room.step(Step.UPLOADED, "no int8 engine")
+    assert stage.room.state.status is EngineStatus.WARNING
+    assert stage.room.state.reason == f"no int8 engine; bad.json does not serve: {CORRUPT}"
+    await stage.room.change(good)
 
-    assert stage.room.state.status is EngineStatus.ENABLED
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.ENABLED, None)
+
+
+async def test_a_warning_about_the_model_outlives_the_building_of_its_engine(stage: Stage) -> None:
+    (stage.models.folder / "classes.json").write_text("{")
+    await stage.room.workers()
+    warning = stage.room.state.reason
+    for step in (Step.CONVERSION_STARTED, Step.CONVERTED, Step.UPLOADED):
+        stage.room.step(step)
+
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.WARNING, warning)
+    stage.room.step(Step.LOST, "its server is away")
+    stage.room.step(Step.RECOVERED)
+    assert (stage.room.state.status, stage.room.state.reason) == (EngineStatus.WARNING, warning)
 
 
 async def test_a_lost_engine_does_not_come_back_by_giving_up_another_model(stage: Stage) -> None:

@@ -155,6 +155,38 @@ async def test_an_engine_that_never_detects_is_refused_with_numbers_and_not_buil
     assert not model.with_name(ENGINE).exists()
 
 
+@pytest.mark.parametrize("folder", ["reference", "calibration"])
+async def test_an_engine_that_was_refused_is_built_again_for_other_pictures(
+    model: Path, tmp_path: Path, folder: str
+) -> None:
+    """Which its reason asks the operator for: with the drawn ones there may be nothing to compare."""
+    dead = write_script(tmp_path / "dead.json", objects=[{"class": 0, "rgb": [1, 254, 77]}], tolerance=0)
+    await run(Converter(MACHINE, builder=builder("builds", model, dead), load=load), model)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    Image.fromarray(drawn(256, 256, ((30, 30, 90, 90), RED)).pixels).save(tmp_path / folder / "other.png")
+
+    room = await run(Converter(MACHINE, builder=builder("builds", model), load=load), model)
+
+    assert (room.state.status, len(room.in_use)) == (EngineStatus.ENABLED, 1)
+
+
+async def test_a_file_that_was_replaced_since_it_was_loaded_is_not_built_for_what_serves(
+    model: Path, tmp_path: Path
+) -> None:
+    """What serves need not see what the new one sees, and the new one's engine would be refused for good."""
+    room, serving = StatusRoom(), load(model)
+    write_script(tmp_path / "new.json", tolerance=3).rename(model)
+    converter = Converter(MACHINE, builder=builder("builds", model), load=load)
+
+    await converter.run(model, serving=serving, room=room)
+
+    assert room.in_use == []
+    assert (
+        room.state.reason == "street.onnx goes on as ONNX: no fp16 engine: street.onnx was replaced since it was loaded"
+    )
+    assert read_record(model.with_name(ENGINE)) is None
+
+
 async def test_an_engine_that_sees_other_things_is_refused(model: Path, tmp_path: Path) -> None:
     wrong = write_script(
         tmp_path / "wrong.json",
@@ -294,6 +326,32 @@ async def test_a_full_disk_costs_a_warning_and_no_engine(model: Path) -> None:
     assert room.in_use == []
     assert room.state.status == EngineStatus.WARNING
     assert "No space left on device" in str(room.state.reason)
+
+
+async def test_an_engine_that_is_gone_when_it_is_to_be_uploaded_serves_with_a_warning(model: Path) -> None:
+    class Removing(KeepingLoader):
+        async def upload(self, path: Path) -> None:
+            await asyncio.to_thread(path.unlink)  # as with the whole folder, once enough other models were chosen
+            await super().upload(path)
+
+    room = await run(Converter(MACHINE, builder=builder("builds", model), loader=Removing(), load=load), model)
+
+    assert len(room.in_use) == 1
+    assert room.state.status == EngineStatus.WARNING
+    assert "was not uploaded: " in str(room.state.reason)
+
+
+async def test_a_fault_that_nobody_named_costs_a_warning_and_no_engine(model: Path) -> None:
+    def broken(path: Path) -> Detector:
+        if is_plan(path):
+            raise ZeroDivisionError("by a native library")
+        return load(path)
+
+    room = await run(Converter(MACHINE, builder=builder("builds", model), load=broken), model)
+
+    assert room.in_use == []
+    assert room.state.status == EngineStatus.WARNING
+    assert "ZeroDivisionError: by a native library" in str(room.state.reason)
 
 
 async def test_an_engine_whose_room_was_closed_meanwhile_is_closed(model: Path) -> None:

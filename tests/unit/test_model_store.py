@@ -15,9 +15,11 @@ from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from engine.loading import load_detector
+from engine.plans import read_plan, write_plan
 from engine.trial import TrialLimits, Trials
 from tests.pictures import GREY, drawn
 from tests.tiny_models import put_weights_beside, write_colour_model, write_script
+from tests.unit.test_plans import CONTENT, RECORD
 
 UNTRIED = TrialLimits(memory_bytes=1 << 20, cpu_s=1, wall_s=0.001)
 """An ONNX file that is tried with these fails."""
@@ -56,6 +58,14 @@ async def test_the_default_is_a_file_or_a_name_in_the_folder(tmp_path: Path) -> 
     assert "gone.onnx" in missing.detail
     elsewhere = await refusal(store_in(tmp_path, default="no/such/b.json"), None)
     assert (elsewhere.code, elsewhere.detail) == (FailureCode.MODEL_MISSING, "no file b.json in no/such")
+
+
+async def test_a_side_file_whose_model_is_gone_is_not_taken_for_the_model(tmp_path: Path) -> None:
+    (tmp_path / "street.json").write_text('{"input": {"colour": "BGR"}}')
+
+    missing = await refusal(store_in(tmp_path, default="street"), None)
+
+    assert (missing.code, missing.detail) == (FailureCode.MODEL_MISSING, f"no file street.onnx in {tmp_path}")
 
 
 async def test_nothing_is_active_until_something_was_chosen(tmp_path: Path) -> None:
@@ -144,6 +154,19 @@ async def test_weights_that_lie_beside_an_onnx_model_come_with_it(tmp_path: Path
     assert {entry.name for entry in path.parent.iterdir()} == {"a.onnx", "weights.bin"}
     (seen,) = load_detector(path).detect(drawn(64, 64), DetectionOptions())
     assert seen.confidence == pytest.approx(GREY[2] / 255, abs=0.02)
+
+
+def test_an_engine_comes_with_what_vouches_for_it(tmp_path: Path) -> None:
+    built, given = tmp_path / "street.cc_8.9_sm_128.engine", tmp_path / "yolo11n.engine"
+    write_plan(built, CONTENT, RECORD)
+    given.write_bytes(CONTENT)
+    given.with_suffix(".json").write_text(json.dumps({"sha256": RECORD.plan_sha256}))
+    store = store_in(tmp_path / "models")
+
+    for plan, vouching in ((built, f"{built.name}.record"), (given, "yolo11n.json")):
+        active = store.put(plan)
+        assert active.beside == (vouching,)
+        assert read_plan(tmp_path / "models" / active.file).content == CONTENT
 
 
 def test_a_model_whose_weights_are_missing_or_lie_elsewhere_is_not_put_there(tmp_path: Path) -> None:
@@ -285,3 +308,15 @@ def test_consumers_that_share_a_folder_do_not_trip_over_each_others_arriving_fil
         list(consumers.map(come_and_go, range(3)))
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_of_another_folder_is_kept_here_and_one_of_this_folder_stays_as_it_is(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    first = ActiveModel(file="a.json", revision="1")
+    again = ActiveModel(file="a.json", revision="3", previous=ActiveModel(file="b.json", revision="2"))
+    other = ActiveModel(file="b.json", revision="2", previous=first)
+
+    for kept in (first, first, other):
+        assert store.keep(kept) == store.active() == kept
+    assert store.keep(first) == store.active() == other, "it was chosen after the first"
+    assert store.keep(again) == store.active() == again

@@ -25,6 +25,9 @@ from engine.plans import (
     write_plan,
 )
 from tests.fake_gpu import FACTS
+from tests.unit.small_disk import small_disk
+
+__all__ = ["small_disk"]
 
 CONTENT = b"ftrt and so on"
 RECORD = PlanRecord(
@@ -117,6 +120,7 @@ def test_a_plan_given_by_hand_is_found_by_its_path_and_by_its_name(
     monkeypatch.setenv("MODELS_DIR", str(tmp_path))
     plan = tmp_path / "yolo11n.engine"
     plan.write_bytes(CONTENT)
+    vouched_for(plan)
 
     assert [find_model(str(plan)), find_model(plan.name), find_model("yolo11n")] == [plan] * 3
     assert [with_suffix(plan), with_suffix(tmp_path / "yolo11n")] == [plan] * 2
@@ -161,6 +165,14 @@ def test_a_plan_is_moved_and_dropped_with_its_record(tmp_path: Path) -> None:
 
     drop_plan(plan)
     assert [path.name for path in tmp_path.iterdir()] == ["incoming"]
+
+
+def test_a_plan_that_does_not_fit_on_the_disk_leaves_no_part_of_itself(small_disk: Path) -> None:
+    content = b"x" * (1 << 20)
+
+    with pytest.raises(OSError, match="No space left"):
+        write_plan(small_disk / "street.cc_8.9_sm_128.engine", content, RECORD)
+    assert list(small_disk.iterdir()) == []
 
 
 def test_a_plan_without_a_gpu_is_no_detector_but_a_clear_word(tmp_path: Path) -> None:
