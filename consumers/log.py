@@ -28,7 +28,13 @@ def log_as_json(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library, quietest in (("aiormq", logging.ERROR), ("aio_pika", logging.WARNING), ("urllib3", logging.ERROR)):
+    quietest_of = {
+        "aiormq": logging.ERROR,
+        "aiormq.connection": logging.CRITICAL,  # what aio_pika says again
+        "aio_pika": logging.WARNING,
+        "urllib3": logging.ERROR,
+    }
+    for library, quietest in quietest_of.items():
         logging.getLogger(library).setLevel(quietest)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,5 +1,6 @@
 """A connection to the broker for a command that a person gives: to the first node that answers."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from contracts.broker_nodes import nodes
@@ -15,6 +16,8 @@ async def connect(amqp_url: str, *, name: str, timeout_s: float) -> "AbstractCon
     """
     import aio_pika
     from aio_pika.exceptions import AMQPError
+
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # it prints what it raises
 
     async def connected(node: str) -> "AbstractConnection":
         return await aio_pika.connect(node, timeout=timeout_s, client_properties={"connection_name": name})

@@ -83,6 +83,7 @@ def log_to_stdout(settings: EdgeSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # each try of each connection; we say it once
     for chatty in ("aio_pika", "aiormq", "uvicorn.error", "httpx", "httpcore", "urllib3"):
         logging.getLogger(chatty).setLevel(max(level, logging.ERROR))
 

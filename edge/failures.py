@@ -7,13 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.exceptions.http_exceptions import ValidationException
 
 from contracts.failures import Failure, FailureCode
 from edge.metrics import HTTP_FAILURES
-from edge.request_end import count_unmatched
+from edge.request_end import note_problem, tell_unmatched
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -170,6 +171,7 @@ def _on_failure(request: _Request, failure: Failure) -> "Response[Problem]":
 
 def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Problem]":
     HTTP_FAILURES.labels(failed.failure.code.value).inc()
+    note_problem(failed.failure.code.value, failed.failure.detail, failed.status)
     offsets = failed if isinstance(failed, OffsetMismatch) else None
     problem = Problem(
         type=problem_type(failed.failure.code),
@@ -198,7 +200,10 @@ def _on_http_exception(request: _Request, error: HTTPException) -> "Response[Pro
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     HTTP_FAILURES.labels(code).inc()
     if "path_template" not in request.scope:
-        count_unmatched(request.method, status)
+        structlog.contextvars.clear_contextvars()  # of the request before it on its connection
+        tell_unmatched(request.method, request.url.path, status)
+    else:
+        note_problem(code, error.detail, status)
     problem = Problem(
         type=f"/problems/{code}",
         title=status.phrase,

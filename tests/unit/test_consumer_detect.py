@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 
 from consumers import lane, roots
 from consumers.attempt import StopReason
@@ -657,3 +658,16 @@ async def test_a_task_ended_by_somebody_else_is_not_ended_twice(consumer: Consum
     await working
 
     assert consumer.broker.ends == []
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_the_log_says_why_a_task_failed(consumer: Consumer, *, is_quiet: bool) -> None:
+    command = picture(consumer, is_quiet=is_quiet)
+    (consumer.folder / "a.png").unlink()
+
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        await consumer.take(command)
+
+    (line,) = [line for line in lines if line["event"] == "ended"]
+    assert (line["task_id"], line["failure"]) == (command.task_id, "medium_missing")
+    assert "a.png" in line["detail"]

@@ -1,0 +1,45 @@
+"""What a process logs while its broker is away: once what is wrong, and not at each try what a library knows of it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+NOWHERE = "amqp://127.0.0.1:1/"
+TRY = f"""
+import asyncio, contextlib, logging, aio_pika
+with contextlib.suppress(ConnectionError):
+    asyncio.run(aio_pika.connect("{NOWHERE}"))
+logging.getLogger("aiormq.channel").error("of a channel")
+"""
+COMMAND = f"""
+import asyncio, contextlib
+from detections.broker_connection import connect
+with contextlib.suppress(ConnectionError):
+    asyncio.run(connect("{NOWHERE}", name="a", timeout_s=5))
+"""
+
+
+def printed_by(program: str) -> list[str]:
+    command = (sys.executable, "-c", program)
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
+    return (ended.stdout + ended.stderr).splitlines()
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "from edge.__main__ import log_to_stdout; from edge.settings import EdgeSettings; log_to_stdout(EdgeSettings())",
+        "from consumers.log import log_as_json; log_as_json('info')",
+    ],
+    ids=["edge", "consumer"],
+)
+def test_a_try_that_failed_is_no_error_of_the_library_and_others_of_its_errors_are(begin: str) -> None:
+    (line,) = printed_by(begin + TRY)
+    assert "of a channel" in line
+
+
+def test_a_command_leaves_it_to_its_own_line_that_the_broker_is_away() -> None:
+    assert printed_by(COMMAND) == []
