@@ -130,7 +130,8 @@ STORAGE_FREE_MIN_BYTES = Gauge(
 )
 READY = Gauge(
     "detections_ready",
-    "1 while nothing of this kind keeps the edge from being ready. `check` is broker, storage or consumer.",
+    "1 while nothing of this kind keeps the edge from being ready: what `/health/ready` asks, each time metrics are read. "
+    "`check` is broker, storage or consumer.",
     ("check",),
     registry=REGISTRY,
 )
@@ -154,6 +155,7 @@ def begin_at_zero() -> None:
     for code in FailureCode:
         DEAD_LETTERS.labels(code.value)
         TASK_FAILURES.labels(code.value)
+        HTTP_FAILURES.labels(code.value)
     DEAD_LETTERS.labels(UNREADABLE)
     for kind in (*(kind.value for kind in TaskKind), UNKNOWN):
         for outcome in OUTCOMES:

@@ -51,7 +51,7 @@ async def test_who_asks_every_few_seconds_does_not_fill_the_log(path: str) -> No
     assert line["log_level"] == "debug"
 
 
-async def line_of_a_request(folder: Path, method: str, path: str, *, name: str = "a.mp4", **limits: int) -> Any:
+async def line_of_a_request(folder: Path, method: str, path: str, *, name: str = "a.mp4", **limits: Any) -> Any:
     async with running_edge(folder, **limits) as edge:
         with structlog.testing.capture_logs([merge_contextvars]) as lines:
             await edge.send(method, path, b"body", headers={"x-filename": name})
