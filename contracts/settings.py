@@ -14,6 +14,9 @@ TensorRtLibrary = Literal["tensorrt", "tensorrt_rtx"]
 DecodeIn = Literal["sandbox", "thread"]
 """Where videos are decoded. `sandbox`: in a process for each, which can do nothing else. `thread`: in the process itself."""
 
+HTTP_PATTERN = r"^(https?://[^\s/?#]\S*)?$"
+"""The address of an HTTP service; empty: none."""
+
 FROM_FILE = "_FILE"
 """`<VARIABLE>_FILE` names a file that holds the value: a secret that is mounted, and is in nobody's environment."""
 

@@ -45,6 +45,10 @@ def main() -> int:
 
 def _serve(settings: EdgeSettings) -> int:
     crashpoints.arm(os.environ)
+    try:
+        settings.storage.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"STORAGE_DIR={settings.storage_dir!r}: {error.strerror}") from error
     log_to_stdout(settings)
     server = _Server(_server_config(settings))
     for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before

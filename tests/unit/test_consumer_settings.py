@@ -41,6 +41,8 @@ def test_the_engine_s_own_bounds_are_the_defaults() -> None:
         ("CONSUMER_AHEAD_MAX", "100"),
         ("CONSUMER_STOP_S", "-1"),
         ("CONSUMER_LOG_LEVEL", "loud"),
+        ("LOADER_URL", "loader:8080"),
+        ("STORAGE_DIR", ""),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(variable: str, value: str) -> None:

@@ -26,6 +26,7 @@ def test_shared_names_have_no_prefix_and_own_names_have_one() -> None:
         ("EDGE_LOG_READERS_MAX", "0"),
         ("EDGE_LOG_LEVEL", "loud"),
         ("AMQP_URL", ""),
+        ("ANNOTATIONS_URL", "annotations:8080"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(variable: str, value: str) -> None:
