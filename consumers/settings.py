@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from contracts.broker_nodes import check_nodes
 from contracts.operator_port import ADDRESS_PATTERN
-from contracts.settings import HTTP_PATTERN, DecodeIn, Provider, TensorRtLibrary, read_settings
+from contracts.settings import HTTP_PATTERN, DecodeIn, Provider, TensorRtLibrary, read_settings, unread_variables
 
 PREFIX = "CONSUMER_"
 SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir", "loader_url"))
@@ -129,3 +129,8 @@ def from_environment(environ: Mapping[str, str]) -> ConsumerSettings:
     settings = read_settings(ConsumerSettings, environ, prefix=PREFIX, shared=SHARED)
     check_nodes(settings.amqp_url)
     return settings
+
+
+def unread(environ: Mapping[str, str]) -> list[str]:
+    """What is named like a setting of a consumer in an environment, and is none."""
+    return unread_variables(ConsumerSettings, environ, prefix=PREFIX, shared=SHARED)

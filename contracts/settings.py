@@ -47,6 +47,14 @@ def read_settings(
     return msgspec.convert(stated, settings, strict=False)
 
 
+def unread_variables(
+    settings: type[msgspec.Struct], environ: Mapping[str, str], *, prefix: str, shared: frozenset[str]
+) -> list[str]:
+    """The variables that are named like settings of this process and are none: a misspelt one has no other effect."""
+    read = {variable_name(name, prefix=prefix, shared=shared) for name in settings.__struct_fields__}
+    return sorted(name for name in environ if name.startswith(prefix) and name.removesuffix(FROM_FILE) not in read)
+
+
 def variable_name(field: str, *, prefix: str, shared: frozenset[str]) -> str:
     """The environment variable of a setting."""
     return field.upper() if field in shared else prefix + field.upper()

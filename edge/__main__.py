@@ -17,7 +17,7 @@ from contracts.tracing import recording
 from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
 from edge.connections import HeaderLimits, guarded
-from edge.settings import EdgeSettings, from_environment
+from edge.settings import EdgeSettings, from_environment, unread
 
 
 class _Server(uvicorn.Server):
@@ -50,6 +50,8 @@ def _serve(settings: EdgeSettings) -> int:
     except OSError as error:
         raise ConfigurationError(f"STORAGE_DIR={settings.storage_dir!r}: {error.strerror}") from error
     log_to_stdout(settings)
+    for variable in unread(os.environ):
+        structlog.get_logger().warning("there is no such setting", variable=variable)
     server = _Server(_server_config(settings))
     for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before
         signal.signal(number, _exit)

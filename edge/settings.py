@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from contracts.broker_nodes import check_nodes
 from contracts.operator_port import ADDRESS_PATTERN
-from contracts.settings import HTTP_PATTERN, read_settings
+from contracts.settings import HTTP_PATTERN, read_settings, unread_variables
 
 PREFIX = "EDGE_"
 SHARED = frozenset({"amqp_url", "storage_dir", "annotations_url", "videos_dir", "images_dir"})
@@ -217,3 +217,8 @@ def from_environment(environ: Mapping[str, str]) -> EdgeSettings:
     settings = read_settings(EdgeSettings, environ, prefix=PREFIX, shared=SHARED)
     check_nodes(settings.amqp_url)
     return settings
+
+
+def unread(environ: Mapping[str, str]) -> list[str]:
+    """What is named like a setting of an edge in an environment, and is none."""
+    return unread_variables(EdgeSettings, environ, prefix=PREFIX, shared=SHARED)
