@@ -99,6 +99,7 @@ def up(
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C
     source = None if model is None else find_model(model)
     with _said(), _interruptible():
+        _say(f"starting, which takes some seconds; logs are in {storage / 'logs'}")
         try:
             with LocalStack(storage, model=source, port=port, consumers=consumers, environ=environ, say=_say) as stack:
                 failure = _serve(stack)

@@ -21,7 +21,7 @@ from edge.settings import EdgeSettings, from_environment, unread
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying where it listens once it does."""
+    """uvicorn, saying where it listens once it does, and when it ends."""
 
     async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
         await super().startup(sockets)
@@ -29,6 +29,11 @@ class _Server(uvicorn.Server):
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
                 structlog.get_logger().info("edge listens", url=f"http://{host}:{port}", pid=os.getpid())
+
+    async def shutdown(self, sockets: "list[socket.socket] | None" = None) -> None:
+        structlog.get_logger().info("edge stops", requests=len(self.server_state.tasks))
+        await super().shutdown(sockets)
+        structlog.get_logger().info("edge has stopped")
 
 
 def main() -> int:
