@@ -1,5 +1,6 @@
 """Every failure as a client meets it: `application/problem+json` (RFC 9457) with a code that never changes."""
 
+import errno
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -91,6 +92,8 @@ _OF_THE_FRAMEWORK = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: FailureCode.TOO_LARGE,
 }
 """What the framework refuses by itself and we refuse too: one code for a client."""
+
+_REFUSED_BY_STORAGE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE))
 
 _IANA = "https://iana.org/assignments/http-problem-types#"
 TYPES: dict[FailureCode, str] = {
@@ -215,6 +218,14 @@ def _on_http_exception(request: _Request, error: HTTPException) -> "Response[Pro
     return problem_response(problem, headers=_closing(request) | (error.headers or {}))
 
 
+def _on_os_error(request: _Request, error: OSError) -> "Response[Problem]":
+    """A storage that is there and refuses: read-only, somebody else's, broken."""
+    if error.errno not in _REFUSED_BY_STORAGE:
+        return _on_anything_else(request, error)
+    logging.getLogger(__name__).error("the storage refuses: %s %s", request.method, request.url.path, exc_info=error)
+    return _on_failure(request, Failure(FailureCode.STORAGE_UNAVAILABLE, f"the storage refuses: {error.strerror}"))
+
+
 def _on_anything_else(request: _Request, error: Exception) -> "Response[Problem]":
     """A defect of ours: the client gets a number to name, the log gets the rest."""
     incident = uuid4().hex[:12]
@@ -251,5 +262,6 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     Failure: _on_failure,
     RequestFailed: _on_request_failed,
     HTTPException: _on_http_exception,
+    OSError: _on_os_error,
     Exception: _on_anything_else,
 }
