@@ -215,10 +215,10 @@ class Attempt:
             failure=finished.failure,
         )
         if await asyncio.to_thread(self._create_end, event):
+            task_ended(kind_of(self._command), finished.failure)  # now: whoever has to tell of it again did not end it
+            log_end(finished.failure)
             await self._desk.sender.send(event_message(event))
             crashpoint("consumer.end.confirmed")
-            task_ended(kind_of(self._command), finished.failure)
-            log_end(finished.failure)
         return finished.failure
 
     def _speaker(self) -> Narrator:
