@@ -26,7 +26,8 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 
 HTTP_REQUESTS = Counter(
     "detections_http_requests",
-    "Requests that were answered. `route` is a template, or `unmatched`; `status` is 0 where the client left before an answer.",
+    "Requests that were answered. `route` is a template, or `unmatched`, also of what was refused for its headers; `status` "
+    "is 0 where the client left before an answer.",
     ("route", "method", "status"),
     registry=REGISTRY,
 )

@@ -9,7 +9,7 @@ import time
 import structlog
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from edge.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS, METHODS, OTHER
+from edge.metrics import HTTP_FAILURES, HTTP_REQUEST_SECONDS, HTTP_REQUESTS, METHODS, OTHER
 
 UNMATCHED = "unmatched"
 """No route has that path, or not for that method."""
@@ -49,6 +49,13 @@ def tell_unmatched(method: str, path: str, status: int) -> None:
     """Log and count a request that no route took."""
     _log.info("request", method=method, path=path, status=status)
     HTTP_REQUESTS.labels(UNMATCHED, _known(method), str(status)).inc()
+
+
+def tell_refused(code: str, status: int) -> None:
+    """Log and count a request that was refused before the application saw it."""
+    _log.info("request", status=status, code=code)
+    HTTP_REQUESTS.labels(UNMATCHED, OTHER, str(status)).inc()
+    HTTP_FAILURES.labels(code).inc()
 
 
 def note_problem(code: str, detail: str, status: int) -> None:
