@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from contracts.broker_nodes import nodes
+from contracts.broker_nodes import check_nodes, nodes
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 async def connect(amqp_url: str, *, name: str, timeout_s: float) -> "AbstractConnection":
     """name: of the connection, as the broker's management shows it.
 
-    Raises what the last node raises: `AMQPError`, `OSError`, `TimeoutError`.
+    Raises `ConfigurationError`, or what the last node raises: `AMQPError`, `OSError`, `TimeoutError`.
     """
+    check_nodes(amqp_url)
     import aio_pika
     from aio_pika.exceptions import AMQPError
 

@@ -12,6 +12,7 @@ from consumers import settings as consumer
 from consumers.nodes import AnyNodeConnection
 from contracts.broker_nodes import nodes, without_password
 from contracts.settings import ConfigurationError
+from detections.broker_connection import connect
 from detections.broker_setup import virtual_host
 from edge import settings as edge
 
@@ -81,3 +82,8 @@ def test_what_names_no_broker_is_refused_at_the_start_and_its_password_is_not_sh
 )
 def test_every_form_of_a_broker_is_taken(url: str) -> None:
     assert edge.from_environment({"AMQP_URL": url}).amqp_url == url
+
+
+async def test_a_command_refuses_what_names_no_broker_as_a_process_does() -> None:
+    with pytest.raises(ConfigurationError, match="AMQP_URL: node 1"):
+        await connect("amqp://u:canary@b:many/", name="a", timeout_s=1)
