@@ -22,6 +22,22 @@ with contextlib.suppress(ConnectionError):
 """
 
 
+TRIES = f"""
+import asyncio, contextlib
+from aio_pika import RobustConnection
+from yarl import URL
+from consumers.log import log_as_json
+log_as_json("info")
+async def try_for_a_while():
+    connection = RobustConnection(URL("{NOWHERE}?reconnect_interval=0.05&fail_fast=0"))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await connection.connect()
+    await connection.close()
+asyncio.run(try_for_a_while())
+"""
+
+
 def printed_by(program: str) -> list[str]:
     command = (sys.executable, "-c", program)
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
@@ -43,3 +59,8 @@ def test_a_try_that_failed_is_no_error_of_the_library_and_others_of_its_errors_a
 
 def test_a_command_leaves_it_to_its_own_line_that_the_broker_is_away() -> None:
     assert printed_by(COMMAND) == []
+
+
+def test_a_consumer_that_waits_for_its_broker_says_so_once_and_not_at_each_try() -> None:
+    (line,) = printed_by(TRIES)
+    assert "Reconnecting after 0.05 seconds" in line
