@@ -167,6 +167,7 @@ class ConsumerApp:
             logger.warning("not warm", code=failure.code.value, detail=failure.detail)
 
     def _be_reconnected(self, *_: object) -> None:
+        logger.info("connected to the broker again")
         self._reconnected.set()
 
     async def _complete(self) -> None:

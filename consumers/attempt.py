@@ -215,10 +215,10 @@ class Attempt:
             failure=finished.failure,
         )
         if await asyncio.to_thread(self._create_end, event):
+            task_ended(kind_of(self._command), finished.failure)  # now: whoever has to tell of it again did not end it
+            log_end(finished.failure)
             await self._desk.sender.send(event_message(event))
             crashpoint("consumer.end.confirmed")
-            task_ended(kind_of(self._command), finished.failure)
-            logger.info("ended", task_id=event.task_id, failure=finished.failure and finished.failure.code.value)
         return finished.failure
 
     def _speaker(self) -> Narrator:
@@ -267,6 +267,11 @@ class Attempt:
                     self._running.halt(StopReason.CANCELLED)
             except OSError as error:
                 logger.warning("lease not renewed", task_id=task_id, error=str(error))
+
+
+def log_end(failure: FailureRecord | None) -> None:
+    """Say how the task ended that is worked on here, and of a failure why."""
+    logger.info("ended", failure=failure and failure.code.value, **({"detail": failure.detail} if failure else {}))
 
 
 def unexpected(error: Exception) -> FailureRecord:

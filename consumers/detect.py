@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import structlog
 
-from consumers.attempt import Attempt, Desk, Running, StopReason, unexpected
+from consumers.attempt import Attempt, Desk, Running, StopReason, log_end, unexpected
 from consumers.checkpoints import Watched
 from consumers.engine_room import EngineRoom
 from consumers.incoming import note_task
@@ -167,6 +167,7 @@ class Detecting:
         except Failure as failure:
             await send(event_message(narrator.end(sequence=1, counts=Counts(), percent=0, failure=failure.record())))
             task_ended(TaskKind.IMAGE, failure.record())
+            log_end(failure.record())
             return failure.record()
         finally:
             self._answering.discard(running)

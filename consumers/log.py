@@ -2,10 +2,32 @@
 
 import logging
 import sys
+import time
 
 import structlog
 
 from contracts.trace_context import add_trace_id
+
+REPEATED_AFTER_S = 60.0
+"""A try to connect that fails as the one before is told so often: there is one each second."""
+_LINES_MAX = 64
+
+
+class Seldom(logging.Filter):
+    """Lets a line through, and not again within `REPEATED_AFTER_S`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line, now_s = record.getMessage(), time.monotonic()
+        if line in self._said_at_s and now_s - self._said_at_s[line] < REPEATED_AFTER_S:
+            return False
+        if len(self._said_at_s) >= _LINES_MAX:
+            self._said_at_s.clear()
+        self._said_at_s[line] = now_s
+        return True
 
 
 def log_as_json(level: str) -> None:
@@ -28,8 +50,15 @@ def log_as_json(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library, quietest in (("aiormq", logging.ERROR), ("aio_pika", logging.WARNING), ("urllib3", logging.ERROR)):
+    quietest_of = {
+        "aiormq": logging.ERROR,
+        "aiormq.connection": logging.CRITICAL,  # what aio_pika says again
+        "aio_pika": logging.WARNING,
+        "urllib3": logging.ERROR,
+    }
+    for library, quietest in quietest_of.items():
         logging.getLogger(library).setLevel(quietest)
+    logging.getLogger("aio_pika.robust_connection").addFilter(Seldom())
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -1,6 +1,5 @@
 """Where a consumer's metrics and probes are read, and what is asked for when they are: the state that somebody keeps anyway."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from http import HTTPStatus
@@ -66,7 +65,7 @@ class Observed:
             metrics.BROKER_CONNECTED.labels(purpose).set(await is_connected(broker))
         outgoing = self._connections["publish"]
         metrics.BROKER_BLOCKED.set(await is_connected(outgoing) and not await takes_messages(outgoing))
-        body = await asyncio.to_thread(generate_latest, metrics.REGISTRY)
+        body = generate_latest(metrics.REGISTRY)  # in the loop, as what it asks changes there
         return Page(body=body, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _ready(self) -> Page:

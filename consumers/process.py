@@ -1,6 +1,7 @@
 """A consumer as a process: begun anew while its broker is not there, ended with a status that says how it went."""
 
 import asyncio
+import os
 import sys
 
 import aiormq.exceptions
@@ -10,7 +11,7 @@ import uvloop
 from consumers.app import ConsumerApp, EngineLostError
 from consumers.connections import RECONNECT_INTERVAL_S, is_lost, to_consume, to_publish
 from consumers.log import log_as_json
-from consumers.settings import ConsumerSettings
+from consumers.settings import ConsumerSettings, unread
 from contracts.broker_calls import BrokerSilentError
 
 logger = structlog.get_logger(__name__)
@@ -25,6 +26,8 @@ def build(settings: ConsumerSettings) -> ConsumerApp:
 def run(settings: ConsumerSettings) -> None:
     """Serve until SIGTERM."""
     log_as_json(settings.log_level)
+    for variable in unread(os.environ):
+        logger.warning("there is no such setting", variable=variable)
 
     async def serve() -> None:
         while True:

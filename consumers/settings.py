@@ -8,8 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from contracts.broker_nodes import check_nodes
 from contracts.operator_port import ADDRESS_PATTERN
-from contracts.settings import DecodeIn, Provider, TensorRtLibrary, read_settings
+from contracts.settings import HTTP_PATTERN, DecodeIn, Provider, TensorRtLibrary, read_settings, unread_variables
 
 PREFIX = "CONSUMER_"
 SHARED = frozenset(("amqp_url", "storage_dir", "models_dir", "videos_dir", "images_dir", "loader_url"))
@@ -25,15 +26,19 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     amqp_url: Annotated[str, Meta(description="the broker; of a cluster every node, separated by commas")] = (
         "amqp://guest:guest@127.0.0.1:5672/"
     )
-    storage_dir: Annotated[str, Meta(description="root of the shared storage")] = "storage"
+    storage_dir: Annotated[str, Meta(min_length=1, description="root of the shared storage")] = "storage"
     models_dir: Annotated[str | None, Meta(description="folder of model files; default: `models` in the storage")] = (
         None
     )
     videos_dir: Annotated[str | None, Meta(description="media root `videos`; unset: refused")] = None
     images_dir: Annotated[str | None, Meta(description="media root `images`; unset: refused")] = None
     loader_url: Annotated[
-        str | None, Meta(description="the Loader, asked for models that are named; unset: the models folder alone")
-    ] = None
+        str,
+        Meta(
+            pattern=HTTP_PATTERN,
+            description="the Loader, asked for models that are named; unset: the models folder alone",
+        ),
+    ] = ""
     model: Annotated[
         str | None,
         Meta(
@@ -121,4 +126,11 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def from_environment(environ: Mapping[str, str]) -> ConsumerSettings:
     """The settings in an environment. Raises `ConfigurationError` naming the variable and its range."""
-    return read_settings(ConsumerSettings, environ, prefix=PREFIX, shared=SHARED)
+    settings = read_settings(ConsumerSettings, environ, prefix=PREFIX, shared=SHARED)
+    check_nodes(settings.amqp_url)
+    return settings
+
+
+def unread(environ: Mapping[str, str]) -> list[str]:
+    """What is named like a setting of a consumer in an environment, and is none."""
+    return unread_variables(ConsumerSettings, environ, prefix=PREFIX, shared=SHARED)

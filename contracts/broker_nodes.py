@@ -3,6 +3,8 @@
 import re
 from urllib.parse import urlsplit
 
+from contracts.settings import ConfigurationError
+
 _NEXT = re.compile(r"\s*,\s*(?=amqps?://)")  # a comma alone may be part of a password
 
 
@@ -11,7 +13,25 @@ def nodes(amqp_url: str) -> tuple[str, ...]:
     return tuple(_NEXT.split(amqp_url.strip()))
 
 
+def check_nodes(amqp_url: str) -> None:
+    """Raises `ConfigurationError` where a node is named wrongly; it shows none of it, since a password is in there."""
+    for number, node in enumerate(nodes(amqp_url), start=1):
+        if not _is_node(node):
+            raise ConfigurationError(
+                f"AMQP_URL: node {number} is not of the form amqp://user:password@host:5672/ (or amqps://); "
+                "what means something in an address (/ ? # @ : %) is written as %2F, ... in a password"
+            )
+
+
 def without_password(url: str) -> str:
     """The URL, or those of all nodes, as it may be shown."""
     parts = [urlsplit(node) for node in nodes(url)]
     return ",".join(node._replace(netloc=node.netloc.rpartition("@")[2]).geturl() for node in parts)
+
+
+def _is_node(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number
+        return False

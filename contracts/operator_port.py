@@ -11,8 +11,9 @@ from http import HTTPStatus
 
 import msgspec
 
-ADDRESS_PATTERN = r"^(\S+:\d{1,5})?$"
-"""`host:port`, an IPv6 host in brackets; empty: no such port. Port 0 takes a free one."""
+ADDRESS_PATTERN = r"^(\S+:([0-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?$"
+"""`host:port`, an IPv6 host in brackets; empty: no such port. Port 0 takes a free one. A number beyond 65535 would not be
+refused later: the event loop takes the rest of its division."""
 REQUEST_TIMEOUT_S = 5.0
 """For the head of a request, and for an answer to be taken; then the connection is cut."""
 HEAD_BYTES_MAX = 16_384

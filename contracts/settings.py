@@ -14,6 +14,9 @@ TensorRtLibrary = Literal["tensorrt", "tensorrt_rtx"]
 DecodeIn = Literal["sandbox", "thread"]
 """Where videos are decoded. `sandbox`: in a process for each, which can do nothing else. `thread`: in the process itself."""
 
+HTTP_PATTERN = r"^(https?://[^\s/?#]\S*)?$"
+"""The address of an HTTP service; empty: none."""
+
 FROM_FILE = "_FILE"
 """`<VARIABLE>_FILE` names a file that holds the value: a secret that is mounted, and is in nobody's environment."""
 
@@ -42,6 +45,14 @@ def read_settings(
                 f"{variable_name(name, prefix=prefix, shared=shared)}={text!r}: {error}"
             ) from error
     return msgspec.convert(stated, settings, strict=False)
+
+
+def unread_variables(
+    settings: type[msgspec.Struct], environ: Mapping[str, str], *, prefix: str, shared: frozenset[str]
+) -> list[str]:
+    """The variables that are named like settings of this process and are none: a misspelt one has no other effect."""
+    read = {variable_name(name, prefix=prefix, shared=shared) for name in settings.__struct_fields__}
+    return sorted(name for name in environ if name.startswith(prefix) and name.removesuffix(FROM_FILE) not in read)
 
 
 def variable_name(field: str, *, prefix: str, shared: frozenset[str]) -> str:

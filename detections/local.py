@@ -267,8 +267,11 @@ class LocalStack:
 
 
 def _without_others_settings(environ: Mapping[str, str], module: str) -> dict[str, str]:
-    """The environment without the edge's own settings for what is no edge: a consumer opens untrusted media, and no tokens."""
-    others = "CONSUMER_AMQP_URL" if module == "edge" else "EDGE_"
+    """The environment without the edge's own settings for what is no edge: a consumer opens untrusted media, and no tokens.
+
+    And without the brokers of both, which they are told of as `AMQP_URL`.
+    """
+    others = ("EDGE_AMQP_URL" if module == "edge" else "EDGE_", "CONSUMER_AMQP_URL")
     return {name: value for name, value in environ.items() if not name.startswith(others)}
 
 

@@ -146,11 +146,23 @@ def bound(log: Path) -> None:
         os.truncate(log, 0)  # lines written since the copy are lost: a log, not a journal
 
 
-def last_lines(log: Path) -> str:
-    """The end of a log file, at most `LAST_LINES_MAX` lines; empty if there is none."""
+def size_bytes(log: Path) -> int:
+    """How long a log file is, 0 if there is none."""
+    try:
+        return log.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def last_lines(log: Path, *, since_bytes: int = 0) -> str:
+    """The end of a log file, at most `LAST_LINES_MAX` lines; empty if there is none.
+
+    since_bytes: where its writer began; what lies before is of another one. In a file that was emptied since, nothing does.
+    """
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES_MAX))
+            end_bytes = file.seek(0, os.SEEK_END)
+            file.seek(max(since_bytes if since_bytes <= end_bytes else 0, end_bytes - _LAST_BYTES_MAX))
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""

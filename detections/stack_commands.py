@@ -95,9 +95,9 @@ def up(
     if annotations not in (None, FAKE):
         raise typer.BadParameter("only `fake` can be started; a real service is named by ANNOTATIONS_URL")
     environ = {"ANNOTATIONS_URL": FAKE} if annotations else {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+    _take_signals_as_ctrl_c()
     source = None if model is None else find_model(model)
+    _say(f"starting, which takes some seconds; logs are in {storage / 'logs'}")
     with _said(), _interruptible():
         try:
             with LocalStack(storage, model=source, port=port, consumers=consumers, environ=environ, say=_say) as stack:
@@ -108,6 +108,11 @@ def up(
             raise typer.Exit(EXIT_FAILED) from None
     if failure is not None:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _take_signals_as_ctrl_c() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 def edge() -> None:

@@ -1,6 +1,5 @@
 """Keeping processes alive: one thread looks after all of them, starts again what died, and says so."""
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +29,8 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     exit_code: int
     log: Path
+    log_since_bytes: int = 0
+    """Where in the log its life began."""
 
     def __str__(self) -> str:
         how = f"was killed by signal {-self.exit_code}" if self.exit_code < 0 else f"ended with code {self.exit_code}"
@@ -37,7 +38,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_last_lines(self) -> str:
         """What it said last, for people."""
-        lines = processes.last_lines(self.log)
+        lines = processes.last_lines(self.log, since_bytes=self.log_since_bytes)
         return f"{self}; the end of {self.log}:\n{lines}" if lines else f"{self}; it said nothing ({self.log})"
 
 
@@ -49,19 +50,30 @@ def delay_s(deaths: int) -> float:
 class Child:
     """One process over its lives."""
 
-    def __init__(self, program: Program, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, program: Program, guard: Guard) -> None:
+        """Raises `OSError`."""
         self.program = program
-        self.process = process
-        self.started_s = time.monotonic()
         self.deaths = 0
         self.is_given_up = False
         self.restart_at_s: float | None = None
+        self.begin(guard)
+
+    def begin(self, guard: Guard) -> None:
+        """Start its process, the first or another one. Raises `OSError`."""
+        self._log_since_bytes = processes.size_bytes(self.program.log)
+        self.process = guard.start(self.program)
+        self.started_s = time.monotonic()
 
     def death(self) -> Death | None:
         exit_code = self.process.poll()
         if exit_code is None:
             return None
-        return Death(name=self.program.name, exit_code=exit_code, log=self.program.log)
+        return Death(
+            name=self.program.name,
+            exit_code=exit_code,
+            log=self.program.log,
+            log_since_bytes=self._log_since_bytes,
+        )
 
 
 class Supervisor:
@@ -77,7 +89,7 @@ class Supervisor:
 
     def start(self, program: Program) -> None:
         """Run a program. Raises `OSError`."""
-        self._children.append(Child(program, self._guard.start(program)))
+        self._children.append(Child(program, self._guard))
 
     def watch(self) -> None:
         """From now on the dead are started again."""
@@ -153,11 +165,11 @@ class Supervisor:
 
     def _start_again(self, child: Child) -> None:
         try:
-            child.process = self._guard.start(child.program)
+            child.begin(self._guard)
         except OSError as error:  # out of processes or memory: as if it had died at once
             child.deaths += 1
             child.restart_at_s = time.monotonic() + delay_s(child.deaths)
             self._say(f"{child.program.name} could not be started: {error}")
             return
-        child.started_s, child.restart_at_s = time.monotonic(), None
+        child.restart_at_s = None
         self._say(f"{child.program.name} started again (process {child.process.pid})")

@@ -33,7 +33,8 @@ MAIN = (
 _INTRODUCTION = """# Configuration
 
 Written by `python docs/generate.py` from `edge/settings.py` and `consumers/settings.py`. Everything is read from the
-environment; a value outside its range stops the process at its start and is named. A secret need not be in the environment:
+environment; a value outside its range stops the process at its start and is named; a variable that is named like a setting
+(`EDGE_...`, `CONSUMER_...`) and is none is a warning in the log. A secret need not be in the environment:
 `<VARIABLE>_FILE` names a file that holds the value (`EDGE_JWT_KEY_FILE=/run/secrets/edge_jwt_key`).
 """
 

@@ -17,11 +17,11 @@ from contracts.tracing import recording
 from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
 from edge.connections import HeaderLimits, guarded
-from edge.settings import EdgeSettings, from_environment
+from edge.settings import EdgeSettings, from_environment, unread
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying where it listens once it does."""
+    """uvicorn, saying where it listens once it does, and when it ends."""
 
     async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
         await super().startup(sockets)
@@ -29,6 +29,11 @@ class _Server(uvicorn.Server):
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
                 structlog.get_logger().info("edge listens", url=f"http://{host}:{port}", pid=os.getpid())
+
+    async def shutdown(self, sockets: "list[socket.socket] | None" = None) -> None:
+        structlog.get_logger().info("edge stops", requests=len(self.server_state.tasks))
+        await super().shutdown(sockets)
+        structlog.get_logger().info("edge has stopped")
 
 
 def main() -> int:
@@ -45,7 +50,13 @@ def main() -> int:
 
 def _serve(settings: EdgeSettings) -> int:
     crashpoints.arm(os.environ)
+    try:
+        settings.storage.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"STORAGE_DIR={settings.storage_dir!r}: {error.strerror}") from error
     log_to_stdout(settings)
+    for variable in unread(os.environ):
+        structlog.get_logger().warning("there is no such setting", variable=variable)
     server = _Server(_server_config(settings))
     for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before
         signal.signal(number, _exit)
@@ -83,6 +94,7 @@ def log_to_stdout(settings: EdgeSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # each try of each connection; we say it once
     for chatty in ("aio_pika", "aiormq", "uvicorn.error", "httpx", "httpcore", "urllib3"):
         logging.getLogger(chatty).setLevel(max(level, logging.ERROR))
 

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from contracts.failures import FailureCode
 from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
-from edge.metrics import HTTP_FAILURES
+from edge.request_end import tell_refused
 
 _PHRASES = {104: "Upload Resumption Supported"}
 """What the standard library does not know yet."""
@@ -98,7 +98,7 @@ class _Connection(HttpToolsProtocol):
     def _refuse(self, code: FailureCode, detail: str) -> None:
         if self.transport.is_closing():
             return
-        HTTP_FAILURES.labels(code.value).inc()
+        tell_refused(code.value, int(STATUS[code]))
         body = msgspec.json.encode(_problem(code, detail))
         self.transport.write(_head(STATUS[code], dict(_headers(body))) + body)
         self.transport.close()
@@ -112,6 +112,7 @@ class _Connection(HttpToolsProtocol):
 
     async def _answer_too_large(self, _scope: object, _receive: object, send: Send) -> None:
         code = FailureCode.HEADERS_TOO_LARGE
+        tell_refused(code.value, int(STATUS[code]))
         body = msgspec.json.encode(_problem(code, self._too_large()))
         headers = [(name.encode(), value.encode()) for name, value in _headers(body).items()]
         await send({"type": "http.response.start", "status": int(STATUS[code]), "headers": headers})

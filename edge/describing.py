@@ -17,13 +17,14 @@ from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
 from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
 from edge.resumption import PARTIAL_UPLOAD
 
-_OF_CALLERS = (
+_EVERYWHERE = (
     FailureCode.MALFORMED_REQUEST,
     FailureCode.UNAUTHENTICATED,
     FailureCode.FORBIDDEN,
     FailureCode.IDENTITY_UNAVAILABLE,
+    FailureCode.STORAGE_UNAVAILABLE,
 )
-"""What may be wrong with whoever asks, on every route that wants to know who it is."""
+"""What may be wrong on every route that wants to know who asks."""
 FAILED_MEANWHILE = {
     HTTPStatus.UNPROCESSABLE_ENTITY: (
         FailureCode.UNSUPPORTED_MEDIA,
@@ -85,7 +86,7 @@ def problems(
     is_for_all: nobody is asked who they are, so what may be wrong with that is left out.
     """
     by_status: dict[int, list[FailureCode]] = {}
-    for code in dict.fromkeys(codes if is_for_all else (*_OF_CALLERS, *codes)):
+    for code in dict.fromkeys(codes if is_for_all else (*_EVERYWHERE, *codes)):
         by_status.setdefault(STATUS[code], []).append(code)
     for status, more in (also or {}).items():
         by_status.setdefault(status, []).extend(more)

@@ -1,5 +1,6 @@
 """Every failure as a client meets it: `application/problem+json` (RFC 9457) with a code that never changes."""
 
+import errno
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,13 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.exceptions.http_exceptions import ValidationException
 
 from contracts.failures import Failure, FailureCode
 from edge.metrics import HTTP_FAILURES
-from edge.request_end import count_unmatched
+from edge.request_end import note_problem, tell_unmatched
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -90,6 +92,8 @@ _OF_THE_FRAMEWORK = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: FailureCode.TOO_LARGE,
 }
 """What the framework refuses by itself and we refuse too: one code for a client."""
+
+_REFUSED_BY_STORAGE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE))
 
 _IANA = "https://iana.org/assignments/http-problem-types#"
 TYPES: dict[FailureCode, str] = {
@@ -170,6 +174,7 @@ def _on_failure(request: _Request, failure: Failure) -> "Response[Problem]":
 
 def _on_request_failed(request: _Request, failed: RequestFailed) -> "Response[Problem]":
     HTTP_FAILURES.labels(failed.failure.code.value).inc()
+    note_problem(failed.failure.code.value, failed.failure.detail, failed.status)
     offsets = failed if isinstance(failed, OffsetMismatch) else None
     problem = Problem(
         type=problem_type(failed.failure.code),
@@ -198,7 +203,10 @@ def _on_http_exception(request: _Request, error: HTTPException) -> "Response[Pro
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     HTTP_FAILURES.labels(code).inc()
     if "path_template" not in request.scope:
-        count_unmatched(request.method, status)
+        structlog.contextvars.clear_contextvars()  # of the request before it on its connection
+        tell_unmatched(request.method, request.url.path, status)
+    else:
+        note_problem(code, error.detail, status)
     problem = Problem(
         type=f"/problems/{code}",
         title=status.phrase,
@@ -208,6 +216,14 @@ def _on_http_exception(request: _Request, error: HTTPException) -> "Response[Pro
         instance=request.url.path,
     )
     return problem_response(problem, headers=_closing(request) | (error.headers or {}))
+
+
+def _on_os_error(request: _Request, error: OSError) -> "Response[Problem]":
+    """A storage that is there and refuses: read-only, somebody else's, broken."""
+    if error.errno not in _REFUSED_BY_STORAGE:
+        return _on_anything_else(request, error)
+    logging.getLogger(__name__).error("the storage refuses: %s %s", request.method, request.url.path, exc_info=error)
+    return _on_failure(request, Failure(FailureCode.STORAGE_UNAVAILABLE, f"the storage refuses: {error.strerror}"))
 
 
 def _on_anything_else(request: _Request, error: Exception) -> "Response[Problem]":
@@ -246,5 +262,6 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     Failure: _on_failure,
     RequestFailed: _on_request_failed,
     HTTPException: _on_http_exception,
+    OSError: _on_os_error,
     Exception: _on_anything_else,
 }

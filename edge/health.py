@@ -3,8 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -36,6 +37,9 @@ _BEST_FIRST = (
     EngineStatus.NONE,
     EngineStatus.ERROR,
 )
+
+Check = Callable[[], Awaitable[None]]
+"""Raises `Failure` or `RequestFailed` while an edge is not ready."""
 
 _log = structlog.get_logger()
 
@@ -175,11 +179,18 @@ async def ready(
     settings: NamedDependency[EdgeSettings], outbox: NamedDependency[Outbox], presence: NamedDependency[Presence]
 ) -> Up:
     """200 when a detection could be asked for now; else 503 with the reason."""
-    await _check_broker(settings, outbox)
-    await _check_storage(settings)
-    if not presence.has_live_consumer():
-        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"no consumer was seen for {settings.presence_expiry_s:g} s")
+    for check in checks(settings, outbox, presence).values():
+        await check()
     return Up(status="ready")
+
+
+def checks(settings: EdgeSettings, outbox: Outbox, presence: Presence) -> dict[str, Check]:
+    """What an edge needs to be ready, by name, in the order in which it is asked for."""
+    return {
+        "broker": partial(_check_broker, settings, outbox),
+        "storage": partial(_check_storage, settings),
+        "consumer": partial(_check_consumer, settings, presence),
+    }
 
 
 async def _check_broker(settings: EdgeSettings, outbox: Outbox) -> None:
@@ -204,6 +215,11 @@ async def _check_storage(settings: EdgeSettings) -> None:
         raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE) from error
     except Failure as failure:
         raise RequestFailed(failure, status=HTTPStatus.SERVICE_UNAVAILABLE) from failure
+
+
+async def _check_consumer(settings: EdgeSettings, presence: Presence) -> None:
+    if not presence.has_live_consumer():
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"no consumer was seen for {settings.presence_expiry_s:g} s")
 
 
 def _write_and_remove(folder: Path, free_bytes_min: int) -> None:

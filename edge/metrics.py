@@ -26,7 +26,8 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 
 HTTP_REQUESTS = Counter(
     "detections_http_requests",
-    "Requests that were answered. `route` is a template, or `unmatched`; `status` is 0 where the client left before an answer.",
+    "Requests that were answered. `route` is a template, or `unmatched`, also of what was refused for its headers; `status` "
+    "is 0 where the client left before an answer.",
     ("route", "method", "status"),
     registry=REGISTRY,
 )
@@ -130,7 +131,8 @@ STORAGE_FREE_MIN_BYTES = Gauge(
 )
 READY = Gauge(
     "detections_ready",
-    "1 while nothing of this kind keeps the edge from being ready. `check` is broker, storage or consumer.",
+    "1 while nothing of this kind keeps the edge from being ready: what `/health/ready` asks, each time metrics are read. "
+    "`check` is broker, storage or consumer.",
     ("check",),
     registry=REGISTRY,
 )
@@ -154,6 +156,7 @@ def begin_at_zero() -> None:
     for code in FailureCode:
         DEAD_LETTERS.labels(code.value)
         TASK_FAILURES.labels(code.value)
+        HTTP_FAILURES.labels(code.value)
     DEAD_LETTERS.labels(UNREADABLE)
     for kind in (*(kind.value for kind in TaskKind), UNKNOWN):
         for outcome in OUTCOMES:

@@ -7,20 +7,23 @@ tokens shows its metrics at `EDGE_METRICS_ADDRESS` and nowhere else: see ADR 55.
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 
 import structlog
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
-from prometheus_client import generate_latest
+from prometheus_client import Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from contracts.events import EngineStatus
+from contracts.failures import Failure
 from contracts.operator_port import Page, operator_port
 from edge import metrics
 from edge.announce import Announcer
+from edge.failures import RequestFailed
 from edge.feed import Feed
-from edge.health import Presence
+from edge.health import Check, Presence, checks
 from edge.outbox import Outbox
 from edge.settings import EdgeSettings
 from edge.upload import UPLOADS
@@ -29,8 +32,10 @@ PATH = "/metrics"
 STOPPING = "stopping"
 
 _log = structlog.get_logger()
+_asked: list[Callable[[], Awaitable[None]]] = []
+"""What has to be asked of others before metrics are read."""
 _reading = asyncio.Lock()
-"""A storage that hangs holds up one reading, and one thread, and no more."""
+"""Others are asked once at a time, whoever reads."""
 
 
 def observe(settings: EdgeSettings, *, outbox: Outbox, feed: Feed, presence: Presence, announcer: Announcer) -> None:
@@ -42,17 +47,12 @@ def observe(settings: EdgeSettings, *, outbox: Outbox, feed: Feed, presence: Pre
     metrics.SSE_LISTENERS.set_function(lambda: feed.listeners)
     metrics.SSE_LAG_EVENTS.set_function(feed.lag_events)
     metrics.BROKER_BLOCKED.set_function(lambda: outbox.is_blocked)
-    metrics.STORAGE_FREE_BYTES.set_function(lambda: _free_bytes(settings))
     metrics.STORAGE_FREE_MIN_BYTES.set(settings.free_bytes_min)
     for state in (*(status.api_name for status in EngineStatus), STOPPING):
         metrics.CONSUMERS.labels(state).set_function(lambda state=state: _consumers(presence, state))
-    checks = {
-        "broker": lambda: outbox.is_connected and not outbox.is_blocked,
-        "storage": lambda: _free_bytes(settings) >= settings.free_bytes_min,
-        "consumer": presence.has_live_consumer,
-    }
-    for check, is_met in checks.items():
-        metrics.READY.labels(check).set_function(is_met)
+    _asked[:] = [partial(_ask_free_bytes, settings)]
+    for name, check in checks(settings, outbox, presence).items():
+        _asked.append(partial(_ask, metrics.READY.labels(name), check))
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +67,8 @@ async def shown_to_operators(settings: EdgeSettings) -> AsyncGenerator[None]:
 async def page() -> Page:
     """Every metric, in Prometheus's text format."""
     async with _reading:
-        body = await asyncio.to_thread(generate_latest, metrics.REGISTRY)  # it asks the storage, which may take time
+        await asyncio.gather(*(ask() for ask in _asked))
+    body = generate_latest(metrics.REGISTRY)  # in the loop, as what it asks changes there
     return Page(body=body, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
@@ -83,11 +84,24 @@ def routes_of(settings: EdgeSettings) -> list[HTTPRouteHandler]:
     return [metrics_route] if settings.auth == "off" else []
 
 
-def _free_bytes(settings: EdgeSettings) -> float:
+async def _ask(gauge: Gauge, check: Check) -> None:
+    """As `/health/ready` does."""
     try:
-        return shutil.disk_usage(settings.storage).free
-    except OSError:  # a storage that cannot be asked has no room
-        return 0.0
+        await check()
+    except (Failure, RequestFailed):
+        gauge.set(0)
+    else:
+        gauge.set(1)
+
+
+async def _ask_free_bytes(settings: EdgeSettings) -> None:
+    try:
+        async with asyncio.timeout(settings.probe_timeout_s):
+            usage = await asyncio.to_thread(shutil.disk_usage, settings.storage)
+    except (OSError, TimeoutError):  # a storage that cannot be asked has no room
+        metrics.STORAGE_FREE_BYTES.set(0)
+    else:
+        metrics.STORAGE_FREE_BYTES.set(usage.free)
 
 
 def _consumers(presence: Presence, state: str) -> int:

@@ -8,11 +8,10 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from contracts import tracing
 from contracts.trace_context import TRACEPARENT, TRACESTATE, continued, read_trace
 from contracts.tracing import MEDIA_ID, TASK_ID, Attributes, Begun, SpanKind
+from edge.request_end import PROBES
 
 _NEVER_ENDING = "/detect/stream"
 """Its span would last as long as somebody listens; the events that are written there have spans of their own."""
-_PROBES = ("/health", "/metrics")
-"""Asked every few seconds, by machines."""
 _SERVER_ERRORS = 500
 _NAMES = {name.encode(): name for name in (TRACEPARENT, TRACESTATE)}
 
@@ -61,7 +60,7 @@ async def _spanned(app: ASGIApp, scope: Any, receive: Receive, send: Send) -> No
 
 def _has_span(scope: Any) -> bool:
     path = scope["path"]
-    return path != _NEVER_ENDING and not path.startswith(_PROBES)
+    return path != _NEVER_ENDING and not path.startswith(PROBES)
 
 
 def _route(scope: Any) -> str:

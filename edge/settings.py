@@ -7,8 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from contracts.broker_nodes import check_nodes
 from contracts.operator_port import ADDRESS_PATTERN
-from contracts.settings import read_settings
+from contracts.settings import HTTP_PATTERN, read_settings, unread_variables
 
 PREFIX = "EDGE_"
 SHARED = frozenset({"amqp_url", "storage_dir", "annotations_url", "videos_dir", "images_dir"})
@@ -167,7 +168,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_interval_s: Annotated[
         float, Meta(gt=0, le=86_400, description="s between two looks for what has had its time")
     ] = 300.0
-    annotations_url: Annotated[str, Meta(description="the Annotations service, `http://host:8080`; unset: off")] = ""
+    annotations_url: Annotated[
+        str, Meta(pattern=HTTP_PATTERN, description="the Annotations service, `http://host:8080`; unset: off")
+    ] = ""
     videos_dir: Annotated[str, Meta(description="media root `videos`, for media by id; unset: refused")] = ""
     images_dir: Annotated[str, Meta(description="media root `images`, for media by id; unset: refused")] = ""
     annotations_timeout_s: Annotated[
@@ -211,4 +214,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def from_environment(environ: Mapping[str, str]) -> EdgeSettings:
     """The settings of this process. Raises `ConfigurationError` naming the variable."""
-    return read_settings(EdgeSettings, environ, prefix=PREFIX, shared=SHARED)
+    settings = read_settings(EdgeSettings, environ, prefix=PREFIX, shared=SHARED)
+    check_nodes(settings.amqp_url)
+    return settings
+
+
+def unread(environ: Mapping[str, str]) -> list[str]:
+    """What is named like a setting of an edge in an environment, and is none."""
+    return unread_variables(EdgeSettings, environ, prefix=PREFIX, shared=SHARED)

@@ -18,6 +18,8 @@ from edge.failures import EXCEPTION_HANDLERS
 from edge.owners import Owners
 from edge.parts import IntakeLimits, IntakeParts
 from edge.ports import Neighbours
+from edge.request_end import request_end
+from edge.request_trace import request_trace
 from edge.settings import EdgeSettings
 from edge.tokens import Tokens
 from edge.vault import Sealer, Vault
@@ -62,6 +64,7 @@ class Edge:
             route_handlers=[*detect.routes, *uploads.routes, *tasks.routes],
             dependencies=self.parts.dependencies | {"caller": Provide((auth or Auth(None)).caller_of)},
             exception_handlers=EXCEPTION_HANDLERS,
+            middleware=[request_trace, request_end],
             openapi_config=None,
             debug=False,
         )

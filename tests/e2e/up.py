@@ -79,11 +79,13 @@ def running(storage: Path, *arguments: str, environ: Mapping[str, str] | None = 
 
 
 def up_is_refused(storage: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
-    """What `detections up` says on stderr when it does not start."""
+    """What `detections up` says on stderr when it does not start, after it has said that it tries."""
     with running(storage, *arguments, environ=environ) as up:
         code, said = up.ended()
     assert code == 1, said
-    return said
+    tries, _, why = said.partition("\n")
+    assert tries == f"detections: starting, which takes some seconds; logs are in {storage / 'logs'}"
+    return why
 
 
 def port_of(url: str) -> int:

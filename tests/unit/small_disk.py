@@ -32,3 +32,8 @@ def fill(disk: Path, *, leaving_bytes: int = 0) -> None:
             os.write(file, b"x" * 1024)
     os.ftruncate(file, os.fstat(file).st_size - leaving_bytes)
     os.close(file)
+
+
+def make_read_only(disk: Path) -> None:
+    """As a kernel does with a disk that has failed."""
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

@@ -62,8 +62,22 @@ def test_an_edge_without_authentication_has_no_verifier_and_one_with_it_has() ->
     assert auth_of(EdgeSettings(auth="jwt", jwt_key=SHARED_KEY))._verifier is not None
 
 
-def test_the_process_does_not_start_and_says_why_in_one_line() -> None:
-    environ = os.environ | {"EDGE_HOST": "0.0.0.0", "EDGE_PORT": "0"}
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        (
+            "EDGE_HOST",
+            "0.0.0.0",
+            (
+                "EDGE_HOST='0.0.0.0' would let everybody in at 0.0.0.0: EDGE_AUTH=off is for loopback addresses. "
+                "Set EDGE_AUTH=jwt and EDGE_JWT_KEY or EDGE_JWT_JWKS_URL, or EDGE_HOST=127.0.0.1"
+            ),
+        ),
+        ("STORAGE_DIR", "/dev/null/storage", "STORAGE_DIR='/dev/null/storage': Not a directory"),
+    ],
+)
+def test_the_process_does_not_start_and_says_why_in_one_line(variable: str, value: str, said: str) -> None:
+    environ = os.environ | {"EDGE_PORT": "0", variable: value}
     done = subprocess.run(
         [sys.executable, "-m", "edge"],
         cwd=REPOSITORY,
@@ -76,9 +90,4 @@ def test_the_process_does_not_start_and_says_why_in_one_line() -> None:
 
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.splitlines() == [
-        (
-            "EDGE_HOST='0.0.0.0' would let everybody in at 0.0.0.0: EDGE_AUTH=off is for loopback addresses. "
-            "Set EDGE_AUTH=jwt and EDGE_JWT_KEY or EDGE_JWT_JWKS_URL, or EDGE_HOST=127.0.0.1"
-        )
-    ]
+    assert done.stderr.splitlines() == [said]

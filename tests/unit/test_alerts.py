@@ -6,12 +6,15 @@ import re
 import pytest
 import yaml
 
+from contracts import topology
+from contracts.commands import TaskKind
 from tests.conftest import REPOSITORY
 from tests.metrics import names_in
 
 ALERTS = REPOSITORY / "compose" / "prometheus" / "alerts.yml"
 RULES = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
 SEVERITIES = {"critical", "warning"}
+PROBED = ("/health", "/health/live", "/health/ready", "/metrics")
 
 
 @pytest.mark.parametrize(
@@ -43,12 +46,40 @@ def test_the_chapters_of_the_runbook_name_the_alerts_that_lead_there() -> None:
         assert f"`{rule['alert']}`" in chapter(page, anchor)
 
 
+def test_a_process_is_missed_also_when_its_name_is_no_longer_resolved() -> None:
+    config = yaml.safe_load((ALERTS.parent / "prometheus.yml").read_text())
+    jobs = {job["job_name"] for job in config["scrape_configs"]} - {"rabbitmq-queues"}  # the same process
+
+    assert set(re.findall(r'absent\(up{job="([^"]+)"}\)', expression_of("ProcessDown"))) == jobs
+
+
+def test_probes_neither_make_nor_hide_an_alert_of_failing_requests() -> None:
+    expression = expression_of("ServerErrors")
+    left_out = re.findall(r'route!~"([^"]+)"', expression)
+
+    assert len(left_out) == expression.count("detections_http_requests_total")
+    for pattern in left_out:
+        assert all(re.fullmatch(pattern, route) for route in PROBED)
+        assert not re.fullmatch(pattern, "/detect")
+
+
+def test_a_queue_is_compared_with_the_waits_of_its_own_kind() -> None:
+    [pattern] = re.findall(r'"queue", "([^"]+)"', expression_of("CommandsStandStill"))
+    queues = (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS)
+
+    assert {re.sub(f"^(?:{pattern})$", r"\1", queue) for queue in queues} == {kind.value for kind in TaskKind}
+
+
 def test_the_dashboard_has_no_two_panels_in_one_place() -> None:
     panels = json.loads((REPOSITORY / "compose/grafana/dashboards/detections.json").read_text())["panels"]
     places = [(x, y) for panel in panels for x, y in cells(panel["gridPos"])]
 
     assert len(places) == len(set(places))
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def expression_of(alert: str) -> str:
+    return next(rule["expr"] for rule in RULES if rule["alert"] == alert)
 
 
 def cells(place: dict[str, int]) -> list[tuple[int, int]]:

@@ -3,13 +3,18 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from yarl import URL
 
+from consumers import settings as consumer
 from consumers.nodes import AnyNodeConnection
 from contracts.broker_nodes import nodes, without_password
+from contracts.settings import ConfigurationError
+from detections.broker_connection import connect
 from detections.broker_setup import virtual_host
+from edge import settings as edge
 
 ONE, TWO = "amqp://guest:g,uest@one:5672/here", "amqps://guest:g,uest@two/here?heartbeat=5"
 
@@ -51,3 +56,34 @@ async def test_a_consumer_tries_every_node_while_none_serves() -> None:
         await connection.close()
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("settings", [edge, consumer], ids=["edge", "consumer"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:canary@b/",
+        "b:5672",
+        "amqp://",
+        "amqp://u:canary@b:many/",
+        "amqp://u:can/ary@b:5672/",
+        "amqp://b1/, amqp://u:canary@b2:70000/",
+    ],
+)
+def test_what_names_no_broker_is_refused_at_the_start_and_its_password_is_not_shown(url: str, settings: Any) -> None:
+    with pytest.raises(ConfigurationError, match="AMQP_URL: node") as refused:
+        settings.from_environment({"AMQP_URL": url})
+
+    assert "can" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://b", "amqps://u:p%2Fw@b:5671/host", "amqp://[::1]:5672/", "amqp://a/,amqp://b/"]
+)
+def test_every_form_of_a_broker_is_taken(url: str) -> None:
+    assert edge.from_environment({"AMQP_URL": url}).amqp_url == url
+
+
+async def test_a_command_refuses_what_names_no_broker_as_a_process_does() -> None:
+    with pytest.raises(ConfigurationError, match="AMQP_URL: node 1"):
+        await connect("amqp://u:canary@b:many/", name="a", timeout_s=1)

@@ -10,6 +10,7 @@ from uuid import uuid4
 import msgspec
 import uvicorn
 
+from edge import metrics
 from edge.connections import HeaderLimits, guarded
 from tests.edge_app import Edge, running_edge
 
@@ -88,6 +89,23 @@ async def test_headers_that_are_too_large_are_refused_in_one_piece_and_in_many(t
 
         assert problem_of(whole) == (431, "headers_too_large")
         assert problem_of(endless) == (431, "headers_too_large")
+
+
+def refused(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_what_is_refused_for_its_headers_is_counted_as_a_request_and_as_a_failure(tmp_path: Path) -> None:
+    whole = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * 5_000 + b"\r\n\r\n"
+    answered = {"route": "unmatched", "method": "other", "status": "431"}
+    requests = refused("detections_http_requests_total", **answered)
+    failures = refused("detections_http_failures_total", code="headers_too_large")
+    async with listening(tmp_path) as (_, port):
+        await answer_to(port, whole)
+        await answer_to(port, b"GET / HTTP/1.1\r\nX-A: " + b"a" * 8_000)
+
+    assert refused("detections_http_requests_total", **answered) == requests + 2
+    assert refused("detections_http_failures_total", code="headers_too_large") == failures + 2
 
 
 async def test_what_is_no_http_gets_a_problem(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 
-from consumers import lane, roots
+from consumers import lane, metrics, roots
 from consumers.attempt import StopReason
 from consumers.detect import NotPutAside
 from consumers.leases import ATTEMPTS_MAX, Claim, Leases
@@ -443,6 +444,23 @@ async def test_a_broker_that_stays_away_gives_the_task_back(tmp_path: Path) -> N
     assert only_end(consumer.broker).failure is None
 
 
+async def test_an_end_is_counted_by_whoever_wrote_it_and_once_however_often_it_is_told(tmp_path: Path) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), broker=FakeBroker(is_away=True))
+    command = finished_video(consumer)
+    consumer.layout.task(command.task_id).mkdir(parents=True)
+    consumer.layout.cancel(command.task_id).touch()
+    cancelled = {"kind": "video", "outcome": "cancelled"}
+    before = metrics.REGISTRY.get_sample_value("detections_tasks_ended_total", cancelled) or 0
+    with pytest.raises(Undelivered):
+        await consumer.take(command)
+    consumer.broker.is_away = False
+    await consumer.take(command, is_redelivered=True)
+    consumer.close()
+
+    assert only_end(consumer.broker).is_cancelled
+    assert metrics.REGISTRY.get_sample_value("detections_tasks_ended_total", cancelled) == before + 1
+
+
 # Stopping
 
 
@@ -657,3 +675,16 @@ async def test_a_task_ended_by_somebody_else_is_not_ended_twice(consumer: Consum
     await working
 
     assert consumer.broker.ends == []
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_the_log_says_why_a_task_failed(consumer: Consumer, *, is_quiet: bool) -> None:
+    command = picture(consumer, is_quiet=is_quiet)
+    (consumer.folder / "a.png").unlink()
+
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        await consumer.take(command)
+
+    (line,) = [line for line in lines if line["event"] == "ended"]
+    assert (line["task_id"], line["failure"]) == (command.task_id, "medium_missing")
+    assert "a.png" in line["detail"]

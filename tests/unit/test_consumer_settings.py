@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from consumers.media_limits import MediaLimits, limits_of
-from consumers.settings import ConsumerSettings, from_environment
+from consumers.settings import ConsumerSettings, from_environment, unread
 from contracts.settings import ConfigurationError
 from engine.gathering import BATCH_MAX, BATCH_WAIT_S
 from engine.images import PictureLimits
@@ -41,11 +41,17 @@ def test_the_engine_s_own_bounds_are_the_defaults() -> None:
         ("CONSUMER_AHEAD_MAX", "100"),
         ("CONSUMER_STOP_S", "-1"),
         ("CONSUMER_LOG_LEVEL", "loud"),
+        ("LOADER_URL", "loader:8080"),
+        ("STORAGE_DIR", ""),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=variable):
         from_environment({variable: value})
+
+
+def test_a_misspelt_setting_is_noticed() -> None:
+    assert unread({"CONSUMER_WORKER": "1", "CONSUMER_WORKERS": "1", "EDGE_X": "1"}) == ["CONSUMER_WORKER"]
 
 
 def test_every_setting_says_what_it_is() -> None:

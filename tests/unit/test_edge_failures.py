@@ -11,6 +11,9 @@ from edge.app import build
 from edge.failures import EXCEPTION_HANDLERS, STATUS
 from edge.settings import EdgeSettings
 from tests.edge_app import Call, running_edge
+from tests.unit.small_disk import make_read_only, small_disk
+
+__all__ = ["small_disk"]
 
 
 def test_every_code_has_a_status() -> None:
@@ -47,6 +50,15 @@ async def test_a_defect_of_ours_tells_a_client_a_number_and_nothing_else() -> No
     assert "incident" in answer.json()["detail"]
     assert b"secret" not in answer.body
     assert b"Traceback" not in answer.body
+
+
+async def test_a_storage_that_refuses_is_no_defect_of_ours(small_disk: Path) -> None:
+    async with running_edge(small_disk) as edge:
+        make_read_only(small_disk)
+        answer = await edge.send("POST", "/detect/video", b"body", headers={"x-filename": "a.mp4"})
+
+    assert (answer.status, answer.json()["code"]) == (503, "storage_unavailable")
+    assert answer.json()["detail"] == "the storage refuses: Read-only file system"
 
 
 async def test_the_schema_describes_what_the_signatures_cannot() -> None:

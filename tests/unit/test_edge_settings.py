@@ -5,7 +5,7 @@ import pytest
 
 from contracts.settings import ConfigurationError
 from edge.parts import IntakeLimits
-from edge.settings import EdgeSettings, from_environment
+from edge.settings import EdgeSettings, from_environment, unread
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -26,11 +26,24 @@ def test_shared_names_have_no_prefix_and_own_names_have_one() -> None:
         ("EDGE_LOG_READERS_MAX", "0"),
         ("EDGE_LOG_LEVEL", "loud"),
         ("AMQP_URL", ""),
+        ("ANNOTATIONS_URL", "annotations:8080"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=variable):
         from_environment({variable: value})
+
+
+def test_a_misspelt_setting_is_noticed_and_one_from_a_file_or_of_somebody_else_is_none() -> None:
+    environ = {
+        "EDGE_STOP_TIMEOUT": "5",
+        "EDGE_JWT_KEY_FILE": "/f",
+        "EDGE_PORT": "1",
+        "CONSUMER_WORKER": "1",
+        "PORT": "2",
+    }
+
+    assert unread(environ) == ["EDGE_STOP_TIMEOUT"]
 
 
 @pytest.mark.parametrize("field", msgspec.structs.fields(EdgeSettings), ids=lambda field: field.name)

@@ -1,6 +1,7 @@
 """What an edge counts, and where that may be read."""
 
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from contracts.failures import FailureCode, FailureRecord
 from contracts.storage import Layout, replace_record
 from edge import metrics
 from edge.app import build
+from edge.feed import Feed
 from edge.first_reports import FIRST_REPORTS, MEDIA_MAX, FirstReports
-from edge.metrics_page import metrics_route, page
+from edge.health import Presence
+from edge.metrics_page import metrics_route, observe, page
+from edge.outbox import Outbox
 from edge.posting_line import Delay, Line, backlog_in
 from edge.request_end import request_end
 from edge.settings import EdgeSettings
@@ -236,6 +240,64 @@ def test_an_edge_that_asks_for_tokens_does_not_show_its_metrics_where_it_serves(
     handlers = {handler for route in build(settings).routes for handler in getattr(route, "route_handlers", ())}
 
     assert (metrics_route.fn in {getattr(handler, "fn", None) for handler in handlers}) is is_shown
+
+
+async def observed(folder: Path, storage: Path, *, presence: type[Presence] = Presence) -> bytes:
+    """What the metrics of an edge say that has no broker."""
+    settings = EdgeSettings(storage_dir=str(storage), free_bytes_min=0)
+    outbox = Outbox(settings)
+    async with running_edge(folder) as edge:
+        observe(
+            settings,
+            outbox=outbox,
+            feed=Feed(settings, outbox.mark_log),
+            presence=presence(settings),
+            announcer=edge.parts.announcer,
+        )
+        return (await page()).body
+
+
+async def test_a_storage_that_takes_no_file_is_not_ready_however_much_is_free(tmp_path: Path) -> None:
+    storage = tmp_path / "no folder"
+    storage.touch()
+
+    shown = await observed(tmp_path, storage)
+
+    assert b'detections_ready{check="storage"} 0.0' in shown
+    assert value("detections_storage_free_bytes") > 0
+
+
+async def test_one_check_says_nothing_of_the_others(tmp_path: Path) -> None:
+    shown = await observed(tmp_path, tmp_path)
+
+    assert re.findall(rb"^detections_ready.*$", shown, re.MULTILINE) == [
+        b'detections_ready{check="broker"} 0.0',
+        b'detections_ready{check="storage"} 1.0',
+        b'detections_ready{check="consumer"} 0.0',
+    ]
+
+
+class Watched(Presence):
+    """It knows who asks."""
+
+    askers: set[int] = set()
+
+    def live(self) -> Any:
+        self.askers.add(threading.get_ident())
+        return super().live()
+
+
+async def test_metrics_are_read_where_what_they_tell_of_changes(tmp_path: Path) -> None:
+    await observed(tmp_path, tmp_path, presence=Watched)
+
+    assert Watched.askers == {threading.get_ident()}
+
+
+async def test_a_refusal_is_seen_to_grow_from_nothing(tmp_path: Path) -> None:
+    shown = (await observed(tmp_path, tmp_path)).decode()
+
+    shown_codes = set(re.findall(r'^detections_http_failures_total{code="(\w+)"}', shown, re.MULTILINE))
+    assert shown_codes >= {code.value for code in FailureCode}
 
 
 async def test_everything_that_is_declared_is_shown_in_base_units() -> None:

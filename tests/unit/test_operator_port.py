@@ -112,6 +112,7 @@ async def test_of_too_many_visitors_the_last_are_sent_away() -> None:
     [
         ("127.0.0.1:9464", Address("127.0.0.1", 9464), "http://127.0.0.1:9464"),
         ("[::1]:0", Address("::1", 0), "http://[::1]:0"),
+        ("0.0.0.0:65535", Address("0.0.0.0", 65_535), "http://0.0.0.0:65535"),
         ("metrics.local:80", Address("metrics.local", 80), "http://metrics.local:80"),
     ],
 )
@@ -119,7 +120,9 @@ def test_an_address_is_a_host_and_a_port(text: str, address: Address, url: str) 
     assert (address_of(text), address_of(text).url) == (address, url)
 
 
-@pytest.mark.parametrize("text", ["9464", "127.0.0.1", "127.0.0.1:", "a b:1", "127.0.0.1:123456", ":9464"])
+@pytest.mark.parametrize(
+    "text", ["9464", "127.0.0.1", "127.0.0.1:", "a b:1", "127.0.0.1:123456", "127.0.0.1:65536", ":9464"]
+)
 def test_what_is_no_address_is_refused_at_the_start(text: str) -> None:
     with pytest.raises(ConfigurationError, match="EDGE_METRICS_ADDRESS"):
         edge.from_environment({"EDGE_METRICS_ADDRESS": text})

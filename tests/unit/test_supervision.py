@@ -97,6 +97,20 @@ def test_a_death_before_the_watch_is_told_not_repaired(supervisor: Supervisor, s
     assert said == []
 
 
+def test_what_another_one_has_written_before_is_not_what_a_process_died_of(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    dying = program(tmp_path, "import sys; sys.exit('port in use')")
+    dying.log.write_text("no room on the disk\n")
+    supervisor.start(dying)
+
+    wait_until(supervisor.first_death)
+
+    death = supervisor.first_death()
+    assert death is not None
+    assert death.with_last_lines().splitlines()[1:] == ["port in use"]
+
+
 def test_the_last_named_end_last(supervisor: Supervisor, tmp_path: Path) -> None:
     order = tmp_path / "order"
     code = (
@@ -215,4 +229,5 @@ def test_only_the_last_lines_are_shown(tmp_path: Path) -> None:
     shown = processes.last_lines(log).splitlines()
 
     assert shown == [f"line {n}" for n in range(10_000 - processes.LAST_LINES_MAX, 10_000)]
+    assert processes.last_lines(log, since_bytes=log.stat().st_size + 1).splitlines() == shown  # it was emptied since
     assert processes.last_lines(tmp_path / "none.log") == ""
