@@ -12,6 +12,7 @@ from consumers.app import ConsumerApp, EngineLostError
 from consumers.connections import RECONNECT_INTERVAL_S, is_lost, to_consume, to_publish
 from consumers.log import log_as_json
 from consumers.settings import ConsumerSettings, unread
+from contracts.allocator import keep_an_arena_a_core
 from contracts.broker_calls import BrokerSilentError
 
 logger = structlog.get_logger(__name__)
@@ -25,6 +26,7 @@ def build(settings: ConsumerSettings) -> ConsumerApp:
 
 def run(settings: ConsumerSettings) -> None:
     """Serve until SIGTERM."""
+    keep_an_arena_a_core(os.environ)
     log_as_json(settings.log_level)
     for variable in unread(os.environ):
         logger.warning("there is no such setting", variable=variable)

@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 
 from contracts import crashpoints
+from contracts.allocator import keep_an_arena_a_core
 from contracts.settings import ConfigurationError
 from contracts.trace_context import add_trace_id
 from contracts.tracing import recording
@@ -49,6 +50,7 @@ def main() -> int:
 
 
 def _serve(settings: EdgeSettings) -> int:
+    keep_an_arena_a_core(os.environ)
     crashpoints.arm(os.environ)
     try:
         settings.storage.mkdir(parents=True, exist_ok=True)

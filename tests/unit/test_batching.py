@@ -1,5 +1,6 @@
 """Workers: fairness, bounds, and what one bad picture may do."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -143,6 +144,40 @@ def test_as_many_pictures_as_workers_are_looked_at_at_once(detector: Gated) -> N
         assert detector.started.acquire(timeout=WAIT_S)
     detector.let_through(3)
     workers.close()
+
+
+def cores_looked_from(count: int) -> set[frozenset[int]]:
+    """Between which cores each of so many workers may move."""
+
+    class Placed(Gated):
+        cores: set[frozenset[int]] = set()
+
+        def look(self, views: Sequence[View], *, score_min: float) -> list[Boxes]:
+            self.cores.add(frozenset(os.sched_getaffinity(0)))
+            return super().look(views, score_min=score_min)
+
+    detector = Placed()
+    workers = Workers(detector, count=count)
+    for number in range(count):
+        workers.submit(Named(f"a{number}"), OPTIONS, stream="a")
+    for _ in range(count):
+        assert detector.started.acquire(timeout=WAIT_S)
+    detector.let_through(count)
+    workers.close()
+    return detector.cores
+
+
+def test_each_worker_stays_on_a_core_where_all_cores_have_one() -> None:
+    cores = os.sched_getaffinity(0)
+
+    assert cores_looked_from(len(cores)) == {frozenset({core}) for core in cores}
+    assert os.sched_getaffinity(0) == cores, "other threads move as before"
+
+
+def test_workers_that_are_not_as_many_as_cores_stay_nowhere() -> None:
+    cores = os.sched_getaffinity(0)
+
+    assert cores_looked_from(len(cores) + 1) == {frozenset(cores)}
 
 
 def test_a_picture_is_let_go_when_it_has_been_looked_at() -> None:

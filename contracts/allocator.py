@@ -1,0 +1,22 @@
+"""What glibc's allocator may keep of what threads gave back."""
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Mapping
+
+_M_ARENA_MAX = -8
+"""Of `malloc.h`."""
+_OPERATORS = "MALLOC_ARENA_MAX"
+
+
+def keep_an_arena_a_core(environ: Mapping[str, str]) -> None:
+    """Let threads share as many heaps as there are cores, at least two. To be called before there are threads.
+
+    A heap keeps what its threads once needed at the same time. By default there are up to eight a core, and each thread that
+    is begun may come to use one that has not grown yet: a process goes on growing for hours, in steps. An operator's own
+    MALLOC_ARENA_MAX stands; a C library without such heaps is left alone.
+    """
+    if _OPERATORS not in environ:
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, max(2, os.cpu_count() or 1))
