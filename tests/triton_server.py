@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import os
 import shutil
-import signal
 import subprocess
 import time
 from http import HTTPStatus
@@ -109,15 +108,6 @@ class TritonServer:
     def is_running(self) -> bool:
         return self._process is not None
 
-    def hang(self) -> None:
-        """From now on it takes connections and answers nothing."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGCONT)
-
     def batch_sizes(self, name: str) -> set[int]:
         """Of all inferences of a model since it was loaded."""
         said: Any = self._client().get_inference_statistics(name, as_json=True, client_timeout=CALL_TIMEOUT_S)
@@ -129,16 +119,21 @@ class TritonServer:
     def load(self, name: str) -> None:
         self._client().load_model(name, client_timeout=CALL_TIMEOUT_S)
 
-    def address(self, name: str, protocol: str = "grpc") -> str:
-        port = self.grpc_port if protocol == "grpc" else self.http_port
-        return f"triton+{protocol}://127.0.0.1:{port}/{name}"
+    def port(self, protocol: str) -> int:
+        return self.grpc_port if protocol == "grpc" else self.http_port
 
-    def model(self, name: str, protocol: str = "grpc", *, folder: Path = REPOSITORY / "models") -> RemoteModel:
+    def address(self, name: str, protocol: str = "grpc", *, port: int | None = None) -> str:
+        """port: of a proxy in front of it."""
+        return f"triton+{protocol}://127.0.0.1:{port or self.port(protocol)}/{name}"
+
+    def model(
+        self, name: str, protocol: str = "grpc", *, folder: Path = REPOSITORY / "models", port: int | None = None
+    ) -> RemoteModel:
         """Loaded now, if there is one of that name and nobody has asked for it before."""
         if self.is_running and name not in self._loaded and (self.repository / name).is_dir():
             self.load(name)
             self._loaded.add(name)
-        return remote_model(self.address(name, protocol), folders=[folder])
+        return remote_model(self.address(name, protocol, port=port), folders=[folder])
 
     def _client(self) -> tritonclient.grpc.InferenceServerClient:
         return tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{self.grpc_port}")

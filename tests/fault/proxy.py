@@ -160,8 +160,12 @@ class ProxyBeside:
         self._loop = loop
 
     def do(self, action: Callable[[Proxy], None]) -> None:
-        """Have it done soon."""
-        self._loop.call_soon_threadsafe(action, self._proxy)
+        """Return when it is done."""
+
+        async def act() -> None:
+            action(self._proxy)
+
+        asyncio.run_coroutine_threadsafe(act(), self._loop).result()
 
 
 @contextmanager
