@@ -86,7 +86,7 @@ def test_the_second_inference_starts_while_the_first_runs_and_the_third_waits(
     gpu.may_finish.clear()
     with ThreadPoolExecutor(3) as callers:
         answers = [callers.submit(opened.infer, pictures(1, seed)) for seed in range(3)]
-        wait_until(lambda: executions(gpu) == 2)
+        wait_until(lambda: executions(gpu) == 2 and opened._jobs.qsize() == 1)
         assert not any(answer.done() for answer in answers)
         gpu.may_finish.set()
         for answer in answers:
