@@ -1,17 +1,18 @@
 """How long a task outlasts an engine that is away: a server that restarts costs a pause, one that stays away the task."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 
+from consumers.stopping import stopped
 from contracts.failures import Failure, FailureCode
 from contracts.results import Checkpoint
 
 AWAY_MAX_S = 60.0
 """From the first failure on, without anything new; then the task fails with what the engine said."""
 RETRY_PERIOD_S = 2.0
-_POLL_S = 0.05
 
 
 class Absence:
@@ -32,7 +33,6 @@ class Absence:
 
 async def pause(stop: threading.Event) -> None:
     """Wait until it is time to try again, or until `stop`."""
-    for _ in range(round(RETRY_PERIOD_S / _POLL_S)):
-        if stop.is_set():
-            return
-        await asyncio.sleep(_POLL_S)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(RETRY_PERIOD_S):
+            await stopped(stop)

@@ -21,6 +21,7 @@ from consumers.metrics import TASKS_HANDED_ON, task_ended
 from consumers.narrator import Narrator, narrator_of
 from consumers.offload import Offload
 from consumers.outgoing import Sender, Undelivered, command_message, event_message
+from consumers.stopping import stopped
 from contracts.commands import AnyCommand, kind_of
 from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
@@ -33,9 +34,6 @@ logger = structlog.get_logger(__name__)
 
 Open = Callable[[Checkpoint | None], Awaitable[Generator[Watched, None, None]]]
 """Gets ready to look at the medium, from a checkpoint on; what it returns is run in a thread."""
-
-STOP_POLL_S = 0.05
-"""How often a task that waits for a model looks whether it should stop."""
 
 
 class StopReason(Enum):
@@ -161,11 +159,12 @@ class Attempt:
     async def _opened(self, open_medium: Open) -> Generator[Watched, None, None] | None:
         """The medium, ready to be looked at; None if the task was stopped meanwhile: a model may take minutes to load."""
         opening = asyncio.ensure_future(open_medium(self._journal.checkpoint))
+        stopping = asyncio.create_task(stopped(self._running.stop))
         try:
-            while not opening.done() and not self._running.stop.is_set():
-                await asyncio.wait((opening,), timeout=STOP_POLL_S)
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
             return opening.result() if opening.done() else None
         finally:
+            stopping.cancel()
             opening.cancel()  # the model is loaded all the same, for whoever comes next
 
     async def _conclude(

@@ -15,7 +15,7 @@ UNMATCHED = "unmatched"
 """No route has that path, or not for that method."""
 PROBES = ("/health", "/metrics")
 """How the paths begin that machines ask for every few seconds."""
-_SERVER_ERRORS = 500
+SERVER_ERRORS = 500
 
 _log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ def tell_refused(code: str, status: int) -> None:
 
 def note_problem(code: str, detail: str, status: int) -> None:
     """What the line of this request says of how it failed; of a client's own fault the code alone: values are in the detail."""
-    structlog.contextvars.bind_contextvars(code=code, **({"detail": detail} if status >= _SERVER_ERRORS else {}))
+    structlog.contextvars.bind_contextvars(code=code, **({"detail": detail} if status >= SERVER_ERRORS else {}))
 
 
 def _tell(scope: HTTPScope, status: int, took_s: float) -> None:

@@ -8,11 +8,10 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from contracts import tracing
 from contracts.trace_context import TRACEPARENT, TRACESTATE, continued, read_trace
 from contracts.tracing import MEDIA_ID, TASK_ID, Attributes, Begun, SpanKind
-from edge.request_end import PROBES
+from edge.request_end import PROBES, SERVER_ERRORS
 
 _NEVER_ENDING = "/detect/stream"
 """Its span would last as long as somebody listens; the events that are written there have spans of their own."""
-_SERVER_ERRORS = 500
 _NAMES = {name.encode(): name for name in (TRACEPARENT, TRACESTATE)}
 
 
@@ -51,7 +50,7 @@ async def _spanned(app: ASGIApp, scope: Any, receive: Receive, send: Send) -> No
             if message["type"] == "http.response.start" and span is not None:
                 status = message["status"]
                 span.note({"http.response.status_code": status})
-                if status >= _SERVER_ERRORS:
+                if status >= SERVER_ERRORS:
                     span.fail(str(status))
             await send(message)
 
