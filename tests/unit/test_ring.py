@@ -125,6 +125,16 @@ def test_listeners_at_the_same_place_do_not_get_each_other_s_events() -> None:
     assert b"ada" not in texts[None], "an owner is never shown"
 
 
+@pytest.mark.parametrize("wanted", [Wanted(task_id="u"), Wanted(media_id="n"), Wanted(owner="bob")])
+def test_what_was_joined_for_everybody_is_not_served_to_one_who_asked_for_less(wanted: Wanted) -> None:
+    ring = Ring(events_max=100, bytes_max=100_000)
+    ring.append(0, encode_event(0, report("t", 1, media_id="m", owner="ada")))
+    ring.append(1, encode_event(1, report("u", 2, media_id="n", owner="bob")))
+
+    assert sequences_in(ring.take(0, EVERYTHING, bytes_max=10_000).text) == [1, 2]
+    assert sequences_in(ring.take(0, wanted, bytes_max=10_000).text) == [2]
+
+
 def test_a_filter_that_matches_nothing_moves_on() -> None:
     taken = ring_of(1, 2, 3).take(0, Wanted(task_id="u"), bytes_max=100)
     assert (taken.text, taken.next_offset) == (b"", 3)

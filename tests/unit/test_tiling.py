@@ -66,7 +66,7 @@ def test_a_tile_covers_25_m_but_never_fewer_pixels_than_the_model_takes() -> Non
 
 
 @pytest.mark.parametrize("percent", [0, 20, 90])
-@pytest.mark.parametrize(("width", "height"), [(1000, 1000), (6252, 4168), (4000, 641), (970, 5000)])
+@pytest.mark.parametrize(("width", "height"), [(1000, 1000), (6252, 4168), (4000, 641), (4000, 500), (970, 5000)])
 def test_tiles_cover_the_picture_and_overlap_as_asked(width: int, height: int, percent: int) -> None:
     options = DetectionOptions(big_image_tile_overlap_percent=percent)
 
@@ -211,6 +211,51 @@ def test_neighbours_of_one_tile_are_never_repeats() -> None:
     crowded = seen(LEFT, (100, 100, 104, 104, 0.9, 0), (106, 100, 110, 104, 0.8, 0))
 
     assert len(corners_of(crowded, seen(RIGHT))) == 2
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_turned_or_mirrored_picture_has_the_same_boxes_turned_or_mirrored(quarters: int, is_mirrored: bool) -> None:
+    tiles = [Crop(x=x, y=y, width=640, height=640) for y in (0, 512) for x in (0, 512)]
+    rows = (
+        [
+            (300, 40, 640, 90, 0.9, 0),
+            (2, 200, 40, 240, 0.6, 0),
+            (560, 560, 600, 600, 0.55, 0),
+            (30, 480, 60, 637.5, 0.7, 0),
+        ],
+        [(512, 41, 700, 91, 0.8, 0), (1100, 2, 1152, 100, 0.5, 0), (700, 450, 760, 640, 0.75, 0)],
+        [(30, 512, 60, 900, 0.8, 0), (300, 700, 637.2, 720, 0.85, 0)],
+        [(561, 562, 601, 602, 0.6, 0), (700, 514.5, 760, 700, 0.95, 0), (514.8, 700, 900, 720, 0.7, 0)],
+    )
+    upright = [seen(tile, *some) for tile, some in zip(tiles, rows, strict=True)]
+    expected = corners_of(*upright, width=1152, height=1152)
+
+    turned = [_turned(part, quarters=quarters, is_mirrored=is_mirrored, side=1152) for part in upright]
+    found = corners_of(*turned, width=1152, height=1152)
+
+    assert len(expected) == 7
+    assert found == [_turned_corners(corners, quarters, is_mirrored, 1152) for corners in expected]
+
+
+def _turned(part: TileBoxes, *, quarters: int, is_mirrored: bool, side: float) -> TileBoxes:
+    tile = part.tile
+    x1, y1, x2, y2 = _turned_corners(
+        [tile.x, tile.y, tile.x + tile.width, tile.y + tile.height], quarters, is_mirrored, side
+    )
+    corners = [_turned_corners(row, quarters, is_mirrored, side) for row in part.boxes.corners.tolist()]
+    boxes = Boxes(corners=np.array(corners, np.float32), scores=part.boxes.scores, classes=part.boxes.classes)
+    return TileBoxes(tile=Crop(x=int(x1), y=int(y1), width=int(x2 - x1), height=int(y2 - y1)), boxes=boxes)
+
+
+def _turned_corners(corners: list[float], quarters: int, is_mirrored: bool, side: float) -> list[float]:
+    """Corners in a square picture that was mirrored from left to right, or not, and then turned to the left."""
+    x1, y1, x2, y2 = corners
+    if is_mirrored:
+        x1, x2 = side - x2, side - x1
+    for _ in range(quarters):
+        x1, y1, x2, y2 = y1, side - x2, y2, side - x1
+    return [float(np.float32(each)) for each in (x1, y1, x2, y2)]
 
 
 def test_nothing_seen_in_any_tile_is_nothing() -> None:
