@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from contracts.failures import FailureCode
 from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
+from edge.lingering import LingeringTransport
 from edge.request_end import tell_refused
 
 _PHRASES = {104: "Upload Resumption Supported"}
@@ -34,19 +35,28 @@ class _Connection(HttpToolsProtocol):
     """One connection; `guarded` gives it its limits."""
 
     header_limits: HeaderLimits
+    transport: LingeringTransport  # type: ignore[assignment]
     _deadline: asyncio.TimerHandle | None = None
     _is_in_headers = False
     _header_bytes = 0
+    _is_stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(LingeringTransport(transport, is_still_sending=self._is_still_sending))  # type: ignore[arg-type]
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_came()
+        self.transport.lost()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        self._is_stopping = True
+        super().shutdown()
+
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_lingering:
+            return
         if self._deadline is None and not self._is_answering():
             self._expect_headers()
         super().data_received(data)
@@ -72,6 +82,10 @@ class _Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(FailureCode.MALFORMED_REQUEST, msg)
+
+    def _is_still_sending(self) -> bool:
+        """Whether more may come of the request that is answered; an edge that stops waits for nobody's."""
+        return not self._is_stopping and (self._is_in_headers or bool(self.cycle and self.cycle.more_body))
 
     def _is_answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete

@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+import pytest
 import uvicorn
 
-from edge import metrics
+from edge import lingering, metrics
 from edge.connections import HeaderLimits, guarded
 from tests.edge_app import Edge, running_edge
 
@@ -106,6 +108,35 @@ async def test_what_is_refused_for_its_headers_is_counted_as_a_request_and_as_a_
 
     assert refused("detections_http_requests_total", **answered) == requests + 2
     assert refused("detections_http_failures_total", code="headers_too_large") == failures + 2
+
+
+REFUSED_AT_ONCE = (
+    b"POST /detect/video HTTP/1.1\r\nHost: a\r\nX-Filename: a.mp4\r\nX-Config: nonsense\r\n"
+    b"Content-Length: 1000000000\r\n\r\n"
+)
+"""A body of which the client has still much to send when it is refused."""
+CHUNK = bytes(256 * 1024)
+
+
+async def test_a_client_that_sends_on_although_it_is_refused_gets_the_answer(tmp_path: Path) -> None:
+    async with listening(tmp_path) as (_, port):
+        answer = await answer_to(port, REFUSED_AT_ONCE, *[CHUNK] * 40)
+
+        assert problem_of(answer) == (400, "malformed_options")
+
+
+async def test_a_client_that_never_stops_sending_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "LINGER_S", 0.2)
+    async with listening(tmp_path) as (_, port), asyncio.timeout(WAIT_S):
+        with pytest.raises(ConnectionError):
+            await answer_to(port, REFUSED_AT_ONCE, *itertools.repeat(CHUNK, 100_000))
+
+
+async def test_what_comes_behind_a_refused_request_is_not_taken_for_another(tmp_path: Path) -> None:
+    async with listening(tmp_path) as (_, port):
+        answer = await answer_to(port, REFUSED_AT_ONCE, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        assert answer.count(b"HTTP/1.1 ") == 1
 
 
 async def test_what_is_no_http_gets_a_problem(tmp_path: Path) -> None:
