@@ -1,10 +1,12 @@
 """What is on disk before anybody is told, and where a taker goes on."""
 
+import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
 
+from consumers import checkpoints
 from consumers.checkpoints import (
     UNCONFIRMED_MAX,
     Journal,
@@ -216,6 +218,24 @@ def test_progress_of_an_epoch_is_its_own_checkpoint(layout: Layout) -> None:
     assert has_checkpoint(layout, TASK, epoch=1)
     assert not has_checkpoint(layout, TASK, epoch=2)
     assert not has_checkpoint(layout, TASK, epoch=3)
+
+
+def test_what_was_written_is_forced_to_the_disk_once_a_second_and_at_the_end(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, forced = iter((0.0, 0.5, 1.0, 1.5, 1.5, 2.0)), list[int]()
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(checkpoints.os, "fsync", forced.append)
+    forced_after: list[int] = []
+    with claim(layout, 1) as journal:
+        for number in range(1, 5):
+            journal.append(up_to(number))
+            forced_after.append(len(forced))
+
+    assert forced_after == [0, 0, 1, 1]
+    assert len(forced) == 2, "the end was not forced"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(forced[0])
 
 
 def claim_again(layout: Layout, epoch: int) -> Journal:

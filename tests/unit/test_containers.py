@@ -98,6 +98,18 @@ def test_an_avi_whose_length_was_never_written_looks_whole(clips: dict[Container
     assert not _is_cut(bytes(content[:5000]))
 
 
+def test_an_avi_in_several_parts_is_cut_where_its_last_one_is(clips: dict[Container, bytes]) -> None:
+    first = clips[Container.AVI_MJPEG]
+    second = b"RIFF" + struct.pack("<I", 16) + b"AVIX" + bytes(12)
+
+    assert not _is_cut(first + second)
+    assert _is_cut(first + second[:-1])
+
+
+def test_what_others_append_to_an_avi_is_no_part_of_it(clips: dict[Container, bytes]) -> None:
+    assert not _is_cut(clips[Container.AVI_MJPEG] + b"\xff" * 64)
+
+
 def test_padding_behind_the_last_box_is_not_missing(clips: dict[Container, bytes]) -> None:
     content = clips[Container.MP4_FRONT]
     assert not _is_cut(content + bytes(500))
