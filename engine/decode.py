@@ -14,7 +14,7 @@ import importlib
 import itertools
 import pkgutil
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import av
@@ -39,6 +39,11 @@ NO_PROTOCOL = "none"
 """FFmpeg reads only through our object; a name that no protocol has keeps it from opening anything by itself."""
 PROBE_BYTES = 65_536
 """Looked at before the first frame; the default costs a second of a fragmented MP4 or a transport stream (STACK.md 5)."""
+LATE_PROBE_BYTES = 5_000_000
+"""FFmpeg's default: looked at where nothing told of a video before. A recording of 20 Mbit/s that begins in mid-broadcast
+comes to its first list of streams only behind 250 kB."""
+LATE_DEMUXERS = ("mpegts", "mpeg", "flv")
+"""Of files whose streams come up in mid-file."""
 PADDING_PIXELS = 63 * 65_535
 """FFmpeg counts each row of a frame up to the next multiple of 64 pixels."""
 DEMUX_ERRORS_MAX = 16
@@ -186,7 +191,11 @@ def open_video(source: Source, *, limits: VideoLimits, wanted: Wanted = EVERYTHI
         raise Failure(FailureCode.EMPTY_MEDIA, "the file has no bytes")
     kind = family(head)
     reader = _reader(source, kind)
-    with _opened(source, reader, kind) as container:
+    with ExitStack() as opened:
+        container = opened.enter_context(_opened(source, reader, kind))
+        if container.format.name in LATE_DEMUXERS and not container.streams.video:
+            reader = _reader(source, kind)  # from the start
+            container = opened.enter_context(_opened(source, reader, kind, probe_bytes=LATE_PROBE_BYTES))
         stream = _ready_stream(container, limits)
         yield Video(container, stream, source, limits, may_seek=isinstance(reader, Seekable))
 
@@ -213,11 +222,13 @@ def is_partial(source: Source, *, damaged: int) -> bool:
     return is_cut(kind, source.read_whole_at, size_bytes=total_bytes)
 
 
-def _opened(source: Source, reader: Progressive, kind: Family | None) -> InputContainer:
+def _opened(
+    source: Source, reader: Progressive, kind: Family | None, *, probe_bytes: int = PROBE_BYTES
+) -> InputContainer:
     options = {
         "format_whitelist": DEMUXERS,
         "protocol_whitelist": NO_PROTOCOL,
-        "probesize": str(PROBE_BYTES),
+        "probesize": str(probe_bytes),
         "analyzeduration": "0",
         "fpsprobesize": "0",
     }

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -17,7 +18,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from contracts.failures import Failure, FailureCode
-from engine.decode import must_wait_for_index, open_video
+from engine.decode import PROBE_BYTES, must_wait_for_index, open_video
 from engine.growing_file import GrowingFile, MediumFile
 from engine.picture import Crop, Rgb
 from engine.video import VideoLimits
@@ -284,6 +285,21 @@ def test_a_video_of_a_codec_that_nobody_knows_is_unreadable(tmp_path: Path) -> N
     with pytest.raises(Failure) as failure:
         _frames(clip)
     assert failure.value.code is FailureCode.UNREADABLE_MEDIA
+
+
+@pytest.mark.parametrize("lost_bytes", [0, 77])
+def test_a_recording_that_begins_in_mid_broadcast_is_seen_from_its_first_whole_picture_on(
+    tmp_path: Path, lost_bytes: int
+) -> None:
+    clip = write_video(
+        tmp_path / "clip", frames=12, gop=4, size=(480, 320), noise=60, audio=True, container=Container.TS
+    )
+    packets = [clip.read_bytes()[at : at + 188] for at in range(0, clip.stat().st_size, 188)]
+    lists = [at for at, packet in enumerate(packets) if packet[1] & 0x1F == 0 and packet[2] == 0]  # of programs
+    begins = next(at + 10 for at, following in pairwise(lists) if (following - at) * 188 > 2 * PROBE_BYTES)
+    clip.write_bytes(b"".join(packets[begins:])[lost_bytes:])
+
+    assert _frames(clip)
 
 
 def test_a_stream_that_comes_up_in_mid_file_is_damage_and_not_the_end(tmp_path: Path) -> None:
