@@ -58,6 +58,7 @@ ITS_FAILURES = frozenset(
     )
 )
 """What a decoder can say is wrong; anything else is not its to say."""
+_SIGNALS = {each.value: each.name for each in signal.Signals}
 
 
 class SandboxedVideo:
@@ -86,8 +87,11 @@ class SandboxedVideo:
         self._limits = limits
         for message in self._heard():
             match message:
-                case Born():
-                    self._decoder = _Decoder(message.pid, cpu_s=process.cpu_s)
+                case Born() if (
+                    self._decoder is None
+                ):  # another one would be of the decoder's making, and be killed for it
+                    with contextlib.suppress(ProcessLookupError):  # it is gone already: we shall hear how
+                        self._decoder = _Decoder(message.pid, cpu_s=process.cpu_s)
                     self._say(
                         Begin(
                             extent=self._source.extent,
@@ -137,6 +141,7 @@ class SandboxedVideo:
                 case Needs():
                     self._answer(message)
                 case Asks():
+                    self._check_size(message.picture)
                     self._say_how(message.picture)
                 case Full():
                     pass
@@ -177,10 +182,10 @@ class SandboxedVideo:
 
     def _frame(self, seen: Seen) -> DecodedFrame:
         """The frame, if it can be true. Raises `Failure(decoder_crashed)`."""
-        picture, pixels_max = seen.picture, self._limits.pixels_max + PADDING_PIXELS
-        is_sound = seen.index == self.decoded and self._at_s <= seen.at_s < math.inf
-        if not is_sound or not 0 < picture.width * picture.height <= pixels_max or picture.width <= 0:
-            raise _crashed(f"it said that frame {seen.index} is {picture} at {seen.at_s} s")
+        picture = seen.picture
+        self._check_size(picture)
+        if seen.index != self.decoded or not self._at_s <= seen.at_s < math.inf:
+            raise _crashed(f"it said that frame {seen.index} is at {seen.at_s} s")
         self.decoded, self._at_s = seen.index + 1, seen.at_s
         self._say_how(seen.turn.size(picture))
         try:
@@ -191,6 +196,12 @@ class SandboxedVideo:
         return DecodedFrame(
             pixels, turn=seen.turn, index=seen.index, at_s=seen.at_s, position_bytes=seen.position_bytes
         )
+
+    def _check_size(self, picture: Size) -> None:
+        """Raises `Failure(decoder_crashed)` for what no picture can be, which nobody else is to see."""
+        pixels_max = self._limits.pixels_max + PADDING_PIXELS
+        if picture.width <= 0 or not 0 < picture.width * picture.height <= pixels_max:
+            raise _crashed(f"it said that a picture is {picture.width} x {picture.height}")
 
     def _say_how(self, picture: Size) -> None:
         """Say how further pictures like this one are wanted, if that has changed."""
@@ -261,7 +272,7 @@ def _gone(status: int) -> Failure:
     if status == -signal.SIGXCPU:
         return Failure(FailureCode.DECODER_HUNG, "the decoder used all its CPU time without another frame")
     if status < 0:
-        return _crashed(f"it was killed by {signal.Signals(-status).name}")
+        return _crashed(f"it was killed by {_SIGNALS.get(-status, f'signal {-status}')}")
     return _crashed(f"it ended with status {status}")
 
 

@@ -20,6 +20,7 @@ import pytest
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from engine.batching import Workers
+from engine.confinement import ProcessLimits
 from engine.decode import open_video
 from engine.decode_thread import Terms
 from engine.frame_arena import ARENA_BYTES, Places, ShownPlaces, new_arena
@@ -28,7 +29,7 @@ from engine.handed_frame import Handed, Kind
 from engine.orientation import UPRIGHT, Size
 from engine.picture import Crop
 from engine.sandbox import Sandbox
-from engine.sandbox_messages import Ended, FromDecoder, Line, Opened, packed
+from engine.sandbox_messages import Asks, Born, Ended, Exited, FromDecoder, Line, Opened, packed
 from engine.sandbox_messages import Seen as FrameSeen
 from engine.sandboxed_video import SandboxedVideo
 from engine.video import EVERYTHING, OpenVideo, ReadableVideo, VideoLimits, Wanted, Wish
@@ -478,6 +479,25 @@ def seen(**changes: object) -> FrameSeen:
     return FrameSeen(**(fields | changes))  # type: ignore[arg-type]
 
 
+GONE_PID = 1 << 22
+"""No process has it: Linux gives smaller ones."""
+PROCESS = ProcessLimits(memory_bytes=1 << 30, cpu_s=60)
+
+
+def shown(picture: Size) -> Size:
+    assert 0 < picture.width * picture.height <= 1 << 26, "nobody is asked about what no picture can be"
+    return picture
+
+
+def video_told(source: GrowingFile, said: bytes, arena: int) -> SandboxedVideo:
+    """The video of a decoder that has said that, and is gone."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        os.write(theirs.fileno(), said)
+        line = Line[FromDecoder](os.dup(ours.fileno()), FromDecoder)
+    return SandboxedVideo(source, line, arena, wanted=Wanted(wishes=(Wish(size=shown),)), silent_s=20)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -494,24 +514,55 @@ def seen(**changes: object) -> FrameSeen:
         packed(seen(handed=(whole(width=80),))),
         packed(seen(handed=(whole(kind=Kind.STORED_PLANES, pixel_format="vaapi"),))),
         packed(seen(handed=(whole(),) * 9)),
+        packed(Asks(Size(0, 0))),
+        packed(Asks(Size(-160, -128))),
+        packed(Asks(Size(1 << 60, 1 << 60))),
+        packed(Exited(-9999)),
         packed(Ended(decoded=0, damaged=0, failure=Failure(FailureCode.ENGINE_UNAVAILABLE, "lie").record())),
         b"",
     ],
 )
 def test_whatever_a_decoder_says_is_a_failure_of_its_video(tmp_path: Path, said: bytes) -> None:
     (tmp_path / "clip").write_bytes(b"x")
-    ours, theirs = multiprocessing.Pipe()
     arena = new_arena()
-    with ours, theirs, GrowingFile(MediumFile(path=tmp_path / "clip")) as source:
-        os.write(theirs.fileno(), said)
-        theirs.close()
-        line = Line[FromDecoder](os.dup(ours.fileno()), FromDecoder)
-        video = SandboxedVideo(source, line, arena, wanted=EVERYTHING, silent_s=20)
-        with closing(video), pytest.raises(Failure) as failed:
-            count_of(video)
+    with (
+        GrowingFile(MediumFile(path=tmp_path / "clip")) as source,
+        closing(video_told(source, said, arena)) as video,
+        pytest.raises(Failure) as failed,
+    ):
+        count_of(video)
     os.close(arena)
 
     assert failed.value.code is FailureCode.DECODER_CRASHED
+
+
+def test_a_decoder_that_is_gone_before_it_was_known_has_crashed(tmp_path: Path) -> None:
+    (tmp_path / "clip").write_bytes(b"x")
+    arena = new_arena()
+    with (
+        GrowingFile(MediumFile(path=tmp_path / "clip")) as source,
+        closing(video_told(source, packed(Born(GONE_PID), Exited(-signal.SIGKILL)), arena)) as video,
+        pytest.raises(Failure, match="SIGKILL"),
+    ):
+        video.open(VideoLimits(), PROCESS)
+    os.close(arena)
+
+
+def test_a_decoder_cannot_have_another_process_killed(tmp_path: Path) -> None:
+    (tmp_path / "clip").write_bytes(b"x")
+    sleeping = (sys.executable, "-c", "import time; time.sleep(60)")
+    arena = new_arena()
+    with subprocess.Popen(sleeping) as decoder, subprocess.Popen(sleeping) as other:
+        with (
+            GrowingFile(MediumFile(path=tmp_path / "clip")) as source,
+            closing(video_told(source, packed(Born(decoder.pid), Born(other.pid)), arena)) as video,
+            pytest.raises(Failure, match="Born"),
+        ):
+            video.open(VideoLimits(), PROCESS)
+        assert decoder.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
+    os.close(arena)
 
 
 def test_the_size_of_the_arena_cannot_be_changed() -> None:
