@@ -44,6 +44,10 @@ LATE_PROBE_BYTES = 5_000_000
 comes to its first list of streams only behind 250 kB."""
 LATE_DEMUXERS = ("mpegts", "mpeg", "flv")
 """Of files whose streams come up in mid-file."""
+MPEG = ("mpegts", "mpeg")
+"""They state no length: FFmpeg guesses it from the last times, and is a day off where a clock was set back on the way."""
+MPEG_CLOCK_S = (1 << 33) / 90_000
+"""Then it begins again at 0. FFmpeg adds so much to times that lie behind the first one, be that the reason or another."""
 PADDING_PIXELS = 63 * 65_535
 """FFmpeg counts each row of a frame up to the next multiple of 64 pixels."""
 DEMUX_ERRORS_MAX = 16
@@ -79,7 +83,8 @@ class Video:
 
         Raises `Failure`: `duration_limit`, and what happened to the upload; `StoppedError` when asked to stop.
         """
-        timeline = Timeline(float(self._stream.average_rate or 0))
+        clock_s = MPEG_CLOCK_S if self._container.format.name in MPEG else None
+        timeline = Timeline(float(self._stream.average_rate or 0), clock_s=clock_s)
         turns = Turns()
         for frame in self._pictures():
             at_s = timeline.at_s(self._stated_s(frame))
@@ -288,6 +293,6 @@ def _check_header(container: InputContainer, stream: VideoStream, limits: VideoL
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
     if max(width, height) > limits.side_px_max:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
-    duration_s = (container.duration or 0) / 1_000_000
+    duration_s = 0.0 if container.format.name in MPEG else (container.duration or 0) / 1_000_000
     if duration_s > limits.duration_max_s:
         raise Failure(FailureCode.DURATION_LIMIT, f"{duration_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -214,6 +215,28 @@ def test_a_recording_that_starts_anew_goes_on_in_time(tmp_path: Path) -> None:
     times = [frame.at_s for frame in _frames(tmp_path / "clip")]
     assert times == pytest.approx([index / 25 for index in range(100)], abs=0.05)
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize("container", [Container.TS, Container.MPG])
+def test_a_recording_whose_clock_was_set_back_by_an_hour_goes_on_in_time(tmp_path: Path, container: Container) -> None:
+    parts = [
+        write_video(
+            tmp_path / "part", frames=20, pts=partial(int.__add__, hour * 90_000), container=container
+        ).read_bytes()
+        for hour in (1, 0)
+    ]
+    (tmp_path / "clip").write_bytes(b"".join(parts))
+    times = [frame.at_s for frame in _frames(tmp_path / "clip")]
+    assert times == pytest.approx([index / 25 for index in range(40)], abs=0.05)
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_a_clock_that_runs_over_goes_on_in_time(tmp_path: Path, before: int) -> None:
+    begins = (1 << 33) * 25 // 90_000 - 45 - before  # the muxer adds 35
+    clip = write_video(
+        tmp_path / "clip", frames=30, b_frames=2, pts=lambda index: index + begins, container=Container.TS
+    )
+    assert [frame.at_s for frame in _frames(clip)] == pytest.approx([index / 25 for index in range(30)], abs=0.001)
 
 
 def test_times_that_fall_a_little_stand_still(tmp_path: Path) -> None:
