@@ -26,8 +26,8 @@ PACKED_QUALITY = 95
 PACKED_SIDE_PX_MAX = 1920
 """A packed picture has a megabyte at most."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-FILE_BYTES_MAX = 1 << 30
-"""Of a picture; the largest that is let in has 800 MB if it is not compressed, of 16 bits and four channels."""
+FILE_BYTES_MAX = 640 << 20
+"""Of a picture, which is read whole: the largest that is let in has 600 MB without compression, in 16 bits."""
 CHUNKS_MAX = 1_000_000
 """Parts of a PNG; encoders make one of every 8 kB or more."""
 _PNG = b"\x89PNG\r\n\x1a\n"
