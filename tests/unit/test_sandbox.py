@@ -19,6 +19,7 @@ import pytest
 
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
+from contracts.storage import Extent, ExtentState, pack_extent
 from engine.batching import Workers
 from engine.confinement import ProcessLimits
 from engine.decode import open_video
@@ -192,6 +193,17 @@ def test_what_is_no_video_is_refused_as_by_a_thread(
 
     assert failure.code is code
     assert failure.record() == failure_of(open_video, path).record()
+
+
+def test_a_file_that_cannot_be_read_is_no_crash_of_its_decoder(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Reading the memory of a process where it has none is an I/O error, as of a disk."""
+    extent = Extent(head_bytes=5000, total_bytes=5000, state=ExtentState.SEALED)
+    (tmp_path / "extent").write_bytes(pack_extent(extent))
+    medium = MediumFile(path=Path("/proc/self/mem"), extent=tmp_path / "extent")
+
+    with pytest.raises(Failure, match="Input/output error") as failed, opened(sandbox.open_video, medium):
+        pass
+    assert failed.value.code is FailureCode.MEDIUM_MISSING
 
 
 def test_limits_hold_there(sandbox: Sandbox, tmp_path: Path) -> None:
