@@ -41,7 +41,8 @@ from engine.video import VideoLimits, Wanted
 from engine.video_frame import DecodedFrame
 
 POLL_S = 0.05
-"""How often it looks whether it should stop while nothing comes."""
+"""How often it looks whether it should stop while nothing comes. A decoder's silence is counted in such waits and not by the
+clock: what was paused with its decoder has heard nothing of it either."""
 AHEAD_MAX = 2
 """Frames that may be decoded before they are asked for."""
 GRANT_S = 1.0
@@ -80,7 +81,7 @@ class SandboxedVideo:
         self._show_as: ShowAs | None = None
         self._at_s = 0.0
         self._is_told_over = False
-        self._silent_since_s = 0.0
+        self._silent_polls = 0
 
     def open(self, limits: VideoLimits, process: ProcessLimits) -> None:
         """Return when the decoder has found a video that is let in. Raises as `Sandbox.open_video`."""
@@ -128,7 +129,7 @@ class SandboxedVideo:
 
     def _heard(self) -> Generator[Born | Opened | Seen]:
         """What is said up to the end; what only wants an answer gets one."""
-        self._silent_since_s = time.monotonic()
+        self._silent_polls = 0
         while True:
             match message := self._received():
                 case None:
@@ -147,7 +148,7 @@ class SandboxedVideo:
                     pass
                 case _:
                     yield message
-            self._silent_since_s = time.monotonic()
+            self._silent_polls = 0
             if self._decoder is not None:
                 self._decoder.grant_time()
 
@@ -221,7 +222,8 @@ class SandboxedVideo:
             self._line.send(message)
 
     def _raise_if_hung(self) -> None:
-        silent_s = time.monotonic() - self._silent_since_s
+        self._silent_polls += 1
+        silent_s = self._silent_polls * POLL_S
         if silent_s > self._silent_s:
             raise Failure(FailureCode.DECODER_HUNG, f"the decoder has been silent for {silent_s:.0f} s")
 

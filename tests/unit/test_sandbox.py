@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -493,6 +494,7 @@ def seen(**changes: object) -> FrameSeen:
 
 GONE_PID = 1 << 22
 """No process has it: Linux gives smaller ones."""
+SILENT_S = 0.3
 PROCESS = ProcessLimits(memory_bytes=1 << 30, cpu_s=60)
 
 
@@ -501,13 +503,28 @@ def shown(picture: Size) -> Size:
     return picture
 
 
-def video_told(source: GrowingFile, said: bytes, arena: int) -> SandboxedVideo:
+class Paused(Line[FromDecoder]):
+    """A line whose first wait takes longer than a decoder may be silent: all of us were paused."""
+
+    is_past = False
+
+    def receive(self, timeout_s: float | None = None) -> FromDecoder | None:
+        if self.is_past:
+            return super().receive(timeout_s)
+        self.is_past = True
+        time.sleep(2 * SILENT_S)
+        return None
+
+
+def video_told(
+    source: GrowingFile, said: bytes, arena: int, *, kind: type[Line[FromDecoder]] = Line[FromDecoder]
+) -> SandboxedVideo:
     """The video of a decoder that has said that, and is gone."""
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
         os.write(theirs.fileno(), said)
-        line = Line[FromDecoder](os.dup(ours.fileno()), FromDecoder)
-    return SandboxedVideo(source, line, arena, wanted=Wanted(wishes=(Wish(size=shown),)), silent_s=20)
+        line = kind(os.dup(ours.fileno()), FromDecoder)
+    return SandboxedVideo(source, line, arena, wanted=Wanted(wishes=(Wish(size=shown),)), silent_s=SILENT_S)
 
 
 @pytest.mark.parametrize(
@@ -546,6 +563,17 @@ def test_whatever_a_decoder_says_is_a_failure_of_its_video(tmp_path: Path, said:
     os.close(arena)
 
     assert failed.value.code is FailureCode.DECODER_CRASHED
+
+
+def test_a_decoder_is_not_silent_while_everybody_is_paused(tmp_path: Path) -> None:
+    (tmp_path / "clip").write_bytes(b"x")
+    arena = new_arena()
+    with (
+        GrowingFile(MediumFile(path=tmp_path / "clip")) as source,
+        closing(video_told(source, packed(Ended(decoded=0, damaged=0)), arena, kind=Paused)) as video,
+    ):
+        assert count_of(video) == 0
+    os.close(arena)
 
 
 def test_a_decoder_that_is_gone_before_it_was_known_has_crashed(tmp_path: Path) -> None:
