@@ -293,6 +293,7 @@ def _check_header(container: InputContainer, stream: VideoStream, limits: VideoL
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
     if max(width, height) > limits.side_px_max:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
-    duration_s = 0.0 if container.format.name in MPEG else (container.duration or 0) / 1_000_000
+    begins = max(container.start_time or 0, 0)  # a clock that ran before may be part of the length
+    duration_s = 0.0 if container.format.name in MPEG else ((container.duration or 0) - begins) / 1_000_000
     if duration_s > limits.duration_max_s:
         raise Failure(FailureCode.DURATION_LIMIT, f"{duration_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")

@@ -230,6 +230,16 @@ def test_a_recording_whose_clock_was_set_back_by_an_hour_goes_on_in_time(tmp_pat
     assert times == pytest.approx([index / 25 for index in range(40)], abs=0.05)
 
 
+@pytest.mark.parametrize("container", [Container.MKV, Container.WMV, Container.FLV, Container.MP4_FRONT])
+def test_a_recording_is_as_long_as_it_is_whatever_its_clock_said_when_it_began(
+    tmp_path: Path, container: Container
+) -> None:
+    day = 24 * 3600 * 25
+    clip = write_video(tmp_path / "clip", frames=20, pts=partial(int.__add__, day), container=container)
+    times = [frame.at_s for frame in _frames(clip)]
+    assert times == pytest.approx([index / 25 for index in range(20)], abs=0.002)
+
+
 @pytest.mark.parametrize("before", range(6))
 def test_a_clock_that_runs_over_goes_on_in_time(tmp_path: Path, before: int) -> None:
     begins = (1 << 33) * 25 // 90_000 - 45 - before  # the muxer adds 35
