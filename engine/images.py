@@ -114,7 +114,7 @@ def read_picture(path: Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> Still
     except cv2.error as error:
         raise Failure(FailureCode.UNREADABLE_MEDIA, f"cannot be decoded: {error.err}") from error
     if rgb is None:
-        raise Failure(FailureCode.UNREADABLE_MEDIA, "cannot be decoded: broken or cut off")
+        raise Failure(FailureCode.UNREADABLE_MEDIA, "cannot be decoded: broken, cut off, or of more than 16 bits")
     return StillPicture(np.asarray(rgb, np.uint8))
 
 

@@ -167,6 +167,12 @@ def test_opencv_itself_refuses_more_than_the_limit(tmp_path: Path) -> None:
     assert str(PIXELS_MAX) in said or "CV_IO_MAX_IMAGE_PIXELS" in said
 
 
+def test_a_picture_of_heights_or_the_like_is_refused_by_its_reason(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((9, 9), np.float32)).save(tmp_path / "picture.tif")
+    with pytest.raises(Failure, match="more than 16 bits"):
+        read_picture(tmp_path / "picture.tif")
+
+
 CUTTING = """
 import os, sys, threading
 from pathlib import Path
