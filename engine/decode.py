@@ -39,9 +39,9 @@ NO_PROTOCOL = "none"
 """FFmpeg reads only through our object; a name that no protocol has keeps it from opening anything by itself."""
 PROBE_BYTES = 65_536
 """Looked at before the first frame; the default costs a second of a fragmented MP4 or a transport stream (STACK.md 5)."""
-LATE_PROBE_BYTES = 5_000_000
-"""FFmpeg's default: looked at where nothing told of a video before. A recording of 20 Mbit/s that begins in mid-broadcast
-comes to its first list of streams only behind 250 kB."""
+LATE_PROBE_BYTES, LATE_PROBE_S = 5_000_000, 3600
+"""Looked at where nothing told of a video before: sound alone goes on for long, and a recording of 20 Mbit/s that begins in
+mid-broadcast comes to its first list of streams behind 250 kB."""
 LATE_DEMUXERS = ("mpegts", "mpeg", "flv")
 """Of files whose streams come up in mid-file."""
 MPEG = ("mpegts", "mpeg")
@@ -234,7 +234,7 @@ def _opened(
         "format_whitelist": DEMUXERS,
         "protocol_whitelist": NO_PROTOCOL,
         "probesize": str(probe_bytes),
-        "analyzeduration": "0",
+        "analyzeduration": "0" if probe_bytes == PROBE_BYTES else str(LATE_PROBE_S * 1_000_000),
         "fpsprobesize": "0",
     }
     try:

@@ -335,6 +335,29 @@ def test_a_recording_that_begins_in_mid_broadcast_is_seen_from_its_first_whole_p
     assert _frames(clip)
 
 
+def test_a_picture_that_comes_after_much_sound_is_waited_for_while_the_file_arrives(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "clip"), "w", format="mpeg") as out:
+        picture, sound = out.add_stream("mpeg2video", rate=25), out.add_stream("mp2", rate=48000, layout="mono")
+        picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+        sound.bit_rate = 192_000
+        for start in range(0, 8 * 48000, 1152):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            silence.sample_rate, silence.pts = 48000, start
+            out.mux(sound.encode(silence))
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        frame.pts = 8 * 25
+        out.mux([*picture.encode(frame), *picture.encode(None)])
+    time = VirtualTime()
+    upload = Upload(tmp_path, (tmp_path / "clip").read_bytes(), chunks=(20_000,))
+    time.on_sleep = upload.step
+
+    with (
+        GrowingFile(upload.medium, passing=time.passing()) as source,
+        open_video(source, limits=VideoLimits()) as video,
+    ):
+        assert sum(1 for _ in video.frames()) == 1
+
+
 def test_a_stream_that_comes_up_in_mid_file_is_damage_and_not_the_end(tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip", frames=30, container=Container.TS)
     content = bytearray(clip.read_bytes())
