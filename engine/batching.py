@@ -6,6 +6,7 @@ the same threads write views into batches and take those through the model (see 
 has nothing here, so it holds no worker.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -26,6 +27,8 @@ from engine.turns import Turns
 
 FRAMES_MIN = 2
 """Frames of one stream that may be in flight however many streams there are: one is looked at and one waits."""
+STOP_POLL_S = 0.25
+"""How often whoever waits for an image looks whether it is still wanted: a server may be silent for long."""
 
 Step = Callable[[], None]
 
@@ -118,8 +121,8 @@ class Workers:
     ) -> list[Detection]:
         """The detections in a single picture, before any waiting frame.
 
-        Raises `Failure`: `inference_failed`, `cancelled` between two of its views once `stop` is set,
-        `engine_unavailable` once closed.
+        Raises `Failure`: `inference_failed`, `cancelled` within `STOP_POLL_S` once `stop` is set, whatever the engine is
+        doing, `engine_unavailable` once closed.
         """
         with self._lock:
             if self._is_closed:
@@ -127,7 +130,11 @@ class Workers:
             showing = Showing(self._serving, picture, options, stop=stop, is_hurried=True)
             self._add(showing, stream=None)
         try:
-            return showing.future.result()
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    return showing.future.result(STOP_POLL_S)
+                if stop is not None and stop.is_set():
+                    showing.cancel(Failure(FailureCode.CANCELLED, "as asked"))
         except CancelledError as error:
             raise Failure(FailureCode.ENGINE_UNAVAILABLE, "the engine was closed") from error
 

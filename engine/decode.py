@@ -14,7 +14,7 @@ import importlib
 import itertools
 import pkgutil
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import av
@@ -39,6 +39,15 @@ NO_PROTOCOL = "none"
 """FFmpeg reads only through our object; a name that no protocol has keeps it from opening anything by itself."""
 PROBE_BYTES = 65_536
 """Looked at before the first frame; the default costs a second of a fragmented MP4 or a transport stream (STACK.md 5)."""
+LATE_PROBE_BYTES, LATE_PROBE_S = 5_000_000, 3600
+"""Looked at where nothing told of a video before: sound alone goes on for long, and a recording of 20 Mbit/s that begins in
+mid-broadcast comes to its first list of streams behind 250 kB."""
+LATE_DEMUXERS = ("mpegts", "mpeg", "flv")
+"""Of files whose streams come up in mid-file."""
+MPEG = ("mpegts", "mpeg")
+"""They state no length: FFmpeg guesses it from the last times, and is a day off where a clock was set back on the way."""
+MPEG_CLOCK_S = (1 << 33) / 90_000
+"""Then it begins again at 0. FFmpeg adds so much to times that lie behind the first one, be that the reason or another."""
 PADDING_PIXELS = 63 * 65_535
 """FFmpeg counts each row of a frame up to the next multiple of 64 pixels."""
 DEMUX_ERRORS_MAX = 16
@@ -74,7 +83,8 @@ class Video:
 
         Raises `Failure`: `duration_limit`, and what happened to the upload; `StoppedError` when asked to stop.
         """
-        timeline = Timeline(float(self._stream.average_rate or 0))
+        clock_s = MPEG_CLOCK_S if self._container.format.name in MPEG else None
+        timeline = Timeline(float(self._stream.average_rate or 0), clock_s=clock_s)
         turns = Turns()
         for frame in self._pictures():
             at_s = timeline.at_s(self._stated_s(frame))
@@ -186,7 +196,11 @@ def open_video(source: Source, *, limits: VideoLimits, wanted: Wanted = EVERYTHI
         raise Failure(FailureCode.EMPTY_MEDIA, "the file has no bytes")
     kind = family(head)
     reader = _reader(source, kind)
-    with _opened(source, reader, kind) as container:
+    with ExitStack() as opened:
+        container = opened.enter_context(_opened(source, reader, kind))
+        if container.format.name in LATE_DEMUXERS and not container.streams.video:
+            reader = _reader(source, kind)  # from the start
+            container = opened.enter_context(_opened(source, reader, kind, probe_bytes=LATE_PROBE_BYTES))
         stream = _ready_stream(container, limits)
         yield Video(container, stream, source, limits, may_seek=isinstance(reader, Seekable))
 
@@ -213,12 +227,14 @@ def is_partial(source: Source, *, damaged: int) -> bool:
     return is_cut(kind, source.read_whole_at, size_bytes=total_bytes)
 
 
-def _opened(source: Source, reader: Progressive, kind: Family | None) -> InputContainer:
+def _opened(
+    source: Source, reader: Progressive, kind: Family | None, *, probe_bytes: int = PROBE_BYTES
+) -> InputContainer:
     options = {
         "format_whitelist": DEMUXERS,
         "protocol_whitelist": NO_PROTOCOL,
-        "probesize": str(PROBE_BYTES),
-        "analyzeduration": "0",
+        "probesize": str(probe_bytes),
+        "analyzeduration": "0" if probe_bytes == PROBE_BYTES else str(LATE_PROBE_S * 1_000_000),
         "fpsprobesize": "0",
     }
     try:
@@ -277,6 +293,7 @@ def _check_header(container: InputContainer, stream: VideoStream, limits: VideoL
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
     if max(width, height) > limits.side_px_max:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
-    duration_s = (container.duration or 0) / 1_000_000
+    begins = max(container.start_time or 0, 0)  # a clock that ran before may be part of the length
+    duration_s = 0.0 if container.format.name in MPEG else ((container.duration or 0) - begins) / 1_000_000
     if duration_s > limits.duration_max_s:
         raise Failure(FailureCode.DURATION_LIMIT, f"{duration_s:.0f} s of video, at most {limits.duration_max_s:.0f} s")

@@ -32,6 +32,9 @@ EXTENT_AGE_MAX_S = 0.25
 WRITER_SILENT_MAX_S = 9.0
 """The writer's heartbeat changes at least every second; unchanged for this long, its process is gone, and the task ends within
 10 s. A resumable upload has its `resume_s` on top of that."""
+LOOK_GAP_MAX_S = 1.0
+"""Of the time between two looks that counts as the writer's silence. In a longer gap this process stood still, and the writer,
+on the same paused machine, perhaps too."""
 PROMISED_WAIT_MAX_S = 10.0
 """How long bytes that the extent promises may be missing from the body (a network file system's cache)."""
 
@@ -70,7 +73,9 @@ class GrowingFile:
         self._now_s = passing.now_s
         self._sleep = passing.sleep
         self._failure: Failure | None = None
-        self._heard_at_s = self._looked_at_s = passing.now_s()
+        self._looked_at_s = passing.now_s()
+        self._silent_s = 0.0
+        """What the writer's heartbeat has not changed."""
         try:
             self._file = medium.path.open("rb", buffering=0)
         except OSError as error:
@@ -178,7 +183,9 @@ class GrowingFile:
         """Read the extent again; an upload that has gone wrong becomes the failure of this reader."""
         if self._path is None or self._extent.state is ExtentState.SEALED:
             return
-        self._looked_at_s = self._now_s()
+        now_s = self._now_s()
+        self._silent_s += min(now_s - self._looked_at_s, LOOK_GAP_MAX_S)
+        self._looked_at_s = now_s
         before = self._extent
         try:
             self._extent = self._read_extent()
@@ -188,8 +195,8 @@ class GrowingFile:
         if self._extent.state is ExtentState.ABORTED:
             self._failure = Failure(FailureCode.UPLOAD_ABORTED, "the client went away before the end of the upload")
         if self._extent != before:
-            self._heard_at_s = self._looked_at_s
-        elif self._looked_at_s - self._heard_at_s > WRITER_SILENT_MAX_S + self._extent.resume_s:
+            self._silent_s = 0.0
+        elif self._silent_s > WRITER_SILENT_MAX_S + self._extent.resume_s:
             detail = f"the writer of the upload has been silent for {WRITER_SILENT_MAX_S + self._extent.resume_s:g} s"
             self._failure = Failure(FailureCode.UPLOAD_ABANDONED, detail)
 

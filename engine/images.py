@@ -26,6 +26,8 @@ PACKED_QUALITY = 95
 PACKED_SIDE_PX_MAX = 1920
 """A packed picture has a megabyte at most."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+FILE_BYTES_MAX = 640 << 20
+"""Of a picture, which is read whole: the largest that is let in has 600 MB without compression, in 16 bits."""
 CHUNKS_MAX = 1_000_000
 """Parts of a PNG; encoders make one of every 8 kB or more."""
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -98,11 +100,13 @@ class PackedPicture:
 def read_picture(path: Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> StillPicture:
     """The picture in a file: JPEG, PNG, BMP, WebP or TIFF, the first one of several, as displayed.
 
-    Gray, CMYK, 16 bit, palette and transparent pictures become 8 bit RGB; what is transparent shows its own colour.
-    Raises `Failure`: `medium_missing`, `empty_media`, `unsupported_media`, `unreadable_media`, `too_many_pixels`.
+    Gray, CMYK, 16 bit, palette and transparent pictures become 8 bit RGB; what is transparent shows its own colour,
+    in a TIFF faded to black.
+    Raises `Failure`: `medium_missing`, `empty_media`, `unsupported_media`, `unreadable_media`, `too_large`,
+    `too_many_pixels`.
     """
     _check_header(path, limits)
-    content = np.memmap(path, np.uint8, "r")  # `imread` would show half of a JPEG that is cut, `imdecode` refuses it
+    content = _content(path)  # `imread` would show half of a JPEG that is cut, `imdecode` refuses it
     if content[: len(_PNG)].tobytes() == _PNG:
         _check_chunks(content.data)
     try:
@@ -110,7 +114,7 @@ def read_picture(path: Path, *, limits: PictureLimits = DEFAULT_LIMITS) -> Still
     except cv2.error as error:
         raise Failure(FailureCode.UNREADABLE_MEDIA, f"cannot be decoded: {error.err}") from error
     if rgb is None:
-        raise Failure(FailureCode.UNREADABLE_MEDIA, "cannot be decoded: broken or cut off")
+        raise Failure(FailureCode.UNREADABLE_MEDIA, "cannot be decoded: broken, cut off, or of more than 16 bits")
     return StillPicture(np.asarray(rgb, np.uint8))
 
 
@@ -149,6 +153,17 @@ def _check_header(path: Path, limits: PictureLimits) -> None:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
     if max(width, height) > limits.side_px_max:
         raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
+
+
+def _content(path: Path) -> NDArray[np.uint8]:
+    """uint8[bytes]: the file, read and not mapped: one that is rewritten meanwhile, or on a defect disk, would kill us."""
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > FILE_BYTES_MAX:
+            raise Failure(FailureCode.TOO_LARGE, f"a picture of {size_bytes} bytes, at most {FILE_BYTES_MAX}")
+        return np.fromfile(path, np.uint8, size_bytes)
+    except OSError as error:
+        raise Failure(FailureCode.MEDIUM_MISSING, f"{path.name}: {error.strerror}") from error
 
 
 def _check_chunks(content: memoryview) -> None:

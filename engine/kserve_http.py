@@ -79,7 +79,7 @@ class HttpConnection:
         try:
             connection.request("GET" if body is None else "POST", path, body, headers or {})
             response = connection.getresponse()
-            content = response.read(MESSAGE_BYTES_MAX + 1)
+            content = _content(response)
         except BaseException:
             connection.close()
             self.close()  # those that wait are as old
@@ -101,6 +101,14 @@ class HttpConnection:
         connection = kind(self._model.host, self._model.port, timeout=self._deadlines.connect_s)
         connection.connect()
         return connection
+
+
+def _content(response: http.client.HTTPResponse) -> bytes:
+    """The body, of a large one as much as tells that it is too large. Raises `IncompleteRead` if it breaks off."""
+    content = response.read(MESSAGE_BYTES_MAX + 1)
+    if response.length and len(content) <= MESSAGE_BYTES_MAX:  # `read` itself is content with fewer than were announced
+        raise http.client.IncompleteRead(content, response.length)
+    return content
 
 
 class _Answer(msgspec.Struct, frozen=True):

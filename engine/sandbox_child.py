@@ -4,6 +4,7 @@ It has three descriptors: the line to whoever asked, the file, and the arena in 
 file by itself; what is there while it still arrives, it is told.
 """
 
+import contextlib
 import os
 import time
 
@@ -199,9 +200,7 @@ class AskedFile:
         self._table.hear(timeout_s=0)
         while not self._table.is_over:
             extent = self._table.extent
-            if (available := readable_bytes(extent, offset)) and (
-                content := os.pread(self._descriptor, min(count, available), offset)
-            ):
+            if content := self._there(offset, min(count, readable_bytes(extent, offset))):
                 return content
             if is_behind_end(extent, offset):
                 break
@@ -217,6 +216,12 @@ class AskedFile:
         while (total := self.total_bytes) is None and not self._table.is_over:
             self._ask(self._table.extent.head_bytes)
         return total
+
+    def _there(self, offset: int, count: int) -> bytes:
+        """What is there of these bytes; none where the disk fails, which the other side sees and tells."""
+        with contextlib.suppress(OSError):
+            return os.pread(self._descriptor, count, offset)
+        return b""
 
     def _ask(self, offset: int) -> None:
         """Return when there is something new: bytes there, or the end of all."""

@@ -41,7 +41,8 @@ from engine.video import VideoLimits, Wanted
 from engine.video_frame import DecodedFrame
 
 POLL_S = 0.05
-"""How often it looks whether it should stop while nothing comes."""
+"""How often it looks whether it should stop while nothing comes. A decoder's silence is counted in such waits and not by the
+clock: what was paused with its decoder has heard nothing of it either."""
 AHEAD_MAX = 2
 """Frames that may be decoded before they are asked for."""
 GRANT_S = 1.0
@@ -58,6 +59,7 @@ ITS_FAILURES = frozenset(
     )
 )
 """What a decoder can say is wrong; anything else is not its to say."""
+_SIGNALS = {each.value: each.name for each in signal.Signals}
 
 
 class SandboxedVideo:
@@ -79,15 +81,18 @@ class SandboxedVideo:
         self._show_as: ShowAs | None = None
         self._at_s = 0.0
         self._is_told_over = False
-        self._silent_since_s = 0.0
+        self._silent_polls = 0
 
     def open(self, limits: VideoLimits, process: ProcessLimits) -> None:
         """Return when the decoder has found a video that is let in. Raises as `Sandbox.open_video`."""
         self._limits = limits
         for message in self._heard():
             match message:
-                case Born():
-                    self._decoder = _Decoder(message.pid, cpu_s=process.cpu_s)
+                case Born() if (
+                    self._decoder is None
+                ):  # another one would be of the decoder's making, and be killed for it
+                    with contextlib.suppress(ProcessLookupError):  # it is gone already: we shall hear how
+                        self._decoder = _Decoder(message.pid, cpu_s=process.cpu_s)
                     self._say(
                         Begin(
                             extent=self._source.extent,
@@ -124,7 +129,7 @@ class SandboxedVideo:
 
     def _heard(self) -> Generator[Born | Opened | Seen]:
         """What is said up to the end; what only wants an answer gets one."""
-        self._silent_since_s = time.monotonic()
+        self._silent_polls = 0
         while True:
             match message := self._received():
                 case None:
@@ -137,12 +142,13 @@ class SandboxedVideo:
                 case Needs():
                     self._answer(message)
                 case Asks():
+                    self._check_size(message.picture)
                     self._say_how(message.picture)
                 case Full():
                     pass
                 case _:
                     yield message
-            self._silent_since_s = time.monotonic()
+            self._silent_polls = 0
             if self._decoder is not None:
                 self._decoder.grant_time()
 
@@ -177,10 +183,10 @@ class SandboxedVideo:
 
     def _frame(self, seen: Seen) -> DecodedFrame:
         """The frame, if it can be true. Raises `Failure(decoder_crashed)`."""
-        picture, pixels_max = seen.picture, self._limits.pixels_max + PADDING_PIXELS
-        is_sound = seen.index == self.decoded and self._at_s <= seen.at_s < math.inf
-        if not is_sound or not 0 < picture.width * picture.height <= pixels_max or picture.width <= 0:
-            raise _crashed(f"it said that frame {seen.index} is {picture} at {seen.at_s} s")
+        picture = seen.picture
+        self._check_size(picture)
+        if seen.index != self.decoded or not self._at_s <= seen.at_s < math.inf:
+            raise _crashed(f"it said that frame {seen.index} is at {seen.at_s} s")
         self.decoded, self._at_s = seen.index + 1, seen.at_s
         self._say_how(seen.turn.size(picture))
         try:
@@ -191,6 +197,12 @@ class SandboxedVideo:
         return DecodedFrame(
             pixels, turn=seen.turn, index=seen.index, at_s=seen.at_s, position_bytes=seen.position_bytes
         )
+
+    def _check_size(self, picture: Size) -> None:
+        """Raises `Failure(decoder_crashed)` for what no picture can be, which nobody else is to see."""
+        pixels_max = self._limits.pixels_max + PADDING_PIXELS
+        if picture.width <= 0 or not 0 < picture.width * picture.height <= pixels_max:
+            raise _crashed(f"it said that a picture is {picture.width} x {picture.height}")
 
     def _say_how(self, picture: Size) -> None:
         """Say how further pictures like this one are wanted, if that has changed."""
@@ -210,7 +222,8 @@ class SandboxedVideo:
             self._line.send(message)
 
     def _raise_if_hung(self) -> None:
-        silent_s = time.monotonic() - self._silent_since_s
+        self._silent_polls += 1
+        silent_s = self._silent_polls * POLL_S
         if silent_s > self._silent_s:
             raise Failure(FailureCode.DECODER_HUNG, f"the decoder has been silent for {silent_s:.0f} s")
 
@@ -261,7 +274,7 @@ def _gone(status: int) -> Failure:
     if status == -signal.SIGXCPU:
         return Failure(FailureCode.DECODER_HUNG, "the decoder used all its CPU time without another frame")
     if status < 0:
-        return _crashed(f"it was killed by {signal.Signals(-status).name}")
+        return _crashed(f"it was killed by {_SIGNALS.get(-status, f'signal {-status}')}")
     return _crashed(f"it ended with status {status}")
 
 

@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from time import perf_counter
 
+import numpy as np
+
+from contracts.failures import Failure, FailureCode
 from engine.heads import Head, InputSize, Shown
 from engine.postprocess import Boxes
 from engine.preprocess import InputRule, Preprocessor, View, inputs_of
 from engine.runtime import Runtime, Tensor, lent
 from engine.stages import STOPWATCH, Stage
+
+LOOKED_AT = 1000
+"""Numbers of an output: of a picture without boxes all of them would cost 1 % of a small model."""
 
 
 class Sight:
@@ -49,7 +55,7 @@ class Sight:
     def look_at(self, tensor: Tensor, views: Sequence[View], *, scores_min: Sequence[float]) -> list[Boxes]:
         """What is in each view that was written into the first rows of a tensor, of at least its own score.
 
-        Raises `Failure(inference_failed)`.
+        Raises `Failure(inference_failed)`, also where half precision has run over: that is not the same as nothing seen.
         """
         rule, placed = self._rule, views[0].placement
         size = InputSize(width=placed.input_width, height=placed.input_height)
@@ -61,6 +67,9 @@ class Sight:
                 score_min: self._head.boxes(outputs, Shown(count=len(views), size=size, score_min=score_min))
                 for score_min in set(scores_min)  # nearly always one
             }
+            for row in range(len(views)):
+                if not any(len(found[row]) for found in read.values()) and _is_no_number(outputs, row, rows=len(rows)):
+                    raise Failure(FailureCode.INFERENCE_FAILED, "nothing that the model gave is a finite number")
         boxes = [
             view.placement.to_picture(read[score_min][row])
             for row, (view, score_min) in enumerate(zip(views, scores_min, strict=True))
@@ -68,3 +77,10 @@ class Sight:
         STOPWATCH.took(Stage.INFER, inferred_s - started_s)
         STOPWATCH.took(Stage.POSTPROCESS, perf_counter() - inferred_s)
         return boxes
+
+
+def _is_no_number(outputs: Sequence[Tensor], row: int, *, rows: int) -> bool:
+    """Whether all that was given for that row of a batch, as far as `LOOKED_AT` numbers tell, is infinite or none."""
+    given = [output[row].reshape(-1) for output in outputs if output.dtype.kind == "f" and output.shape[:1] == (rows,)]
+    looked_at = [numbers[:: max(1, numbers.size // LOOKED_AT)] for numbers in given if numbers.size]
+    return bool(looked_at) and not any(np.isfinite(numbers).any() for numbers in looked_at)

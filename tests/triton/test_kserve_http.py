@@ -22,6 +22,8 @@ from engine.sources import RemoteModel, remote_model
 TENSOR = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
 METADATA = {"name": "m", "inputs": [TENSOR], "outputs": [{**TENSOR, "name": "y"}]}
 ROW = np.ones((1, 2), np.float32)
+HANGS_UP, HANGS_UP_IN_MID_ANSWER = 0, -1
+"""Instead of a status."""
 
 
 class Answers(ThreadingHTTPServer):
@@ -70,13 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         series = self.server.answers[self.path]
         status, content = series.pop(0) if len(series) > 1 else series[0]
-        if status == 0:  # hangs up
+        if status in {HANGS_UP, HANGS_UP_IN_MID_ANSWER}:
             self.close_connection = True
+        if status == HANGS_UP:
             return
-        self.send_response(status)
+        self.send_response(200 if status == HANGS_UP_IN_MID_ANSWER else status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content[:5] if status == HANGS_UP_IN_MID_ANSWER else content)
 
     do_POST = do_GET  # noqa: N815 - its name for it
 
@@ -117,7 +120,7 @@ def test_a_server_that_knows_nothing_of_tritons_configuration_will_do(server: An
     runtime.close()
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504, 404, 0])
+@pytest.mark.parametrize("status", [429, 502, 503, 504, 404, HANGS_UP, HANGS_UP_IN_MID_ANSWER])
 def test_what_may_pass_is_tried_again_three_times(server: Answers, status: int) -> None:
     runtime = TritonRuntime(server.model)
     server.fail("/infer", *[status] * 3)

@@ -103,6 +103,25 @@ def test_a_bad_image_raises_its_failure(workers: Workers, detector: Gated) -> No
         workers.detect_image(Named("bad image"), OPTIONS)
 
 
+def test_an_image_that_is_no_longer_wanted_waits_for_no_engine(workers: Workers, detector: Gated) -> None:
+    stop, ended = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with pytest.raises(Failure) as failure:
+            workers.detect_image(Named("image", views=3), OPTIONS, stop=stop)
+        assert failure.value.code is FailureCode.CANCELLED
+        ended.set()
+
+    in_thread(look)
+    assert detector.started.acquire(timeout=WAIT_S)
+    stop.set()
+    assert ended.wait(2)
+
+    detector.let_through(2)
+    assert workers.submit(Named("next"), OPTIONS, stream="a").result(WAIT_S) == []
+    assert detector.looked_at == ["image", "next"]
+
+
 def test_a_forgotten_stream_is_dropped_and_its_submitter_let_go(workers: Workers, detector: Gated) -> None:
     running = workers.submit(Named("a1"), OPTIONS, stream="a")
     assert detector.started.acquire(timeout=WAIT_S)

@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -17,7 +19,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from contracts.failures import Failure, FailureCode
-from engine.decode import must_wait_for_index, open_video
+from engine.decode import PROBE_BYTES, must_wait_for_index, open_video
 from engine.growing_file import GrowingFile, MediumFile
 from engine.picture import Crop, Rgb
 from engine.video import VideoLimits
@@ -215,6 +217,38 @@ def test_a_recording_that_starts_anew_goes_on_in_time(tmp_path: Path) -> None:
     assert times == sorted(times)
 
 
+@pytest.mark.parametrize("container", [Container.TS, Container.MPG])
+def test_a_recording_whose_clock_was_set_back_by_an_hour_goes_on_in_time(tmp_path: Path, container: Container) -> None:
+    parts = [
+        write_video(
+            tmp_path / "part", frames=20, pts=partial(int.__add__, hour * 90_000), container=container
+        ).read_bytes()
+        for hour in (1, 0)
+    ]
+    (tmp_path / "clip").write_bytes(b"".join(parts))
+    times = [frame.at_s for frame in _frames(tmp_path / "clip")]
+    assert times == pytest.approx([index / 25 for index in range(40)], abs=0.05)
+
+
+@pytest.mark.parametrize("container", [Container.MKV, Container.WMV, Container.FLV, Container.MP4_FRONT])
+def test_a_recording_is_as_long_as_it_is_whatever_its_clock_said_when_it_began(
+    tmp_path: Path, container: Container
+) -> None:
+    day = 24 * 3600 * 25
+    clip = write_video(tmp_path / "clip", frames=20, pts=partial(int.__add__, day), container=container)
+    times = [frame.at_s for frame in _frames(clip)]
+    assert times == pytest.approx([index / 25 for index in range(20)], abs=0.002)
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_a_clock_that_runs_over_goes_on_in_time(tmp_path: Path, before: int) -> None:
+    begins = (1 << 33) * 25 // 90_000 - 45 - before  # the muxer adds 35
+    clip = write_video(
+        tmp_path / "clip", frames=30, b_frames=2, pts=lambda index: index + begins, container=Container.TS
+    )
+    assert [frame.at_s for frame in _frames(clip)] == pytest.approx([index / 25 for index in range(30)], abs=0.001)
+
+
 def test_times_that_fall_a_little_stand_still(tmp_path: Path) -> None:
     part = write_video(tmp_path / "part", frames=10, container=Container.TS).read_bytes()
     (tmp_path / "clip").write_bytes(part * 2)
@@ -284,6 +318,44 @@ def test_a_video_of_a_codec_that_nobody_knows_is_unreadable(tmp_path: Path) -> N
     with pytest.raises(Failure) as failure:
         _frames(clip)
     assert failure.value.code is FailureCode.UNREADABLE_MEDIA
+
+
+@pytest.mark.parametrize("lost_bytes", [0, 77])
+def test_a_recording_that_begins_in_mid_broadcast_is_seen_from_its_first_whole_picture_on(
+    tmp_path: Path, lost_bytes: int
+) -> None:
+    clip = write_video(
+        tmp_path / "clip", frames=12, gop=4, size=(480, 320), noise=60, audio=True, container=Container.TS
+    )
+    packets = [clip.read_bytes()[at : at + 188] for at in range(0, clip.stat().st_size, 188)]
+    lists = [at for at, packet in enumerate(packets) if packet[1] & 0x1F == 0 and packet[2] == 0]  # of programs
+    begins = next(at + 10 for at, following in pairwise(lists) if (following - at) * 188 > 2 * PROBE_BYTES)
+    clip.write_bytes(b"".join(packets[begins:])[lost_bytes:])
+
+    assert _frames(clip)
+
+
+def test_a_picture_that_comes_after_much_sound_is_waited_for_while_the_file_arrives(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "clip"), "w", format="mpeg") as out:
+        picture, sound = out.add_stream("mpeg2video", rate=25), out.add_stream("mp2", rate=48000, layout="mono")
+        picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+        sound.bit_rate = 192_000
+        for start in range(0, 8 * 48000, 1152):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            silence.sample_rate, silence.pts = 48000, start
+            out.mux(sound.encode(silence))
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        frame.pts = 8 * 25
+        out.mux([*picture.encode(frame), *picture.encode(None)])
+    time = VirtualTime()
+    upload = Upload(tmp_path, (tmp_path / "clip").read_bytes(), chunks=(20_000,))
+    time.on_sleep = upload.step
+
+    with (
+        GrowingFile(upload.medium, passing=time.passing()) as source,
+        open_video(source, limits=VideoLimits()) as video,
+    ):
+        assert sum(1 for _ in video.frames()) == 1
 
 
 def test_a_stream_that_comes_up_in_mid_file_is_damage_and_not_the_end(tmp_path: Path) -> None:

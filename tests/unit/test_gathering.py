@@ -1,7 +1,7 @@
 """Where the runtime gathers: who shares an inference with whom, and that nobody notices."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from engine.batching import Workers
 from engine.detector import Detector
 from engine.gathering import BATCH_WAIT_S, BATCHES_MAX, INFERENCES_MAX
 from engine.picture import Crop, Rgb
+from engine.runtime import Tensor
 from engine.showing import Detections
 from tests.detectors import SIDE_PX, WAIT_S, GatheringRuntime, gathering_detector, in_thread, wait_until
 from tests.pictures import ArrayPicture
@@ -175,6 +176,31 @@ def test_a_batch_with_a_bad_picture_is_tried_again_one_by_one(workers: Workers, 
         bad.result(WAIT_S)
     assert caught.value.code is FailureCode.INFERENCE_FAILED
     assert [len(future.result(WAIT_S)) for future in (good, *others)] == [1, 1, 1]
+
+
+class RunsOver(GatheringRuntime):
+    """Gives no number for red pictures, as half precision that has run over; of green ones it has no rows to give."""
+
+    def infer(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        (rows,) = super().infer(tensors)
+        reds = np.array(self.reds[-1])
+        rows[reds > 200] = np.nan
+        return (rows[:, :0] if (reds < 50).all() else rows,)
+
+
+def test_a_picture_of_which_a_model_gives_no_number_fails_alone() -> None:
+    runtime = RunsOver(is_gated=True)
+    workers = Workers(gathering_detector(runtime), count=INFERENCES_MAX + 1, batch_max=4)
+    busy = occupy(workers, runtime)
+    good, bad = (workers.submit(plain(red), OPTIONS, stream=str(red)) for red in (100, 250))
+    wait_until(lambda: bool(workers._batches._open) and not workers._turns)
+    runtime.let_through(1000)
+
+    with pytest.raises(Failure, match="finite number") as caught:
+        bad.result(WAIT_S)
+    assert caught.value.code is FailureCode.INFERENCE_FAILED
+    assert [len(found) for found in seen([good, *busy])] == [1, 0, 0]
+    workers.close()
 
 
 def test_a_picture_that_cannot_be_scaled_fails_alone(workers: Workers, runtime: GatheringRuntime) -> None:

@@ -122,6 +122,17 @@ def test_a_writer_that_is_silent_for_ten_seconds_has_abandoned_the_upload(tmp_pa
     assert WRITER_SILENT_MAX_S < time.now_s - started_s < WRITER_SILENT_MAX_S + 0.2
 
 
+def test_a_machine_that_stood_still_has_abandoned_no_upload(tmp_path: Path, time: VirtualTime) -> None:
+    """A reader that goes on first finds a heartbeat of long ago."""
+    upload = Upload(tmp_path, CONTENT)
+    upload.send_until(5000)
+    with GrowingFile(upload.medium, passing=time.passing()) as source:
+        assert source.read_at(0, 10) == CONTENT[:10]
+        time.now_s += 600
+        time.on_sleep = lambda: upload.step() if len(time.sleeps_s) > 10 else None
+        assert source.read_at(5000, 10) == CONTENT[5000:5010]
+
+
 def test_a_resumable_upload_is_waited_for_as_long_as_it_may_be_resumed(tmp_path: Path, time: VirtualTime) -> None:
     upload = Upload(tmp_path, CONTENT, resume_s=60)
     upload.send_until(5000)

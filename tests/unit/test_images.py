@@ -14,7 +14,7 @@ from PIL import Image
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from engine.drawing import draw_boxes, write_picture
-from engine.images import PIXELS_MAX, PictureLimits, StillPicture, read_picture
+from engine.images import FILE_BYTES_MAX, PIXELS_MAX, PictureLimits, StillPicture, read_picture
 from engine.picture import Crop
 from tests.media import BLUE, GREEN, RED, Square, draw, write_image
 
@@ -165,6 +165,45 @@ def test_opencv_itself_refuses_more_than_the_limit(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": "."}
     said = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment).stdout
     assert str(PIXELS_MAX) in said or "CV_IO_MAX_IMAGE_PIXELS" in said
+
+
+def test_a_picture_of_heights_or_the_like_is_refused_by_its_reason(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((9, 9), np.float32)).save(tmp_path / "picture.tif")
+    with pytest.raises(Failure, match="more than 16 bits"):
+        read_picture(tmp_path / "picture.tif")
+
+
+CUTTING = """
+import os, sys, threading
+from pathlib import Path
+from contracts.failures import Failure
+from engine.images import read_picture
+
+path = Path(sys.argv[1])
+content = path.read_bytes()
+for delay_ms in range(0, 60, 4):
+    path.write_bytes(content)
+    cutter = threading.Timer(delay_ms / 1000, os.truncate, (path, 1000))
+    cutter.start()
+    try:
+        read_picture(path)
+    except Failure:
+        pass
+    cutter.join()
+"""
+
+
+def test_a_picture_that_is_cut_while_it_is_read_kills_nobody(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (2000, 2000, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "picture.jpg", quality=95)
+    arguments = (sys.executable, "-c", CUTTING, str(tmp_path / "picture.jpg"))
+    assert subprocess.run(arguments, check=False).returncode == 0
+
+
+def test_a_picture_in_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "picture.jpg")
+    os.truncate(path, FILE_BYTES_MAX + 1)
+    assert _code(path) is FailureCode.TOO_LARGE
 
 
 def test_a_crop_is_scaled_alone() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -19,7 +20,9 @@ import pytest
 
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
+from contracts.storage import Extent, ExtentState, pack_extent
 from engine.batching import Workers
+from engine.confinement import ProcessLimits
 from engine.decode import open_video
 from engine.decode_thread import Terms
 from engine.frame_arena import ARENA_BYTES, Places, ShownPlaces, new_arena
@@ -28,7 +31,7 @@ from engine.handed_frame import Handed, Kind
 from engine.orientation import UPRIGHT, Size
 from engine.picture import Crop
 from engine.sandbox import Sandbox
-from engine.sandbox_messages import Ended, FromDecoder, Line, Opened, packed
+from engine.sandbox_messages import Asks, Born, Ended, Exited, FromDecoder, Line, Opened, packed
 from engine.sandbox_messages import Seen as FrameSeen
 from engine.sandboxed_video import SandboxedVideo
 from engine.video import EVERYTHING, OpenVideo, ReadableVideo, VideoLimits, Wanted, Wish
@@ -191,6 +194,17 @@ def test_what_is_no_video_is_refused_as_by_a_thread(
 
     assert failure.code is code
     assert failure.record() == failure_of(open_video, path).record()
+
+
+def test_a_file_that_cannot_be_read_is_no_crash_of_its_decoder(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Reading the memory of a process where it has none is an I/O error, as of a disk."""
+    extent = Extent(head_bytes=5000, total_bytes=5000, state=ExtentState.SEALED)
+    (tmp_path / "extent").write_bytes(pack_extent(extent))
+    medium = MediumFile(path=Path("/proc/self/mem"), extent=tmp_path / "extent")
+
+    with pytest.raises(Failure, match="Input/output error") as failed, opened(sandbox.open_video, medium):
+        pass
+    assert failed.value.code is FailureCode.MEDIUM_MISSING
 
 
 def test_limits_hold_there(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -478,6 +492,41 @@ def seen(**changes: object) -> FrameSeen:
     return FrameSeen(**(fields | changes))  # type: ignore[arg-type]
 
 
+GONE_PID = 1 << 22
+"""No process has it: Linux gives smaller ones."""
+SILENT_S = 0.3
+PROCESS = ProcessLimits(memory_bytes=1 << 30, cpu_s=60)
+
+
+def shown(picture: Size) -> Size:
+    assert 0 < picture.width * picture.height <= 1 << 26, "nobody is asked about what no picture can be"
+    return picture
+
+
+class Paused(Line[FromDecoder]):
+    """A line whose first wait takes longer than a decoder may be silent: all of us were paused."""
+
+    is_past = False
+
+    def receive(self, timeout_s: float | None = None) -> FromDecoder | None:
+        if self.is_past:
+            return super().receive(timeout_s)
+        self.is_past = True
+        time.sleep(2 * SILENT_S)
+        return None
+
+
+def video_told(
+    source: GrowingFile, said: bytes, arena: int, *, kind: type[Line[FromDecoder]] = Line[FromDecoder]
+) -> SandboxedVideo:
+    """The video of a decoder that has said that, and is gone."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        os.write(theirs.fileno(), said)
+        line = kind(os.dup(ours.fileno()), FromDecoder)
+    return SandboxedVideo(source, line, arena, wanted=Wanted(wishes=(Wish(size=shown),)), silent_s=SILENT_S)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -494,24 +543,66 @@ def seen(**changes: object) -> FrameSeen:
         packed(seen(handed=(whole(width=80),))),
         packed(seen(handed=(whole(kind=Kind.STORED_PLANES, pixel_format="vaapi"),))),
         packed(seen(handed=(whole(),) * 9)),
+        packed(Asks(Size(0, 0))),
+        packed(Asks(Size(-160, -128))),
+        packed(Asks(Size(1 << 60, 1 << 60))),
+        packed(Exited(-9999)),
         packed(Ended(decoded=0, damaged=0, failure=Failure(FailureCode.ENGINE_UNAVAILABLE, "lie").record())),
         b"",
     ],
 )
 def test_whatever_a_decoder_says_is_a_failure_of_its_video(tmp_path: Path, said: bytes) -> None:
     (tmp_path / "clip").write_bytes(b"x")
-    ours, theirs = multiprocessing.Pipe()
     arena = new_arena()
-    with ours, theirs, GrowingFile(MediumFile(path=tmp_path / "clip")) as source:
-        os.write(theirs.fileno(), said)
-        theirs.close()
-        line = Line[FromDecoder](os.dup(ours.fileno()), FromDecoder)
-        video = SandboxedVideo(source, line, arena, wanted=EVERYTHING, silent_s=20)
-        with closing(video), pytest.raises(Failure) as failed:
-            count_of(video)
+    with (
+        GrowingFile(MediumFile(path=tmp_path / "clip")) as source,
+        closing(video_told(source, said, arena)) as video,
+        pytest.raises(Failure) as failed,
+    ):
+        count_of(video)
     os.close(arena)
 
     assert failed.value.code is FailureCode.DECODER_CRASHED
+
+
+def test_a_decoder_is_not_silent_while_everybody_is_paused(tmp_path: Path) -> None:
+    (tmp_path / "clip").write_bytes(b"x")
+    arena = new_arena()
+    with (
+        GrowingFile(MediumFile(path=tmp_path / "clip")) as source,
+        closing(video_told(source, packed(Ended(decoded=0, damaged=0)), arena, kind=Paused)) as video,
+    ):
+        assert count_of(video) == 0
+    os.close(arena)
+
+
+def test_a_decoder_that_is_gone_before_it_was_known_has_crashed(tmp_path: Path) -> None:
+    (tmp_path / "clip").write_bytes(b"x")
+    arena = new_arena()
+    with (
+        GrowingFile(MediumFile(path=tmp_path / "clip")) as source,
+        closing(video_told(source, packed(Born(GONE_PID), Exited(-signal.SIGKILL)), arena)) as video,
+        pytest.raises(Failure, match="SIGKILL"),
+    ):
+        video.open(VideoLimits(), PROCESS)
+    os.close(arena)
+
+
+def test_a_decoder_cannot_have_another_process_killed(tmp_path: Path) -> None:
+    (tmp_path / "clip").write_bytes(b"x")
+    sleeping = (sys.executable, "-c", "import time; time.sleep(60)")
+    arena = new_arena()
+    with subprocess.Popen(sleeping) as decoder, subprocess.Popen(sleeping) as other:
+        with (
+            GrowingFile(MediumFile(path=tmp_path / "clip")) as source,
+            closing(video_told(source, packed(Born(decoder.pid), Born(other.pid)), arena)) as video,
+            pytest.raises(Failure, match="Born"),
+        ):
+            video.open(VideoLimits(), PROCESS)
+        assert decoder.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
+    os.close(arena)
 
 
 def test_the_size_of_the_arena_cannot_be_changed() -> None:
