@@ -88,9 +88,7 @@ class SandboxedVideo:
         self._limits = limits
         for message in self._heard():
             match message:
-                case Born() if (
-                    self._decoder is None
-                ):  # another one would be of the decoder's making, and be killed for it
+                case Born() if self._decoder is None:  # another one would be of the decoder's making, and killed for it
                     with contextlib.suppress(ProcessLookupError):  # it is gone already: we shall hear how
                         self._decoder = _Decoder(message.pid, cpu_s=process.cpu_s)
                     self._say(
