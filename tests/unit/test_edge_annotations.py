@@ -118,6 +118,25 @@ async def test_a_page_that_says_200_confirms_no_post() -> None:
     assert failure.code is FailureCode.ANNOTATIONS_UNAVAILABLE
 
 
+@pytest.mark.parametrize("status", [201, 202, 204])
+async def test_what_the_service_made_is_made_whatever_it_says_of_it(status: int) -> None:
+    annotations = Annotations(SETTINGS, transport=answering(status, b"Created"))
+    async with annotations.running():
+        await annotations.send(POST, "token")
+
+
+async def test_a_user_in_the_address_of_the_service_takes_nobody_s_place() -> None:
+    service = answering(201, b"")
+    settings = EdgeSettings(annotations_url="http://operator:secret@annotations.test/api")
+    annotations = Annotations(settings, transport=service)
+    async with annotations.running():
+        await annotations.send(POST, "token")
+
+    (request,) = service.requests
+    assert request.headers["authorization"] == "Bearer token"
+    assert request.url.path == "/api/annotations"
+
+
 async def test_a_post_carries_its_key_and_the_token_of_its_user() -> None:
     service = answering(201, b"")
     annotations = Annotations(SETTINGS, transport=service)
@@ -167,8 +186,9 @@ async def test_no_cookie_of_one_user_is_sent_with_the_token_of_another() -> None
     assert [request.headers.get("cookie") for request in service.requests] == [None, None]
 
 
-async def test_a_user_without_settings_has_the_defaults() -> None:
-    annotations = Annotations(SETTINGS, transport=answering(404))
+@pytest.mark.parametrize(("status", "said"), [(404, b"{}"), (204, b""), (200, b"null"), (200, b"{}")])
+async def test_a_user_without_settings_has_the_defaults(status: int, said: bytes) -> None:
+    annotations = Annotations(SETTINGS, transport=answering(status, said))
     async with annotations.running():
         assert await annotations.ai_settings("u", "token") == {}
 
