@@ -108,7 +108,14 @@ class Poster:
         is_again, is_done = bool(message.redelivered), False
         while not is_done:
             with again_later(_WAITS), continued(trace_of(message.headers)):
-                await self._handle(message, is_again=is_again)
+                try:
+                    await self._handle(message, is_again=is_again)
+                except (
+                    msgspec.DecodeError
+                ) as error:  # waiting for an operator it would hold up others; the scan comes back
+                    _log.error(
+                        "a record is broken", task_id=message.headers.get(topology.TASK_ID_HEADER), reason=str(error)
+                    )
                 is_done = True
             if not is_done:
                 is_again = True

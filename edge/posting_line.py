@@ -4,6 +4,7 @@ One edge at a time, one task after the other: the posts of a medium keep their o
 that falls silent is taken over from.
 """
 
+import contextlib
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -39,11 +40,17 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def backlog_in(posting: Path, *, now: datetime) -> Backlog:
-    """What lies in the lines of all media."""
+    """What lies in the lines of all media; of one whose delay cannot be read nothing is known of that."""
     places = list(posting.glob("*/waiting/*"))
-    delays = (read_record(line / "delay.json", Delay) for line in {place.parent.parent for place in places})
+    delays = (_delay(line) for line in {place.parent.parent for place in places})
     failing_s = ((now - delay.first_failed_at).total_seconds() for delay in delays if delay is not None)
     return Backlog(tasks=len(places), failing_s=max(failing_s, default=0.0))
+
+
+def _delay(line: Path) -> Delay | None:
+    with contextlib.suppress(msgspec.DecodeError):
+        return read_record(line / "delay.json", Delay)
+    return None
 
 
 class Line:

@@ -546,6 +546,30 @@ async def test_a_storage_that_fails_for_a_moment_keeps_nobody_waiting_for_ever(
     assert message.acknowledged == 1
 
 
+@pytest.mark.parametrize("record", ["task_record", "posted", "end"])
+async def test_a_task_with_a_broken_record_holds_nobody_up_and_is_told_of_when_it_is_mended(
+    edge: Edge, record: str
+) -> None:
+    task_id = edge.medium_task()
+    path: Path = getattr(edge.layout, record)(task_id)
+    before = rewritten(path, b"{")
+    message = FakeMessage(encode(WakeUp(task_id=task_id)))
+    async with asyncio.timeout(5):
+        await edge.poster._take(message)  # type: ignore[arg-type]
+    assert message.acknowledged == 1
+
+    rewritten(path, before)
+    await edge.wake(task_id)
+    assert "processing" in edge.annotations.keys
+
+
+def rewritten(path: Path, content: bytes | None) -> bytes | None:
+    """What was there before, None for no file."""
+    before = path.read_bytes() if path.exists() else None
+    path.unlink() if content is None else path.write_bytes(content)
+    return before
+
+
 class FakeMessage:
     """A message as the broker hands it over."""
 
