@@ -24,7 +24,7 @@ from contracts.posts import DeadPost, WakeUp
 from contracts.storage import Layout
 from contracts.trace_context import continued
 from contracts.wire import decode_outgoing
-from edge.again_later import again_later
+from edge.again_later import again_later, left_alone_if_broken
 from edge.broker import BROKER_ERRORS, complete_topology
 from edge.clock import Clock, system_clock
 from edge.deliveries import consuming
@@ -108,14 +108,10 @@ class Poster:
         is_again, is_done = bool(message.redelivered), False
         while not is_done:
             with again_later(_WAITS), continued(trace_of(message.headers)):
-                try:
+                with left_alone_if_broken(
+                    task_id=str(message.headers.get(topology.TASK_ID_HEADER))
+                ):  # the scan comes back
                     await self._handle(message, is_again=is_again)
-                except (
-                    msgspec.DecodeError
-                ) as error:  # waiting for an operator it would hold up others; the scan comes back
-                    _log.error(
-                        "a record is broken", task_id=message.headers.get(topology.TASK_ID_HEADER), reason=str(error)
-                    )
                 is_done = True
             if not is_done:
                 is_again = True
