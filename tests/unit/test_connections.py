@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -13,6 +14,7 @@ import uvicorn
 
 from edge import metrics
 from edge.connections import HeaderLimits, guarded
+from edge.heads import answering_heads
 from tests.edge_app import Edge, running_edge
 
 WAIT_S = 30.0
@@ -22,7 +24,8 @@ WAIT_S = 30.0
 async def listening(root: Path, *, timeout_s: float = 30.0, bytes_max: int = 4_096) -> AsyncGenerator[tuple[Edge, int]]:
     async with running_edge(root) as edge:
         protocol = guarded(HeaderLimits(timeout_s=timeout_s, bytes_max=bytes_max))
-        config = uvicorn.Config(edge.app, port=0, loop="none", http=protocol, lifespan="off", log_config=None)
+        app = answering_heads(edge.app)
+        config = uvicorn.Config(app, port=0, loop="none", http=protocol, lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         serve = asyncio.create_task(server.serve())
@@ -194,3 +197,28 @@ async def test_a_client_that_knows_no_chunks_is_sent_none(tmp_path: Path) -> Non
         assert b"transfer-encoding" not in unmeasured.lower()
         assert msgspec.json.decode(unmeasured.partition(b"\r\n\r\n")[2]) == []
         assert msgspec.json.decode(measured.partition(b"\r\n\r\n")[2])["taskId"] == task_id
+
+
+async def test_a_head_is_answered_as_a_get_without_a_body(tmp_path: Path) -> None:
+    async with listening(tmp_path) as (_, port):
+        posted = await answer_to(port, VIDEO + b"Content-Length: 8\r\nConnection: close\r\n\r\nfourmore")
+        task_id = msgspec.json.decode(posted.partition(b"\r\n\r\n")[2])["taskId"].encode()
+        head = b"HEAD /%b HTTP/1.1\r\nHost: a\r\n\r\n"
+        paths = (b"tasks/" + task_id, b"tasks/" + task_id + b"/results", b"tasks/x", b"uploads/" + task_id)
+        answers = await answer_to(port, *(head % path for path in paths), LAST, then=0.1)
+
+        assert statuses(answers) == [200, 200, 404, 404, 404]
+        assert answers.count(b"{") == 1  # of the GET that came last
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/health", "GET"), ("/", "GET"), ("/uploads/x", "HEAD"), ("/detect/stream", "HEAD")]
+)
+async def test_a_head_stays_one_where_it_means_something_else_or_a_get_has_no_end(path: str, method: str) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        seen.append(scope["method"])
+
+    await answering_heads(app)({"type": "http", "method": "HEAD", "path": path}, None, None)  # type: ignore[arg-type]
+    assert seen == [method]
