@@ -15,6 +15,10 @@ from edge.clock import Clock
 from edge.turns import Turn, Turns
 
 
+class TurnLostError(Exception):
+    """Another edge tells of the medium now."""
+
+
 class Telling(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`posting/<media id>/<n>`: the edge that tells of the medium; over when released or silent."""
 
@@ -91,8 +95,10 @@ class Line:
         """Say that we still tell; False if somebody took over."""
         return self._turns.rewrite(turn, Telling(edge=self._edge, heartbeat_at=self._clock()))
 
-    def is_ours(self, turn: Turn[Telling]) -> bool:
-        return self._turns.is_last(turn)
+    def check_ours(self, turn: Turn[Telling]) -> None:
+        """Raises `TurnLostError` if somebody took over."""
+        if not self._turns.is_last(turn):
+            raise TurnLostError(self.media_id)
 
     def release(self, turn: Turn[Telling]) -> None:
         self._turns.rewrite(turn, Telling(edge=self._edge, heartbeat_at=self._clock(), is_released=True))

@@ -489,15 +489,21 @@ async def test_another_edge_leaves_a_medium_to_the_one_that_tells_of_it(tmp_path
     assert one.annotations.keys == ["processing", "1"]
 
 
-async def test_an_edge_that_fell_silent_is_taken_over_from_and_tells_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_last", [None, UNAVAILABLE, REFUSED])
+async def test_an_edge_that_fell_silent_is_taken_over_from_and_tells_no_more(
+    tmp_path: Path, at_last: Failure | None
+) -> None:
     silent, other = Edge(tmp_path, name="silent"), Edge(tmp_path, name="other")
     task_id = silent.medium_task()
     silent.report(task_id, 1)
+    silent.end(task_id)
     is_telling, go_on = asyncio.Event(), asyncio.Event()
 
     async def stuck(post: Post, bearer: str) -> None:
         is_telling.set()
         await go_on.wait()
+        if at_last:
+            raise at_last
         silent.annotations.told.append(post)
 
     silent.annotations.send = stuck  # type: ignore[method-assign]
@@ -508,8 +514,12 @@ async def test_an_edge_that_fell_silent_is_taken_over_from_and_tells_no_more(tmp
     go_on.set()
     await telling
 
-    assert other.annotations.keys == ["processing", "1"]
-    assert silent.annotations.keys == ["processing"]  # it was on its way: the same key
+    assert other.annotations.keys == ["processing", "1", "9"]
+    assert silent.annotations.keys == ([] if at_last else ["processing"])  # it was on its way: the same key
+    assert silent.outbox.dead == silent.outbox.later == []
+    told = silent.tasks.view(task_id).told
+    assert told is not None
+    assert (told.is_done, told.reports, told.waits_for) == (True, 1, None)
 
 
 async def test_a_broker_that_is_away_keeps_the_wake_up_unacknowledged(edge: Edge) -> None:
