@@ -5,6 +5,7 @@ that the service sets for one user would be sent with the tokens of all others, 
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -84,6 +85,7 @@ class Annotations:
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
             follow_redirects=False,
             trust_env=False,
+            verify=self._verify(),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             auth=_as_it_is,
             transport=self._transport,
@@ -133,6 +135,10 @@ class Annotations:
                     raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, failure.detail) from failure
                 case _:
                     raise
+
+    def _verify(self) -> ssl.SSLContext | bool:
+        """Of the environment only whom to believe (SSL_CERT_FILE), and that only where it matters."""
+        return httpx.create_ssl_context() if self._settings.annotations_url.startswith("https:") else True
 
     async def _call(
         self, method: str, path: str, *, bearer: str | None = None, body: bytes | None = None, key: str | None = None

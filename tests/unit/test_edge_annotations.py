@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.posts import Post
 from edge.annotations import ANSWER_BYTES_MAX, MEDIA, Annotations
 from edge.settings import EdgeSettings
+from tests.tls_service import tls_service
 
 SETTINGS = EdgeSettings(annotations_url="http://annotations.test", annotations_timeout_s=60.0)
 POST = Post(method="POST", path="/annotations", body=msgspec.Raw(b'{"mediaId":"m"}'), key="t:1")
@@ -225,3 +227,13 @@ async def test_without_a_service_there_is_none_to_ask() -> None:
 
     assert caught.value.code is FailureCode.ANNOTATIONS_UNAVAILABLE
     assert not annotations.is_configured
+
+
+async def test_a_service_inside_a_company_is_believed_by_the_certificate_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tls_service(tmp_path, b'{"path": "a.mp4"}') as service:
+        monkeypatch.setenv("SSL_CERT_FILE", str(service.certificate))
+        annotations = Annotations(EdgeSettings(annotations_url=service.url))
+        async with annotations.running():
+            assert await annotations.media_path("m", "token") == "a.mp4"
