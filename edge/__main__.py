@@ -18,6 +18,7 @@ from contracts.tracing import recording
 from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
 from edge.connections import HeaderLimits, guarded
+from edge.heads import answering_heads
 from edge.settings import EdgeSettings, from_environment, unread
 
 
@@ -103,7 +104,7 @@ def log_to_stdout(settings: EdgeSettings) -> None:
 
 def _server_config(settings: EdgeSettings) -> uvicorn.Config:
     return uvicorn.Config(
-        build(settings),
+        answering_heads(build(settings)),
         host=settings.host,
         port=settings.port,
         loop="uvloop",

@@ -26,3 +26,15 @@ def again_later(what: str, **of: str) -> Generator[None]:
         _log.warning(what, reason=f"{type(error).__name__}: {error}", **of)
     except Exception:  # noqa: BLE001 - a loop that ends would leave an edge half dead
         _log.exception(what, **of)
+
+
+@contextmanager
+def left_alone_if_broken(**of: str) -> Generator[None]:
+    """Around work on records: one that cannot be read is an operator's business, and no reason to hold up others.
+
+    of: whose record it is, for the log.
+    """
+    try:
+        yield
+    except msgspec.DecodeError as error:
+        _log.error("left alone: a record is broken", reason=str(error), **of)

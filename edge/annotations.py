@@ -5,6 +5,7 @@ that the service sets for one user would be sent with the tokens of all others, 
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -26,6 +27,7 @@ CONNECTIONS_MAX = 64
 MEDIA = "/api/media"
 
 _Answer = TypeVar("_Answer")
+_NOTHING = (b"", b"null")
 _WAYS = (".", "..")
 """Through a path: quoted or not, they would make another address of it."""
 
@@ -39,6 +41,11 @@ class Refreshed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 class _MediaPath(msgspec.Struct, frozen=True):
     path: str
+
+
+class _Answered(msgspec.Struct, frozen=True):
+    status: int
+    body: bytes
 
 
 _REFUSALS: dict[int, FailureCode] = {
@@ -78,7 +85,9 @@ class Annotations:
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
             follow_redirects=False,
             trust_env=False,
+            verify=self._verify(),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            auth=_as_it_is,
             transport=self._transport,
         ) as self._client:
             yield
@@ -86,7 +95,7 @@ class Annotations:
     async def media_path(self, media_id: str, bearer: str) -> str:
         """Where the service keeps the medium."""
         answer = await self._call("GET", f"/api/media/{quote(media_id, safe='')}", bearer=bearer)
-        return _read(answer, _MediaPath).path
+        return _read(answer.body, _MediaPath).path
 
     async def ai_settings(self, user_id: str, bearer: str) -> dict[str, Any]:
         """What the user has set, perhaps in groups; nothing if the service knows of none."""
@@ -94,7 +103,8 @@ class Annotations:
             return {}
         path = f"/api/users/{quote(user_id, safe='')}/ai-settings"
         try:
-            return _read(await self._call("GET", path, bearer=bearer), dict[str, Any])
+            said = (await self._call("GET", path, bearer=bearer)).body.strip()
+            return {} if said in _NOTHING else _read(said, dict[str, Any])
         except Failure as failure:
             if failure.code is FailureCode.MEDIA_NOT_FOUND:
                 return {}
@@ -108,14 +118,15 @@ class Annotations:
             if failure.code is FailureCode.MEDIA_BUSY and post.path == MEDIA:  # it has the record already
                 return
             raise
-        if answer.strip():
-            _read(answer, msgspec.Raw)  # a proxy's page says 200 too
+        if answer.status == HTTPStatus.OK and answer.body.strip():
+            _read(answer.body, msgspec.Raw)  # a proxy's page says 200 too; 201 and 204 are the service's own words
 
     async def refresh(self, refresh_token: str) -> Refreshed:
         """A new access token. Raises `Failure(unauthenticated)` if the refresh token is good no more."""
         body = msgspec.json.encode({"refreshToken": refresh_token})
         try:
-            return _read(await self._call("POST", self._settings.annotations_refresh_path, body=body), Refreshed)
+            answer = await self._call("POST", self._settings.annotations_refresh_path, body=body)
+            return _read(answer.body, Refreshed)
         except Failure as failure:
             match failure.code:
                 case FailureCode.ANNOTATIONS_REFUSED | FailureCode.FORBIDDEN:
@@ -125,10 +136,14 @@ class Annotations:
                 case _:
                     raise
 
+    def _verify(self) -> ssl.SSLContext | bool:
+        """Of the environment only whom to believe (SSL_CERT_FILE), and that only where it matters."""
+        return httpx.create_ssl_context() if self._settings.annotations_url.startswith("https:") else True
+
     async def _call(
         self, method: str, path: str, *, bearer: str | None = None, body: bytes | None = None, key: str | None = None
-    ) -> bytes:
-        """The body of a 2xx answer."""
+    ) -> _Answered:
+        """A 2xx answer."""
         said = {
             "accept-encoding": "identity",
             "authorization": f"Bearer {bearer}" if bearer else None,
@@ -140,18 +155,18 @@ class Annotations:
         try:
             # httpx's own never fires on a dripping answer
             async with asyncio.timeout(self._settings.annotations_timeout_s):
-                status, answer = await self._answer(method, path, headers, body)
+                answer = await self._answer(method, path, headers, body)
         except (TimeoutError, httpx.TimeoutException) as error:
             detail = f"{shown}: no answer within {self._settings.annotations_timeout_s:g} s"
             raise Failure(FailureCode.ANNOTATIONS_TIMEOUT, detail) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, f"{shown}: {type(error).__name__}: {error}") from error
-        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return answer
-        code = _REFUSALS.get(status, FailureCode.ANNOTATIONS_UNAVAILABLE)
-        raise Failure(code, f"{shown}: the Annotations service answers {status}")
+        code = _REFUSALS.get(answer.status, FailureCode.ANNOTATIONS_UNAVAILABLE)
+        raise Failure(code, f"{shown}: the Annotations service answers {answer.status}")
 
-    async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> tuple[int, bytes]:
+    async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> _Answered:
         if self._client is None or not self.is_configured:
             raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, "no Annotations service is configured (ANNOTATIONS_URL)")
         content = bytearray()
@@ -163,7 +178,12 @@ class Annotations:
                     raise Failure(
                         FailureCode.ANNOTATIONS_UNAVAILABLE, f"{method} {path}: more than {ANSWER_BYTES_MAX} bytes"
                     )
-        return response.status_code, bytes(content)
+        return _Answered(response.status_code, bytes(content))
+
+
+def _as_it_is(request: httpx.Request) -> httpx.Request:
+    """Else a user in the address of the service would take the place of the one who is told of."""
+    return request
 
 
 def _read(answer: bytes, kind: type[_Answer]) -> _Answer:

@@ -2,6 +2,9 @@
 
 Without it a client that sends a header line now and then holds its connection for ever (slowloris). Bodies have their own
 deadline where they are read (`upload.bounded`): what counts there is the silence, not the whole.
+
+An offer to speak another protocol (`Upgrade: h2c`, as Java's client makes with its first request) is passed over, and an
+answer of unknown length to HTTP/1.0, which knows no chunks, ends with its connection.
 """
 
 import asyncio
@@ -9,8 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from contracts.failures import FailureCode
 from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
@@ -36,6 +40,7 @@ class _Connection(HttpToolsProtocol):
 
     header_limits: HeaderLimits
     transport: LingeringTransport  # type: ignore[assignment]
+    parser: Any
     _deadline: asyncio.TimerHandle | None = None
     _is_in_headers = False
     _header_bytes = 0
@@ -59,7 +64,12 @@ class _Connection(HttpToolsProtocol):
             return
         if self._deadline is None and not self._is_answering():
             self._expect_headers()
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(FailureCode.MALFORMED_REQUEST, "this is no valid HTTP request")
+            return
         if self._is_in_headers:
             self._header_bytes += len(data)
             if self._header_bytes > self.header_limits.bytes_max:
@@ -70,18 +80,52 @@ class _Connection(HttpToolsProtocol):
         self._is_in_headers, self._header_bytes = True, 0
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # they come again, without the offer
         self._headers_came()
-        if self.parser and self.parser.get_http_version() != "1.0":
+        is_old = self.parser.get_http_version() == "1.0"
+        if not is_old:
             self.scope.setdefault("state", {})["interim"] = self._interim
+        self._begin_answer()
+        if is_old:
+            _end_with_the_connection(self.cycle)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _parse(self, data: bytes) -> None:
+        """Tell what the bytes say; an offer of another protocol is passed over (RFC 9110, 7.8).
+
+        For the parser HTTP ends with its headers: it would take the body that follows for the next request.
+        Raises `HttpParserError`.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = self._head_without_offer() + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            else:
+                return
+
+    def _head_without_offer(self) -> bytes:
+        """The request's head. Raises `HttpParserError` for one that is nothing but an offer."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("no proxy")
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
+
+    def _begin_answer(self) -> None:
         if sum(len(name) + len(value) for name, value in self.headers) <= self.header_limits.bytes_max:
             super().on_headers_complete()
             return
         app, self.app = self.app, self._answer_too_large
         super().on_headers_complete()
         self.app = app
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(FailureCode.MALFORMED_REQUEST, msg)
 
     def _is_still_sending(self) -> bool:
         """Whether more may come of the request that is answered; an edge that stops waits for nobody's."""
@@ -136,6 +180,20 @@ class _Connection(HttpToolsProtocol):
 def guarded(limits: HeaderLimits) -> type[HttpToolsProtocol]:
     """The protocol of an edge, for uvicorn's `http`."""
     return type("Connection", (_Connection,), {"header_limits": limits})
+
+
+def _end_with_the_connection(cycle: RequestResponseCycle) -> None:
+    """Send what is answered as it is, without chunks: a client of HTTP/1.0 would take them for content (RFC 9112, 6.1)."""
+    send = cycle.send
+
+    async def sent(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            cycle.chunked_encoding = False
+        else:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = sent
 
 
 def _problem(code: FailureCode, detail: str) -> Problem:

@@ -19,7 +19,19 @@ from contracts.storage import upload_medium
 from edge import headers
 from edge.announce import Announcer
 from edge.auth import Caller
-from edge.describing import FAILED_MEANWHILE, DetectForm, StreamedOrForm, StreamedVideo, answer, part_taken, problems
+from edge.describing import (
+    FAILED_MEANWHILE,
+    TASK_AT,
+    TASK_FAILURES,
+    WARNED,
+    WHOLE,
+    DetectForm,
+    StreamedOrForm,
+    StreamedVideo,
+    answer,
+    part_taken,
+    problems,
+)
 from edge.failures import RequestFailed
 from edge.form_intake import FormUpload
 from edge.forms import Forms
@@ -59,6 +71,7 @@ _STREAMED_REFUSALS = (
     operation_class=StreamedVideo,
     summary="Detect in a video while it is uploaded",
     status_code=202,
+    response_headers=(TASK_AT, WARNED, WHOLE),
     request_max_body_size=None,
     responses=part_taken(HTTPStatus.CREATED) | problems(*_STREAMED_REFUSALS, also=FAILED_MEANWHILE),
 )
@@ -78,6 +91,7 @@ async def detect_video(
     operation_class=StreamedOrForm,
     summary="Find the shots of a video while it is uploaded",
     status_code=202,
+    response_headers=(TASK_AT, WARNED, WHOLE),
     request_max_body_size=None,
     responses=part_taken(HTTPStatus.CREATED)
     | problems(
@@ -119,6 +133,7 @@ async def find_shots(
     operation_class=DetectForm,
     summary="Detect in a picture or a video and wait for it",
     status_code=200,
+    response_headers=(TASK_AT, WARNED),
     request_max_body_size=None,
     responses={
         200: answer(
@@ -129,13 +144,10 @@ async def find_shots(
     }
     | problems(
         *_REFUSALS,
+        *TASK_FAILURES,
         FailureCode.UNSUPPORTED_CONTENT_TYPE,
-        FailureCode.UNREADABLE_MEDIA,
-        FailureCode.TOO_MANY_PIXELS,
-        FailureCode.INFERENCE_FAILED,
         FailureCode.IDEMPOTENCY_KEY_IN_USE,
         FailureCode.IDEMPOTENCY_KEY_REUSED,
-        FailureCode.ENGINE_UNAVAILABLE,
         FailureCode.BROKER_UNAVAILABLE,
         FailureCode.NO_ANSWER,
     ),

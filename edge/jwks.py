@@ -97,7 +97,7 @@ class Jwks:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
                 keys = read_keys(await self._download())
             self._keys, self._fetched_s = keys, self._clock_s()
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # a timeout, a file of certificates
             _log.warning(
                 "the keys of tokens cannot be fetched", url=self._url, reason=repr(error), known=len(self._keys)
             )
@@ -108,7 +108,11 @@ class Jwks:
         """Raises `httpx.HTTPError`, `ValueError` for an answer that is too large."""
         async with (
             httpx.AsyncClient(
-                transport=self._transport, timeout=FETCH_TIMEOUT_S, follow_redirects=False, trust_env=False
+                transport=self._transport,
+                timeout=FETCH_TIMEOUT_S,
+                follow_redirects=False,
+                trust_env=False,
+                verify=httpx.create_ssl_context(),  # of the environment only whom to believe: SSL_CERT_FILE
             ) as client,
             client.stream("GET", self._url, headers={"Accept": "application/json"}) as answer,
         ):

@@ -19,7 +19,7 @@ from edge import headers
 from edge.annotations import Annotations
 from edge.announce import Announcer
 from edge.auth import Caller
-from edge.describing import StoredMedium, problems
+from edge.describing import TASK_AT, WARNED, StoredMedium, problems
 from edge.failures import RequestFailed
 from edge.guard import Guard, checked_media_id
 from edge.idempotency import IdempotencyKeys, checked_key, fingerprint, once
@@ -125,6 +125,7 @@ _PROBLEMS = problems(*_REFUSALS, also={HTTPStatus.BAD_GATEWAY: (FailureCode.FORB
     operation_class=StoredMedium,
     summary="Detect in a medium of the Annotations service",
     status_code=202,
+    response_headers=(TASK_AT, WARNED),
     request_max_body_size=CONFIG_BYTES_MAX,
     responses=_PROBLEMS,
 )
@@ -145,6 +146,7 @@ async def detect_media(
     operation_class=StoredMedium,
     summary="Find the shots of a video of the Annotations service",
     status_code=202,
+    response_headers=(TASK_AT, WARNED),
     request_max_body_size=CONFIG_BYTES_MAX,
     responses=_PROBLEMS,
 )

@@ -24,13 +24,13 @@ from contracts.posts import DeadPost, WakeUp
 from contracts.storage import Layout
 from contracts.trace_context import continued
 from contracts.wire import decode_outgoing
-from edge.again_later import again_later
+from edge.again_later import again_later, left_alone_if_broken
 from edge.broker import BROKER_ERRORS, complete_topology
 from edge.clock import Clock, system_clock
 from edge.deliveries import consuming
 from edge.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_TASKS
 from edge.post_sending import PostSender
-from edge.posting_line import Delay, Line, Telling, backlog_in
+from edge.posting_line import Delay, Line, Telling, TurnLostError, backlog_in
 from edge.posts import Due, Posts, Subject
 from edge.settings import EdgeSettings
 from edge.turns import Turn
@@ -43,10 +43,6 @@ HEARTBEATS_PER_LEASE = 3
 
 _log = structlog.get_logger()
 _WAITS = "a post has to wait"
-
-
-class TurnLostError(Exception):
-    """Another edge tells of the medium now."""
 
 
 class PosterParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +104,10 @@ class Poster:
         is_again, is_done = bool(message.redelivered), False
         while not is_done:
             with again_later(_WAITS), continued(trace_of(message.headers)):
-                await self._handle(message, is_again=is_again)
+                with left_alone_if_broken(
+                    task_id=str(message.headers.get(topology.TASK_ID_HEADER))
+                ):  # the scan comes back
+                    await self._handle(message, is_again=is_again)
                 is_done = True
             if not is_done:
                 is_again = True
@@ -200,7 +199,7 @@ class Poster:
             if due is None:
                 return True
             while due is not None:
-                told = await self._tell(subject, due, line)
+                told = await self._tell(subject, due, line, turn)
                 if told is None:
                     return False
                 subject = told
@@ -210,11 +209,12 @@ class Poster:
                     await self._sender.tokens.forget(subject.task_id)
                 return True
 
-    async def _tell(self, subject: Subject, due: Due, line: Line) -> Subject | None:
-        """Make one post; None if it has to wait."""
+    async def _tell(self, subject: Subject, due: Due, line: Line, turn: Turn[Telling]) -> Subject | None:
+        """Make one post; None if it has to wait. Raises `TurnLostError`."""
         crashpoint("edge.post.begun")
         failure = await self._sender.make(subject.task_id, due.post)
         crashpoint("edge.post.made")
+        await asyncio.to_thread(line.check_ours, turn)  # else whoever goes on may be far ahead: its cursor counts
         if failure is None:
             return await asyncio.to_thread(self._confirm, subject, due, line)
         now, delay = self._parts.clock(), await asyncio.to_thread(line.delay)
@@ -284,8 +284,7 @@ class Poster:
 
 def _next(due_posts: Iterator[Due], line: Line, turn: Turn[Telling]) -> Due | None:
     """The next post, None if nothing is due. Raises `TurnLostError`."""
-    if not line.is_ours(turn):
-        raise TurnLostError(line.media_id)
+    line.check_ours(turn)
     return next(due_posts, None)
 
 

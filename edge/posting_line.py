@@ -4,6 +4,7 @@ One edge at a time, one task after the other: the posts of a medium keep their o
 that falls silent is taken over from.
 """
 
+import contextlib
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import msgspec
 from contracts.storage import Layout, read_record, replace_record
 from edge.clock import Clock
 from edge.turns import Turn, Turns
+
+
+class TurnLostError(Exception):
+    """Another edge tells of the medium now."""
 
 
 class Telling(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -39,11 +44,17 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def backlog_in(posting: Path, *, now: datetime) -> Backlog:
-    """What lies in the lines of all media."""
+    """What lies in the lines of all media; of one whose delay cannot be read nothing is known of that."""
     places = list(posting.glob("*/waiting/*"))
-    delays = (read_record(line / "delay.json", Delay) for line in {place.parent.parent for place in places})
+    delays = (_delay(line) for line in {place.parent.parent for place in places})
     failing_s = ((now - delay.first_failed_at).total_seconds() for delay in delays if delay is not None)
     return Backlog(tasks=len(places), failing_s=max(failing_s, default=0.0))
+
+
+def _delay(line: Path) -> Delay | None:
+    with contextlib.suppress(msgspec.DecodeError):
+        return read_record(line / "delay.json", Delay)
+    return None
 
 
 class Line:
@@ -84,8 +95,10 @@ class Line:
         """Say that we still tell; False if somebody took over."""
         return self._turns.rewrite(turn, Telling(edge=self._edge, heartbeat_at=self._clock()))
 
-    def is_ours(self, turn: Turn[Telling]) -> bool:
-        return self._turns.is_last(turn)
+    def check_ours(self, turn: Turn[Telling]) -> None:
+        """Raises `TurnLostError` if somebody took over."""
+        if not self._turns.is_last(turn):
+            raise TurnLostError(self.media_id)
 
     def release(self, turn: Turn[Telling]) -> None:
         self._turns.rewrite(turn, Telling(edge=self._edge, heartbeat_at=self._clock(), is_released=True))

@@ -15,6 +15,9 @@ PREFIX = "EDGE_"
 SHARED = frozenset({"amqp_url", "storage_dir", "annotations_url", "videos_dir", "images_dir"})
 """Names that every service reads without a prefix."""
 
+CENTURY_S = 3_153_600_000
+"""Long enough for ever; what is much longer leads to no date."""
+
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that may be set about an edge."""
@@ -152,7 +155,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
             ge=0, description="bytes that stay free in the storage: what would need them gets 507, and readiness fails"
         ),
     ] = 268_435_456
-    media_kept_s: Annotated[float, Meta(gt=0, description="s that media without an owner are kept")] = 86_400.0
+    media_kept_s: Annotated[float, Meta(gt=0, le=CENTURY_S, description="s that media without an owner are kept")] = (
+        86_400.0
+    )
     confirm_wait_s: Annotated[
         float, Meta(gt=0, le=600, description="s a whole upload waits for a broker that is away; then 503")
     ] = 10.0
@@ -160,10 +165,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, le=86_400, description="s a client of POST /detect waits for its detections; then 504")
     ] = 300.0
     tasks_kept_s: Annotated[
-        float, Meta(gt=0, description="s that tasks and their results are kept after their end")
+        float, Meta(gt=0, le=CENTURY_S, description="s that tasks and their results are kept after their end")
     ] = 2_592_000.0
     tasks_silent_s: Annotated[
-        float, Meta(gt=0, description="s without a sign of life after which a task without an end is given up")
+        float,
+        Meta(gt=0, le=CENTURY_S, description="s without a sign of life after which a task without an end is given up"),
     ] = 604_800.0
     sweep_interval_s: Annotated[
         float, Meta(gt=0, le=86_400, description="s between two looks for what has had its time")
@@ -192,7 +198,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "5 30 120 600"
     post_retry_for_s: Annotated[
-        float, Meta(gt=0, description="s that a post is tried for; then it is a dead letter")
+        float, Meta(gt=0, le=CENTURY_S, description="s that a post is tried for; then it is a dead letter")
     ] = 86_400.0
     post_lease_s: Annotated[
         float, Meta(gt=0, le=600, description="s of silence after which another edge goes on telling of a medium")

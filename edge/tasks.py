@@ -15,7 +15,7 @@ from contracts.formats import CONTENT_TYPES, ResultFormat, render
 from contracts.storage import TaskRecord
 from edge.announce import Announcer
 from edge.auth import Caller
-from edge.describing import answer, problems
+from edge.describing import TASK_AT, ForUser, answer, problems
 from edge.headers import is_task_id
 from edge.outcomes import Started
 from edge.rendering import pieces
@@ -79,6 +79,7 @@ async def get_results(
     operation_id="cancelTask",
     summary="Stop a task",
     status_code=202,
+    response_headers=(TASK_AT,),
     responses=problems(
         FailureCode.TASK_NOT_FOUND,
         FailureCode.TASK_ENDED,
@@ -102,8 +103,10 @@ async def cancel_task(
 @post(
     "/tasks/{task_id:str}/retry",
     operation_id="retryTask",
+    operation_class=ForUser,
     summary="Do a failed task again",
     status_code=202,
+    response_headers=(TASK_AT,),
     responses=problems(
         FailureCode.TASK_NOT_FOUND,
         FailureCode.TASK_NOT_FAILED,

@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from contracts.failures import FailureCode
 from edge import resumption
 from edge.auth import Caller
-from edge.describing import FAILED_MEANWHILE, AppendedBytes, part_taken, problems
+from edge.describing import FAILED_MEANWHILE, STANDING, TASK_AT, WHOLE, AppendedBytes, part_taken, problems
 from edge.headers import check_single, is_task_id
 from edge.intake import VideoIntake
 from edge.outcomes import Started
@@ -31,6 +31,7 @@ _REFUSALS = (
     operation_id="getUpload",
     summary="Where a resumable upload stands",
     status_code=204,
+    response_headers=STANDING,
     responses=problems(*_REFUSALS),
 )
 async def get_upload(
@@ -52,6 +53,7 @@ async def get_upload(
     summary="Go on with a resumable upload",
     operation_class=AppendedBytes,
     status_code=202,
+    response_headers=(TASK_AT, WHOLE),
     request_max_body_size=None,
     responses=part_taken(HTTPStatus.NO_CONTENT)
     | problems(

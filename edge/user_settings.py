@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from contracts.failures import Failure
+from contracts.failures import Failure, FailureCode
 from contracts.options import CAMERA_ALIASES, CameraConfig, DetectionOptions, ReadOptions, read_options
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
@@ -20,7 +20,10 @@ def merged(config: bytes | None, user: Mapping[str, Any]) -> ReadOptions:
     Raises `Failure` as `read_options`, about the request alone.
     """
     asked = read_options(config)
-    stated = _stated(config) if config else {}
+    try:
+        stated = _stated(config) if config else {}
+    except RecursionError as error:  # where this stack is just deeper than the one that checked it
+        raise Failure(FailureCode.MALFORMED_OPTIONS, "config is nested too deeply") from error
     settings = {name: value for name, value in _flat(user) if _is_allowed(name, value)}
     fields = settings | stated
     camera = _camera(settings) | _camera(stated)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -14,6 +15,7 @@ import uvicorn
 
 from edge import lingering, metrics
 from edge.connections import HeaderLimits, guarded
+from edge.heads import answering_heads
 from tests.edge_app import Edge, running_edge
 
 WAIT_S = 30.0
@@ -23,7 +25,8 @@ WAIT_S = 30.0
 async def listening(root: Path, *, timeout_s: float = 30.0, bytes_max: int = 4_096) -> AsyncGenerator[tuple[Edge, int]]:
     async with running_edge(root) as edge:
         protocol = guarded(HeaderLimits(timeout_s=timeout_s, bytes_max=bytes_max))
-        config = uvicorn.Config(edge.app, port=0, loop="none", http=protocol, lifespan="off", log_config=None)
+        app = answering_heads(edge.app)
+        config = uvicorn.Config(app, port=0, loop="none", http=protocol, lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         serve = asyncio.create_task(server.serve())
@@ -170,3 +173,82 @@ async def test_a_client_of_the_draft_is_told_where_to_go_on_before_it_has_sent_a
     assert final.startswith(b"HTTP/1.1 202 ")
     assert b"upload-complete: ?1" in final
     assert other.startswith(b"HTTP/1.1 202 ")
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+VIDEO = b"POST /detect/video HTTP/1.1\r\nHost: a\r\nX-Filename: a.mp4\r\n"
+
+
+HIDDEN = b"GET /tasks/hidden HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /tasks/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def statuses(answers: bytes) -> list[int]:
+    return [int(part.split()[0]) for part in answers.split(b"HTTP/1.1 ")[1:]]
+
+
+@pytest.mark.parametrize("then", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: %d" % len(HIDDEN), HIDDEN),
+        (b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)),
+    ],
+)
+async def test_a_body_behind_an_offer_of_another_protocol_is_a_body_and_no_request(
+    tmp_path: Path, framing: bytes, body: bytes, then: float
+) -> None:
+    async with listening(tmp_path) as (edge, port):
+        head = VIDEO + OFFER + framing + b"\r\n\r\n"
+        parts = [head[:20], head[20:], body, LAST]
+        answers = await answer_to(port, *(parts if then else [b"".join(parts)]), then=then)
+
+        assert statuses(answers) == [202, 404]
+        (command,) = edge.outbox.commands
+        assert edge.layout.body(command.task_id).read_bytes() == HIDDEN
+
+
+async def test_requests_that_all_offer_another_protocol_are_answered_one_by_one(tmp_path: Path) -> None:
+    async with listening(tmp_path) as (_, port):
+        get = b"GET /tasks/x HTTP/1.1\r\nHost: a\r\n" + OFFER + b"\r\n"
+        answers = await answer_to(port, get * 20 + LAST)
+
+        assert statuses(answers) == [404] * 21
+
+
+async def test_a_client_that_knows_no_chunks_is_sent_none(tmp_path: Path) -> None:
+    async with listening(tmp_path) as (_, port):
+        posted = await answer_to(port, VIDEO + b"Content-Length: 8\r\nConnection: close\r\n\r\nfourmore")
+        task_id = msgspec.json.decode(posted.partition(b"\r\n\r\n")[2])["taskId"]
+        get = b"GET /tasks/%b%b HTTP/1.0\r\nConnection: keep-alive\r\nAccept: application/json\r\n\r\n"
+        unmeasured = await answer_to(port, get % (task_id.encode(), b"/results"))
+        measured = await answer_to(port, get % (task_id.encode(), b""))
+
+        assert b"transfer-encoding" not in unmeasured.lower()
+        assert msgspec.json.decode(unmeasured.partition(b"\r\n\r\n")[2]) == []
+        assert msgspec.json.decode(measured.partition(b"\r\n\r\n")[2])["taskId"] == task_id
+
+
+async def test_a_head_is_answered_as_a_get_without_a_body(tmp_path: Path) -> None:
+    async with listening(tmp_path) as (_, port):
+        posted = await answer_to(port, VIDEO + b"Content-Length: 8\r\nConnection: close\r\n\r\nfourmore")
+        task_id = msgspec.json.decode(posted.partition(b"\r\n\r\n")[2])["taskId"].encode()
+        head = b"HEAD /%b HTTP/1.1\r\nHost: a\r\n\r\n"
+        paths = (b"tasks/" + task_id, b"tasks/" + task_id + b"/results", b"tasks/x", b"uploads/" + task_id)
+        answers = await answer_to(port, *(head % path for path in paths), LAST, then=0.1)
+
+        assert statuses(answers) == [200, 200, 404, 404, 404]
+        assert answers.count(b"{") == 1  # of the GET that came last
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/health", "GET"), ("/", "GET"), ("/uploads/x", "HEAD"), ("/detect/stream", "HEAD")]
+)
+async def test_a_head_stays_one_where_it_means_something_else_or_a_get_has_no_end(path: str, method: str) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        seen.append(scope["method"])
+
+    await answering_heads(app)({"type": "http", "method": "HEAD", "path": path}, None, None)  # type: ignore[arg-type]
+    assert seen == [method]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.posts import Post
 from edge.annotations import ANSWER_BYTES_MAX, MEDIA, Annotations
 from edge.settings import EdgeSettings
+from tests.tls_service import tls_service
 
 SETTINGS = EdgeSettings(annotations_url="http://annotations.test", annotations_timeout_s=60.0)
 POST = Post(method="POST", path="/annotations", body=msgspec.Raw(b'{"mediaId":"m"}'), key="t:1")
@@ -118,6 +120,25 @@ async def test_a_page_that_says_200_confirms_no_post() -> None:
     assert failure.code is FailureCode.ANNOTATIONS_UNAVAILABLE
 
 
+@pytest.mark.parametrize("status", [201, 202, 204])
+async def test_what_the_service_made_is_made_whatever_it_says_of_it(status: int) -> None:
+    annotations = Annotations(SETTINGS, transport=answering(status, b"Created"))
+    async with annotations.running():
+        await annotations.send(POST, "token")
+
+
+async def test_a_user_in_the_address_of_the_service_takes_nobody_s_place() -> None:
+    service = answering(201, b"")
+    settings = EdgeSettings(annotations_url="http://operator:secret@annotations.test/api")
+    annotations = Annotations(settings, transport=service)
+    async with annotations.running():
+        await annotations.send(POST, "token")
+
+    (request,) = service.requests
+    assert request.headers["authorization"] == "Bearer token"
+    assert request.url.path == "/api/annotations"
+
+
 async def test_a_post_carries_its_key_and_the_token_of_its_user() -> None:
     service = answering(201, b"")
     annotations = Annotations(SETTINGS, transport=service)
@@ -167,8 +188,9 @@ async def test_no_cookie_of_one_user_is_sent_with_the_token_of_another() -> None
     assert [request.headers.get("cookie") for request in service.requests] == [None, None]
 
 
-async def test_a_user_without_settings_has_the_defaults() -> None:
-    annotations = Annotations(SETTINGS, transport=answering(404))
+@pytest.mark.parametrize(("status", "said"), [(404, b"{}"), (204, b""), (200, b"null"), (200, b"{}")])
+async def test_a_user_without_settings_has_the_defaults(status: int, said: bytes) -> None:
+    annotations = Annotations(SETTINGS, transport=answering(status, said))
     async with annotations.running():
         assert await annotations.ai_settings("u", "token") == {}
 
@@ -205,3 +227,13 @@ async def test_without_a_service_there_is_none_to_ask() -> None:
 
     assert caught.value.code is FailureCode.ANNOTATIONS_UNAVAILABLE
     assert not annotations.is_configured
+
+
+async def test_a_service_inside_a_company_is_believed_by_the_certificate_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tls_service(tmp_path, b'{"path": "a.mp4"}') as service:
+        monkeypatch.setenv("SSL_CERT_FILE", str(service.certificate))
+        annotations = Annotations(EdgeSettings(annotations_url=service.url))
+        async with annotations.running():
+            assert await annotations.media_path("m", "token") == "a.mp4"

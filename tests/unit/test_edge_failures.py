@@ -67,13 +67,20 @@ async def test_the_schema_describes_what_the_signatures_cannot() -> None:
     assert video["operationId"] == "detectVideo"
     assert list(video["requestBody"]["content"]) == ["application/octet-stream"]
     assert [parameter["name"] for parameter in video["parameters"]] == [
+        "X-Refresh-Token",
         "X-Filename",
         "X-Config",
         "X-Task-Id",
         "X-Tail-Bytes",
         "Upload-Complete",
+        "Upload-Length",
     ]
+    assert set(video["responses"]["202"]["headers"]) == {"Location", "warnings", "Upload-Complete"}
+    assert {"Upload-Offset", "Upload-Complete"} <= set(
+        paths["/uploads/{task_id}"]["head"]["responses"]["204"]["headers"]
+    )
     assert {"202", "400", "409", "411", "413", "422", "507"} <= set(video["responses"])
     assert list(form["requestBody"]["content"]) == ["multipart/form-data"]
     assert {"200", "202", "400", "413", "415", "422", "503", "504"} <= set(form["responses"])
     assert list(form["responses"]["504"]["content"]) == ["application/problem+json"]
+    assert "no_video_stream" in form["responses"]["400"]["description"]

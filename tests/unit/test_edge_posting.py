@@ -489,15 +489,21 @@ async def test_another_edge_leaves_a_medium_to_the_one_that_tells_of_it(tmp_path
     assert one.annotations.keys == ["processing", "1"]
 
 
-async def test_an_edge_that_fell_silent_is_taken_over_from_and_tells_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_last", [None, UNAVAILABLE, REFUSED])
+async def test_an_edge_that_fell_silent_is_taken_over_from_and_tells_no_more(
+    tmp_path: Path, at_last: Failure | None
+) -> None:
     silent, other = Edge(tmp_path, name="silent"), Edge(tmp_path, name="other")
     task_id = silent.medium_task()
     silent.report(task_id, 1)
+    silent.end(task_id)
     is_telling, go_on = asyncio.Event(), asyncio.Event()
 
     async def stuck(post: Post, bearer: str) -> None:
         is_telling.set()
         await go_on.wait()
+        if at_last:
+            raise at_last
         silent.annotations.told.append(post)
 
     silent.annotations.send = stuck  # type: ignore[method-assign]
@@ -508,8 +514,12 @@ async def test_an_edge_that_fell_silent_is_taken_over_from_and_tells_no_more(tmp
     go_on.set()
     await telling
 
-    assert other.annotations.keys == ["processing", "1"]
-    assert silent.annotations.keys == ["processing"]  # it was on its way: the same key
+    assert other.annotations.keys == ["processing", "1", "9"]
+    assert silent.annotations.keys == ([] if at_last else ["processing"])  # it was on its way: the same key
+    assert silent.outbox.dead == silent.outbox.later == []
+    told = silent.tasks.view(task_id).told
+    assert told is not None
+    assert (told.is_done, told.reports, told.waits_for) == (True, 1, None)
 
 
 async def test_a_broker_that_is_away_keeps_the_wake_up_unacknowledged(edge: Edge) -> None:
@@ -544,6 +554,30 @@ async def test_a_storage_that_fails_for_a_moment_keeps_nobody_waiting_for_ever(
 
     assert edge.annotations.keys == ["processing"]
     assert message.acknowledged == 1
+
+
+@pytest.mark.parametrize("record", ["task_record", "posted", "end"])
+async def test_a_task_with_a_broken_record_holds_nobody_up_and_is_told_of_when_it_is_mended(
+    edge: Edge, record: str
+) -> None:
+    task_id = edge.medium_task()
+    path: Path = getattr(edge.layout, record)(task_id)
+    before = rewritten(path, b"{")
+    message = FakeMessage(encode(WakeUp(task_id=task_id)))
+    async with asyncio.timeout(5):
+        await edge.poster._take(message)  # type: ignore[arg-type]
+    assert message.acknowledged == 1
+
+    rewritten(path, before)
+    await edge.wake(task_id)
+    assert "processing" in edge.annotations.keys
+
+
+def rewritten(path: Path, content: bytes | None) -> bytes | None:
+    """What was there before, None for no file."""
+    before = path.read_bytes() if path.exists() else None
+    path.unlink() if content is None else path.write_bytes(content)
+    return before
 
 
 class FakeMessage:

@@ -46,6 +46,15 @@ def test_a_misspelt_setting_is_noticed_and_one_from_a_file_or_of_somebody_else_i
     assert unread(environ) == ["EDGE_STOP_TIMEOUT"]
 
 
+@pytest.mark.parametrize("value", ["inf", "1e12"])
+@pytest.mark.parametrize(
+    "variable", ["EDGE_MEDIA_KEPT_S", "EDGE_TASKS_KEPT_S", "EDGE_TASKS_SILENT_S", "EDGE_POST_RETRY_FOR_S"]
+)
+def test_a_time_that_leads_to_no_date_is_refused_at_the_start(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable):
+        from_environment({variable: value})
+
+
 @pytest.mark.parametrize("field", msgspec.structs.fields(EdgeSettings), ids=lambda field: field.name)
 def test_every_setting_says_what_it_is(field: msgspec.structs.FieldInfo) -> None:
     meta = field.type.__metadata__[0]

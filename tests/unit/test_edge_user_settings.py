@@ -1,6 +1,7 @@
 """Request over user over defaults."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -74,3 +75,14 @@ def test_of_a_camera_each_field_has_its_own_precedence(
     request_: dict[str, Any], user: dict[str, Any], camera: CameraConfig | None
 ) -> None:
     assert options(request_, user).camera() == camera
+
+
+def test_what_is_nested_too_deeply_is_refused_however_deep_it_is() -> None:
+    refused: set[FailureCode] = set()
+    for depth in range(1, sys.getrecursionlimit() + 10):
+        try:
+            merged(b'{"x": %b%b}' % (b"[" * depth, b"]" * depth), {})
+        except Failure as failure:
+            refused.add(failure.code)
+
+    assert refused == {FailureCode.MALFORMED_OPTIONS}

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from edge import jwks
 from edge.jwks import Jwks, read_keys
 from edge.jwts import Expected, Verifier
 from tests.signing import assembled, claims, jwk, key_set, p256_key, public_pem, rsa_key
+from tests.tls_service import tls_service
 
 URL = "https://idp.example/jwks"
 
@@ -228,3 +230,24 @@ def test_keys_for_other_ends_are_left_out() -> None:
     ]
 
     assert set(read_keys(key_set(*entries))) == {"good"}
+
+
+async def test_a_source_inside_a_company_is_believed_by_the_certificate_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tls_service(tmp_path, key_set(jwk(rsa_key(), "rsa"))) as source:
+        monkeypatch.setenv("SSL_CERT_FILE", str(source.certificate))
+
+        assert (await Jwks(source.url).named("rsa")).algorithm == "RS256"
+
+
+@pytest.mark.parametrize("named", ["", "no-such-file.pem"])
+async def test_a_source_that_nobody_vouches_for_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    async with tls_service(tmp_path, key_set(jwk(rsa_key(), "rsa"))) as source:
+        monkeypatch.setenv("SSL_CERT_FILE", named)
+        with pytest.raises(Failure) as caught:
+            await Jwks(source.url).named("rsa")
+
+        assert caught.value.code is FailureCode.IDENTITY_UNAVAILABLE

@@ -225,6 +225,7 @@ def test_the_backlog_is_every_task_in_a_line_and_the_post_that_has_failed_for_lo
     given_up = Delay(tries=9, first_failed_at=now - timedelta(days=9), due_at=now)
     (layout.posting / "d").mkdir()
     replace_record(layout.posting / "d" / "delay.json", given_up)  # nobody waits behind it any more
+    (layout.posting / "c" / "delay.json").write_bytes(b"{")  # broken
 
     backlog = backlog_in(layout.posting, now=now)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import jwt
 import msgspec
 import pytest
+from cryptography.fernet import Fernet
 
 from contracts.failures import Failure, FailureCode
 from contracts.storage import Layout
@@ -39,8 +40,8 @@ class Idp:
         self.good = {"first-refresh"}
         self.first, self.second = self.edge(), self.edge()
 
-    def edge(self) -> Tokens:
-        return Tokens(self.layout, Vault(Sealer("", self.layout)), self.refresh, clock_s=lambda: self.now_s)
+    def edge(self, *, seal_keys: str = "") -> Tokens:
+        return Tokens(self.layout, Vault(Sealer(seal_keys, self.layout)), self.refresh, clock_s=lambda: self.now_s)
 
     def token(self, *, life_s: float, user_id: str = "ada") -> str:
         said = {"sub": user_id, "exp": self.now_s + life_s, "jti": secrets.token_hex(4)}
@@ -231,6 +232,19 @@ async def test_a_newer_token_of_the_same_login_comes_before_an_older_refresh(idp
     assert await idp.first.bearer(OTHER) == newer.bearer
     idp.now_s += 950
     assert await idp.first.bearer(OTHER) == idp.answers[1], "with the rotated refresh token: the first is used up"
+
+
+async def test_a_session_whose_key_is_gone_keeps_nobody_from_the_token_they_come_with(idp: Idp) -> None:
+    idp.rotates = False
+    await idp.first.keep(TASK, idp.caller(life_s=1))
+    await idp.first.bearer(TASK)
+    another_key = idp.edge(seal_keys=Fernet.generate_key().decode())
+    caller = idp.caller(life_s=100)
+    await another_key.keep(OTHER, caller)
+
+    assert await another_key.bearer(OTHER) == caller.bearer
+    idp.now_s += 50
+    assert await another_key.bearer(OTHER) == idp.answers[1]
 
 
 async def test_whoever_claims_the_same_user_gets_nothing_of_their_session(idp: Idp) -> None:
