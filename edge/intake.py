@@ -175,9 +175,12 @@ class VideoIntake:
             async with single_failure(), asyncio.TaskGroup() as group:
                 watches = [group.create_task(_watch(events)), group.create_task(self._attend(upload.task_id, body))]
                 asked_back = group.create_task(self._notice_asked_back(upload))
-                announcement = group.create_task(self._announce(upload, inflow))
+                written = group.create_task(self._write_down(upload, inflow))
+                announcement = group.create_task(self._announce(upload, written))
                 await store(chunks, inflow)
                 asked_back.cancel()  # from here on it takes only as long as the disk and the broker do
+                if inflow.first_stored.is_set():
+                    await written  # else an edge that dies after the seal leaves a whole file that nobody looks at
                 seal = await asyncio.to_thread(self._seal, upload, body) if upload.is_rest else None
                 for watch in watches:
                     watch.cancel()
@@ -194,16 +197,21 @@ class VideoIntake:
             upload.task_id, body, name=medium.name or medium.kind, kind=medium.kind, owner=upload.command.owner
         )
 
-    async def _announce(self, upload: Upload, inflow: Inflow) -> None:
+    async def _write_down(self, upload: Upload, inflow: Inflow) -> None:
+        """Have the upload's task in the storage as soon as there is something to see."""
         await inflow.first_stored.wait()
         if upload.is_begun and await asyncio.to_thread(self._announcer.tasks.exists, upload.task_id):
             if upload.command.is_posted and upload.command.owner == upload.caller.user_id:
                 await self._owners.adopt(upload.task_id, upload.caller)  # theirs is newer
-            await self._announcer.assure(upload.task_id)
-            crashpoint("edge.task.assured")
             return
         await self._owners.adopt(upload.task_id, upload.caller)
-        await self._announcer.announce(upload.command)
+        await self._announcer.write_down(upload.command)
+
+    async def _announce(self, upload: Upload, written: "asyncio.Task[None]") -> None:
+        await written
+        await self._announcer.assure(upload.task_id)
+        if upload.is_begun:
+            crashpoint("edge.task.assured")
 
     async def _confirmed(self, upload: Upload, announcement: "asyncio.Task[None]", inflow: Inflow) -> None:
         """Wait for the broker; for a part, only as long as that is worth it."""

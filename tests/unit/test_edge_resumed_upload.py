@@ -1,12 +1,15 @@
 """A lost connection does not end a resumable upload: `HEAD` and `PATCH /uploads/{id}`, and one task over all of it."""
 
+import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import FailureCode
 from contracts.storage import Extent, ExtentState, MediaRecord, read_extent, read_record
@@ -14,7 +17,7 @@ from edge.auth import Auth
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.jwts import Expected, SharedKey, Verifier
 from edge.resumable import ResumableUploads
-from tests.edge_app import Answer, Edge, names_in, running_edge, until
+from tests.edge_app import WAIT_S, Answer, Edge, names_in, running_edge, until
 from tests.signing import SHARED_KEY, bearer
 
 BODY = bytes(range(251)) * 40
@@ -255,6 +258,29 @@ async def test_a_complete_upload_says_so_and_takes_no_more(tmp_path: Path) -> No
         assert told.headers["location"] == f"/tasks/{task_id}"
         assert (refused.status, refused.json()["code"]) == (400, "upload_completed")
         assert refused.json()["type"] == "https://iana.org/assignments/http-problem-types#completed-upload"
+
+
+async def test_an_upload_is_complete_only_once_its_task_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id, writes, may_write = str(uuid4()), threading.Event(), threading.Event()
+    async with running_edge(tmp_path) as edge:
+        create = edge.parts.tasks.create
+
+        def create_slowly(command: AnyCommand) -> None:
+            writes.set()
+            may_write.wait(WAIT_S)
+            create(command)
+
+        monkeypatch.setattr(edge.parts.tasks, "create", create_slowly)
+        sending = asyncio.create_task(edge.send("POST", "/detect/video", CONTENT, headers=_creation(task_id)))
+        await asyncio.to_thread(writes.wait, WAIT_S)
+        await asyncio.wait((sending,), timeout=0.5)  # an edge that dies here must not leave what nobody looks at
+        before = read_extent(edge.layout.extent(task_id))
+        may_write.set()
+
+        assert before.state is ExtentState.WRITING
+        assert (await sending).status == 202
 
 
 async def test_an_upload_that_is_sealed_while_it_is_asked_for_is_complete(
