@@ -444,6 +444,19 @@ def test_bytes_that_the_extent_does_not_promise_are_written_again(tmp_path: Path
     assert (tmp_path / "body").read_bytes() == b"0123456789"
 
 
+def test_bytes_that_the_extent_does_not_promise_are_no_part_of_a_file_that_ends_before_them(tmp_path: Path) -> None:
+    body = GrowingBody(tmp_path, UploadPlan(resume_s=5))
+    body.append([b"0123"])
+    body.release()
+    with (tmp_path / "body").open("ab") as file:
+        file.write(b"????")
+    again = GrowingBody(tmp_path, UploadPlan(resume_s=5), is_new=False)
+    again.append([b"4"])
+
+    assert again.finish().size_bytes == 5
+    assert (tmp_path / "body").read_bytes() == b"01234"
+
+
 @pytest.mark.parametrize("beside_bytes", [0, 7, 10_000])
 def test_the_digest_knows_every_byte_however_slowly_it_catches_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside_bytes: int
