@@ -142,15 +142,8 @@ class VideoIntake:
         return record
 
     def _begin(self, upload: Upload) -> GrowingBody:
-        body = self._uploads.begin(upload.task_id, upload.plan)
-        if upload.plan.resume_s:
-            try:
-                self._resumable.create(UploadRecord(command=upload.command, plan=upload.plan))
-            except BaseException:
-                body.end(ExtentState.ABORTED)
-                self._uploads.discard(upload.task_id)  # its id is free again
-                raise
-        return body
+        record = UploadRecord(command=upload.command, plan=upload.plan) if upload.plan.resume_s else None
+        return self._uploads.begin(upload.task_id, upload.plan, record=record)
 
     async def _take_in(self, upload: Upload, body: GrowingBody, chunks: AsyncIterator[bytes]) -> Started | Appended:
         try:

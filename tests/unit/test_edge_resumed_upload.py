@@ -225,7 +225,7 @@ async def test_an_upload_for_whose_record_there_is_no_room_leaves_its_task_id_fr
     task_id = str(uuid4())
     async with running_edge(tmp_path) as edge:
         with monkeypatch.context() as without_room:
-            without_room.setattr("edge.resumable.create_record", full)
+            without_room.setattr("edge.storage.create_record", full)
             refused = await edge.send("POST", "/detect/video", CONTENT, headers=_creation(task_id))
         answer = await edge.send("POST", "/detect/video", CONTENT, headers=_creation(task_id))
 
