@@ -1,8 +1,10 @@
 """One video on its way in: stored, announced as soon as there is something to see, sealed at its end."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 import msgspec
@@ -29,6 +31,8 @@ from edge.upload import Inflow, UploadLimits, bounded, check_announced, store
 
 ATTEND_S = 1.0
 """How often a running upload shows that it lives, and looks whether the disk fills up or its task has ended."""
+ATTENDING_THREADS = 4
+"""Threads that do so, of their own: a reader gives up on an upload that is silent while others' files are synced."""
 ASKED_BACK_POLL_S = 0.1
 """How often a resumable upload looks whether its client asks for it on another connection."""
 ASKED_BACK_WAIT_S = 5.0
@@ -36,10 +40,6 @@ ASKED_BACK_WAIT_S = 5.0
 
 _MAY_COME_BACK = frozenset((FailureCode.UPLOAD_ABORTED, FailureCode.UPLOAD_STALLED))
 """What a lost connection looks like from here, and an edge that stops."""
-
-
-def nothing() -> None:
-    """To whom it does not matter."""
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +79,16 @@ class VideoIntake:
         self._background = background
         self._owners = owners
         self._limits = limits
+        self._attending: ThreadPoolExecutor | None = None  # outside `running` any thread will do
+
+    @contextlib.contextmanager
+    def running(self) -> Generator[None]:
+        """Keep threads to show that uploads live."""
+        with ThreadPoolExecutor(ATTENDING_THREADS, thread_name_prefix="attend") as self._attending:
+            yield
 
     async def take(
-        self, upload: Upload, chunks: AsyncIterator[bytes], *, begun: Callable[[], None] = nothing
+        self, upload: Upload, chunks: AsyncIterator[bytes], *, begun: Callable[[], None] = lambda: None
     ) -> Started | Appended:
         """Return when the file is durable and the broker has the command, or when this part of the file is stored.
 
@@ -230,9 +237,10 @@ class VideoIntake:
 
     async def _attend(self, task_id: str, body: GrowingBody) -> None:
         """What the feed cannot tell while the broker is away, and a disk that fills up. Raises as `take`."""
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(ATTEND_S)
-            if end := await asyncio.to_thread(self._look_after, task_id, body):
+            if end := await loop.run_in_executor(self._attending, self._look_after, task_id, body):
                 _refuse(end)
 
     def _look_after(self, task_id: str, body: GrowingBody) -> TaskEnded | None:

@@ -141,7 +141,8 @@ class IntakeParts:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Everything that runs beside the requests, for as long as the edge lives."""
-        with ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk") as disk:
+        threads = ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk")
+        with threads as disk, self.video_intake.running():
             asyncio.get_running_loop().set_default_executor(disk)  # its own default has 6 threads on 2 cores
             works = (self.announcer.run(), self.janitor.run(), self.abandonment.run())
             beside = [asyncio.create_task(work) for work in works]
