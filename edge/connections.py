@@ -1,4 +1,5 @@
-"""HTTP connections as uvicorn has them, with what it lacks: a deadline and a bound for headers, and interim responses.
+"""HTTP connections as uvicorn has them, with what it lacks: a deadline and a bound for headers, interim responses, and bodies
+of clients that would rather speak HTTP/2.
 
 Without it a client that sends a header line now and then holds its connection for ever (slowloris). Bodies have their own
 deadline where they are read (`upload.bounded`): what counts there is the silence, not the whole.
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -49,7 +51,12 @@ class _Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deadline is None and not self._is_answering():
             self._expect_headers()
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(FailureCode.MALFORMED_REQUEST, "this is no valid HTTP request")
+            return
         if self._is_in_headers:
             self._header_bytes += len(data)
             if self._header_bytes > self.header_limits.bytes_max:
@@ -60,6 +67,8 @@ class _Connection(HttpToolsProtocol):
         self._is_in_headers, self._header_bytes = True, 0
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # it comes again, without the offer
         self._headers_came()
         if self.parser and self.parser.get_http_version() != "1.0":
             self.scope.setdefault("state", {})["interim"] = self._interim
@@ -70,8 +79,34 @@ class _Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self.app = app
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(FailureCode.MALFORMED_REQUEST, msg)
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _parse(self, data: bytes) -> None:
+        """Tell what the bytes say; that a request offers to go on in another protocol is ignored.
+
+        Clients may offer HTTP/2 with every request, and the parser takes that for the end of HTTP: without us the body would be
+        lost. Raises `HttpParserError`.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = self._head_without_offer() + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            else:
+                return
+
+    def _head_without_offer(self) -> bytes:
+        """The request's head. Raises `HttpParserError` for one that is nothing but an offer."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("no proxy")
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
 
     def _is_answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -111,6 +112,31 @@ async def test_what_is_refused_for_its_headers_is_counted_as_a_request_and_as_a_
 async def test_what_is_no_http_gets_a_problem(tmp_path: Path) -> None:
     async with listening(tmp_path) as (_, port):
         assert problem_of(await answer_to(port, b"\x16\x03\x01 no http at all\r\n\r\n")) == (400, "malformed_request")
+
+
+async def test_an_offer_to_speak_http_2_is_ignored_and_costs_no_body(tmp_path: Path) -> None:
+    """As clients make it with every request that goes out in clear, Java's for one."""
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    head = f"POST /detect/video HTTP/1.1\r\nHost: a\r\nX-Filename: a.mp4\r\nContent-Length: 8\r\n{offer}\r\n".encode()
+    last = b"GET /tasks/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    async with listening(tmp_path) as (edge, port):
+        for sent in (
+            [head, b"contents", last],
+            [head + b"cont", b"ents" + last],
+            [head[:50], head[50:] + b"contents" + last],
+        ):
+            answer = await answer_to(port, *sent, then=0.05)
+            assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"202", b"404"]
+        twice = await answer_to(port, (head + b"contents") * 2 + last)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", twice) == [b"202", b"202", b"404"]
+    assert len(edge.outbox.commands) == 5
+
+
+async def test_a_connection_is_no_tunnel(tmp_path: Path) -> None:
+    async with listening(tmp_path) as (_, port):
+        tunnel = await answer_to(port, b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n")
+        assert problem_of(tunnel) == (400, "malformed_request")
 
 
 async def test_a_client_of_the_draft_is_told_where_to_go_on_before_it_has_sent_anything(tmp_path: Path) -> None:
