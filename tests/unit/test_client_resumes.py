@@ -159,6 +159,22 @@ def test_an_upload_of_which_the_edge_has_nothing_yet_is_tried_as_patiently(tmp_p
     assert transport.asked == ["POST", "HEAD", "PATCH", "HEAD", "PATCH"]
 
 
+def test_a_token_that_expired_meanwhile_is_said_and_not_the_broken_line(tmp_path: Path) -> None:
+    def edge(request: httpx.Request) -> httpx.Response:
+        if request.method != "POST":
+            return httpx.Response(401)
+        request.read()
+        raise httpx.ReadError("reset")
+
+    with (
+        Upload(video(tmp_path, CONTENT)) as upload,
+        httpx.Client(transport=httpx.MockTransport(edge), base_url="http://edge") as http,
+        pytest.raises(ServiceError) as refused,
+    ):
+        send(http, "http://edge", upload, None)
+    assert refused.value.status == 401
+
+
 def test_an_edge_that_was_never_there_is_said_at_once(tmp_path: Path) -> None:
     with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(UnreachableError):
         client.submit(video(tmp_path, b"content"))
