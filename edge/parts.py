@@ -19,7 +19,7 @@ from edge.background import Background
 from edge.form_intake import FormIntake
 from edge.forms import FormParts, Forms
 from edge.guard import Guard
-from edge.idempotency import IdempotencyKeys
+from edge.idempotency import KEPT_FOR, IdempotencyKeys
 from edge.intake import VideoIntake
 from edge.janitor import Expiring, Janitor, Retention
 from edge.owners import Owners
@@ -85,7 +85,11 @@ class IntakeParts:
         self.background = Background()
         self.tasks = TaskStore(layout)
         self.announcer = Announcer(self.tasks, neighbours.outbox)
-        self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2))
+        self.keys = IdempotencyKeys(
+            layout,
+            claim_max=timedelta(seconds=limits.answer_wait_s * 2),
+            kept_for=min(KEPT_FOR, timedelta(seconds=limits.tasks_kept_s)),
+        )
         self.janitor = Janitor(layout, (self.keys, *expiring), retention=limits.retention())
         self.uploads = UploadStore(
             layout,
