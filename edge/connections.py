@@ -14,8 +14,8 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from contracts.failures import FailureCode
-from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
+from contracts.failures import Failure, FailureCode
+from edge.failures import PROBLEM_JSON, STATUS, problem_of
 from edge.request_end import tell_refused
 
 _PHRASES = {104: "Upload Resumption Supported"}
@@ -134,7 +134,7 @@ class _Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         tell_refused(code.value, int(STATUS[code]))
-        body = msgspec.json.encode(_problem(code, detail))
+        body = msgspec.json.encode(problem_of(Failure(code, detail)))
         self.transport.write(_head(STATUS[code], dict(_headers(body))) + body)
         self.transport.close()
 
@@ -148,7 +148,7 @@ class _Connection(HttpToolsProtocol):
     async def _answer_too_large(self, _scope: object, _receive: object, send: Send) -> None:
         code = FailureCode.HEADERS_TOO_LARGE
         tell_refused(code.value, int(STATUS[code]))
-        body = msgspec.json.encode(_problem(code, self._too_large()))
+        body = msgspec.json.encode(problem_of(Failure(code, self._too_large())))
         headers = [(name.encode(), value.encode()) for name, value in _headers(body).items()]
         await send({"type": "http.response.start", "status": int(STATUS[code]), "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -157,10 +157,6 @@ class _Connection(HttpToolsProtocol):
 def guarded(limits: HeaderLimits) -> type[HttpToolsProtocol]:
     """The protocol of an edge, for uvicorn's `http`."""
     return type("Connection", (_Connection,), {"header_limits": limits})
-
-
-def _problem(code: FailureCode, detail: str) -> Problem:
-    return Problem(type=problem_type(code), title=title(code), status=STATUS[code], code=code, detail=detail)
 
 
 def _headers(body: bytes) -> dict[str, str]:

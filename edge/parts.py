@@ -57,6 +57,11 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
             confirm_wait_s=self.confirm_wait_s,
         )
 
+    def keys(self, layout: Layout) -> IdempotencyKeys:
+        """Those of requests, none kept for longer than the task that its outcome speaks of."""
+        claim_max, tasks_kept = timedelta(seconds=self.answer_wait_s * 2), timedelta(seconds=self.tasks_kept_s)
+        return IdempotencyKeys(layout, claim_max=claim_max, kept_for=min(KEPT_FOR, tasks_kept))
+
     def retention(self) -> Retention:
         return Retention(
             tasks=timedelta(seconds=self.tasks_kept_s),
@@ -85,11 +90,7 @@ class IntakeParts:
         self.background = Background()
         self.tasks = TaskStore(layout)
         self.announcer = Announcer(self.tasks, neighbours.outbox)
-        self.keys = IdempotencyKeys(
-            layout,
-            claim_max=timedelta(seconds=limits.answer_wait_s * 2),
-            kept_for=min(KEPT_FOR, timedelta(seconds=limits.tasks_kept_s)),
-        )
+        self.keys = limits.keys(layout)
         self.janitor = Janitor(layout, (self.keys, *expiring), retention=limits.retention())
         self.uploads = UploadStore(
             layout,

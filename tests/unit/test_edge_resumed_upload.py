@@ -403,6 +403,21 @@ async def test_an_upload_that_never_became_a_task_leaves_nothing_when_it_is_aban
         await until(lambda: names_in(tmp_path / "uploads") == [])
 
 
+async def test_an_edge_that_stops_says_that_its_client_may_come_back(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    async with running_edge(tmp_path) as edge:
+        call = edge.request("POST", "/detect/video", headers=_creation(task_id))
+        call.send(CONTENT[:4000])
+        await until(lambda: edge.outbox.commands)
+        call.cut()
+        cut = await call.answer()
+    async with running_edge(tmp_path) as edge:
+        answer = await append(edge, task_id, CONTENT[4000:], offset=4000)
+
+        assert (cut.status, cut.json()["code"], cut.headers["retry-after"]) == (503, "edge_stops", "5")
+        assert answer.status == 202
+
+
 async def test_a_client_that_falls_silent_may_come_back(tmp_path: Path) -> None:
     task_id = str(uuid4())
     async with running_edge(tmp_path, upload_idle_s=0.2) as edge:
