@@ -132,6 +132,7 @@ async def send_in_thread(
 
 
 def _body(upload: Upload, on_progress: OnProgress | None) -> Iterator[bytes]:
+    upload.has_begun = True  # the transport has a connection when it asks for a body
     for chunk in upload.chunks():
         upload.wait()
         yield chunk
