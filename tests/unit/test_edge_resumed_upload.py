@@ -344,6 +344,19 @@ async def test_what_is_wrong_with_an_append_is_said_before_its_body_is_read(
         assert again.status == 202
 
 
+async def test_whoever_sends_too_much_is_told_how_much_may_be_sent(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    chunked = {"Upload-Complete": "?0", "Transfer-Encoding": "chunked"}
+    async with running_edge(tmp_path, upload_bytes_max=9_000) as edge:
+        announced = await edge.send("POST", "/detect/video", headers=_creation(str(uuid4())))
+        named = {"X-Filename": "clip.mp4", "X-Task-Id": task_id}
+        await edge.send("POST", "/detect/video", CONTENT[:4000], headers=named | chunked)
+        sent = await append(edge, task_id, CONTENT[4000:], offset=4000, Transfer_Encoding="chunked")
+
+        assert [answer.status for answer in (announced, sent)] == [413, 413]
+        assert {answer.headers["upload-limit"] for answer in (announced, sent)} == {"max-size=9000, max-age=120"}
+
+
 async def test_an_offset_that_comes_twice_is_refused(tmp_path: Path) -> None:
     task_id = str(uuid4())
     headers = {"Content-Type": "application/partial-upload", "Upload-Complete": "?1", "Content-Length": "6000"}
