@@ -67,6 +67,7 @@ class FailureCode(StrEnum):
     MODEL_MISSING = "model_missing"
     MODEL_CORRUPT = "model_corrupt"
     MODEL_NOT_A_DETECTOR = "model_not_a_detector"
+    EDGE_STOPS = "edge_stops"
     BROKER_UNAVAILABLE = "broker_unavailable"
     STORAGE_FULL = "storage_full"
     STORAGE_UNAVAILABLE = "storage_unavailable"

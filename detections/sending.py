@@ -23,6 +23,9 @@ from detections.uploading import OnProgress, Progress, Upload
 CANCEL_TIMEOUT_S = 5.0
 """How long an upload that is broken off may take to tell the edge; a second Ctrl-C does not wait."""
 
+_OVER = frozenset((HTTPStatus.NOT_FOUND, HTTPStatus.GONE))
+"""What is answered of an upload that nobody can go on with any more: its task tells the rest."""
+
 _Result = TypeVar("_Result")
 
 
@@ -80,8 +83,10 @@ def _after(
         except UnreachableError as error:
             broken = Interrupted(error)
         except ServiceError as error:
-            if error.status not in PASSING | {HTTPStatus.CONFLICT}:  # a HEAD has no body to say which
+            if error.status in _OVER:
                 return _without(broken.error, error, http, upload)
+            if error.status not in PASSING | {HTTPStatus.CONFLICT}:  # a HEAD has no body to say which
+                raise
         else:
             if standing.is_complete:
                 return _started(broken.error, http, upload)
@@ -127,6 +132,7 @@ async def send_in_thread(
 
 
 def _body(upload: Upload, on_progress: OnProgress | None) -> Iterator[bytes]:
+    upload.has_begun = True  # the transport has a connection when it asks for a body
     for chunk in upload.chunks():
         upload.wait()
         yield chunk

@@ -69,7 +69,7 @@ class Upload:
         self.sent_bytes = 0
         """Of the body, in the order in which it is sent; after a broken connection what the edge has of it."""
         self.has_begun = False
-        """Whether any of it has ever left the client, also if the edge has nothing of that."""
+        """Whether somebody has ever been there to take it, also if the edge has nothing of it."""
         self.total_bytes: int | None = None
         self.tail_bytes: int | None = None
         self._config = config
@@ -172,7 +172,6 @@ class Upload:
     def count(self, chunk: bytes, on_progress: OnProgress | None) -> None:
         """The transport has taken `chunk`."""
         self.sent_bytes += len(chunk)
-        self.has_begun = True
         if on_progress is not None:
             on_progress(self.progress)
 

@@ -45,10 +45,10 @@ class Announcer:
         """Messages that the broker has not taken yet, and that are tried again."""
         return len(self._pending)
 
-    async def announce(self, command: AnyCommand) -> None:
-        """Return when the broker has the command; tries again while the broker is away.
+    async def write_down(self, command: AnyCommand) -> None:
+        """Return when the task is in the storage; whoever calls has it told (`assure`). Cancelled, it leaves that to `run`.
 
-        Cancelled before that, it leaves the rest to `run`. Raises `Failure`: `task_id_in_use`, `storage_full`.
+        Raises `Failure`: `task_id_in_use`, `storage_full`.
         """
         created = asyncio.create_task(asyncio.to_thread(self.tasks.create, command))
         try:
@@ -56,10 +56,9 @@ class Announcer:
         except asyncio.CancelledError:
             self._pending.add(command.task_id)
             raise
-        await self._until(partial(self._try_to_publish, command), command.task_id)
 
     async def announce_within(self, command: AnyCommand, *, wait_s: float) -> None:
-        """As `announce`, but no longer than `wait_s`. Raises `RequestFailed` as `assure_within` too."""
+        """Write the task down and `assure` it, no longer than `wait_s`. Raises `Failure` and `RequestFailed` as these do."""
         await asyncio.to_thread(self.tasks.create, command)  # whole, however short the wait is
         await self.assure_within(command.task_id, wait_s=wait_s)
 
@@ -76,7 +75,10 @@ class Announcer:
             raise RequestFailed(failure, task_id=task_id) from error
 
     async def assure(self, task_id: str) -> None:
-        """As `announce` for a task that is written down already, perhaps by an edge that died since."""
+        """Return when the broker has the command of a task that is written down, perhaps by an edge that died since.
+
+        Tries again while the broker is away; cancelled before that, it leaves the rest to `run`.
+        """
         await self._until(partial(self._is_told, task_id), task_id)
 
     async def waited_for(self, announcement: "asyncio.Task[None]") -> None:
@@ -88,9 +90,9 @@ class Announcer:
         await announcement
 
     async def announce_once(self, command: AnyCommand) -> None:
-        """As `announce` for a client that waits: a task that cannot start now ends.
+        """Write a task down and have it told, for a client that waits: one that cannot start now ends.
 
-        Raises `Failure(broker_unavailable)` too.
+        Raises `Failure`: `task_id_in_use`, `storage_full`, `broker_unavailable`.
         """
         await asyncio.to_thread(self.tasks.create, command)
         if not await self._try_to_publish(command):

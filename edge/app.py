@@ -22,6 +22,7 @@ from edge.annotations import Annotations
 from edge.annotations_parts import AnnotationsParts
 from edge.auth import Auth
 from edge.broker import keep_connected
+from edge.cut_off import cut_off
 from edge.dead_letters import DeadLetters
 from edge.failures import EXCEPTION_HANDLERS
 from edge.feed import Feed
@@ -86,7 +87,7 @@ def build(settings: EdgeSettings) -> Litestar:
         dependencies=parts.dependencies,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[partial(_running, parts)],
-        middleware=[request_trace, request_end],
+        middleware=[request_trace, request_end, cut_off],
         openapi_config=OpenAPIConfig(
             title="Detections",
             version=VERSION,

@@ -16,8 +16,8 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from contracts.failures import FailureCode
-from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
+from contracts.failures import Failure, FailureCode
+from edge.failures import PROBLEM_JSON, STATUS, problem_of
 from edge.lingering import LingeringTransport
 from edge.request_end import tell_refused
 
@@ -157,7 +157,7 @@ class _Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         tell_refused(code.value, int(STATUS[code]))
-        body = msgspec.json.encode(_problem(code, detail))
+        body = msgspec.json.encode(problem_of(Failure(code, detail)))
         self.transport.write(_head(STATUS[code], dict(_headers(body))) + body)
         self.transport.close()
 
@@ -171,7 +171,7 @@ class _Connection(HttpToolsProtocol):
     async def _answer_too_large(self, _scope: object, _receive: object, send: Send) -> None:
         code = FailureCode.HEADERS_TOO_LARGE
         tell_refused(code.value, int(STATUS[code]))
-        body = msgspec.json.encode(_problem(code, self._too_large()))
+        body = msgspec.json.encode(problem_of(Failure(code, self._too_large())))
         headers = [(name.encode(), value.encode()) for name, value in _headers(body).items()]
         await send({"type": "http.response.start", "status": int(STATUS[code]), "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -194,10 +194,6 @@ def _end_with_the_connection(cycle: RequestResponseCycle) -> None:
         await send(message)
 
     cycle.send = sent
-
-
-def _problem(code: FailureCode, detail: str) -> Problem:
-    return Problem(type=problem_type(code), title=title(code), status=STATUS[code], code=code, detail=detail)
 
 
 def _headers(body: bytes) -> dict[str, str]:

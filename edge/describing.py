@@ -24,6 +24,7 @@ _EVERYWHERE = (
     FailureCode.FORBIDDEN,
     FailureCode.IDENTITY_UNAVAILABLE,
     FailureCode.STORAGE_UNAVAILABLE,
+    FailureCode.EDGE_STOPS,
 )
 """What may be wrong on every route that wants to know who asks."""
 TASK_FAILURES: tuple[FailureCode, ...] = (

@@ -75,6 +75,7 @@ STATUS: dict[FailureCode, HTTPStatus] = {
     FailureCode.MODEL_MISSING: HTTPStatus.SERVICE_UNAVAILABLE,
     FailureCode.MODEL_CORRUPT: HTTPStatus.SERVICE_UNAVAILABLE,
     FailureCode.MODEL_NOT_A_DETECTOR: HTTPStatus.SERVICE_UNAVAILABLE,
+    FailureCode.EDGE_STOPS: HTTPStatus.SERVICE_UNAVAILABLE,
     FailureCode.BROKER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     FailureCode.STORAGE_FULL: HTTPStatus.INSUFFICIENT_STORAGE,
     FailureCode.STORAGE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -162,6 +163,12 @@ def problem_type(code: FailureCode) -> str:
 def title(code: FailureCode) -> str:
     """The code in words."""
     return code.replace("_", " ").capitalize()
+
+
+def problem_of(failure: Failure) -> Problem:
+    """What is said of a failure where nothing is known of the request."""
+    code = failure.code
+    return Problem(type=problem_type(code), title=title(code), status=STATUS[code], code=code, detail=failure.detail)
 
 
 def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> "Response[Problem]":

@@ -108,6 +108,7 @@ class GrowingBody:
         """
         with self._lock, storage_failures():
             self._check_whole()
+            os.ftruncate(self._body, self._received)  # a writer that died may have left more than it told of
             if is_durable:
                 os.fsync(self._body)
             self._catch_up(self._received - self.plan.tail_bytes)

@@ -43,10 +43,16 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
 class IdempotencyKeys:
     """The folder `idempotency`."""
 
-    def __init__(self, layout: Layout, *, claim_max: timedelta, clock: Clock = system_clock) -> None:
-        """claim_max: how long a request may take; an older claim without an outcome is that of an edge that died."""
+    def __init__(
+        self, layout: Layout, *, claim_max: timedelta, kept_for: timedelta = KEPT_FOR, clock: Clock = system_clock
+    ) -> None:
+        """claim_max: how long a request may take; an older claim without an outcome is that of an edge that died.
+
+        kept_for: no longer than the tasks that outcomes speak of.
+        """
         self.folder = layout.root / "idempotency"
         self._claim_max = claim_max
+        self._kept_for = kept_for
         self._clock = clock
 
     def claim(self, key: str, fingerprint: str) -> AnyOutcome | None:
@@ -79,7 +85,7 @@ class IdempotencyKeys:
         self._path(key).unlink(missing_ok=True)
 
     def is_stale(self, record: KeyRecord) -> bool:
-        return self._clock() - record.claimed_at > (self._claim_max if record.outcome is None else KEPT_FOR)
+        return self._clock() - record.claimed_at > (self._claim_max if record.outcome is None else self._kept_for)
 
     def stale(self) -> Iterator[Path]:
         """The records that count no more."""

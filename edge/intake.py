@@ -1,8 +1,10 @@
 """One video on its way in: stored, announced as soon as there is something to see, sealed at its end."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 import msgspec
@@ -29,6 +31,8 @@ from edge.upload import Inflow, UploadLimits, bounded, check_announced, store
 
 ATTEND_S = 1.0
 """How often a running upload shows that it lives, and looks whether the disk fills up or its task has ended."""
+ATTENDING_THREADS = 4
+"""Threads that do so, of their own: a reader gives up on an upload that is silent while others' files are synced."""
 ASKED_BACK_POLL_S = 0.1
 """How often a resumable upload looks whether its client asks for it on another connection."""
 ASKED_BACK_WAIT_S = 5.0
@@ -36,10 +40,6 @@ ASKED_BACK_WAIT_S = 5.0
 
 _MAY_COME_BACK = frozenset((FailureCode.UPLOAD_ABORTED, FailureCode.UPLOAD_STALLED))
 """What a lost connection looks like from here, and an edge that stops."""
-
-
-def nothing() -> None:
-    """To whom it does not matter."""
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +79,16 @@ class VideoIntake:
         self._background = background
         self._owners = owners
         self._limits = limits
+        self._attending: ThreadPoolExecutor | None = None  # outside `running` any thread will do
+
+    @contextlib.contextmanager
+    def running(self) -> Generator[None]:
+        """Keep threads to show that uploads live."""
+        with ThreadPoolExecutor(ATTENDING_THREADS, thread_name_prefix="attend") as self._attending:
+            yield
 
     async def take(
-        self, upload: Upload, chunks: AsyncIterator[bytes], *, begun: Callable[[], None] = nothing
+        self, upload: Upload, chunks: AsyncIterator[bytes], *, begun: Callable[[], None] = lambda: None
     ) -> Started | Appended:
         """Return when the file is durable and the broker has the command, or when this part of the file is stored.
 
@@ -142,15 +149,8 @@ class VideoIntake:
         return record
 
     def _begin(self, upload: Upload) -> GrowingBody:
-        body = self._uploads.begin(upload.task_id, upload.plan)
-        if upload.plan.resume_s:
-            try:
-                self._resumable.create(UploadRecord(command=upload.command, plan=upload.plan))
-            except BaseException:
-                body.end(ExtentState.ABORTED)
-                self._uploads.discard(upload.task_id)  # its id is free again
-                raise
-        return body
+        record = UploadRecord(command=upload.command, plan=upload.plan) if upload.plan.resume_s else None
+        return self._uploads.begin(upload.task_id, upload.plan, record=record)
 
     async def _take_in(self, upload: Upload, body: GrowingBody, chunks: AsyncIterator[bytes]) -> Started | Appended:
         try:
@@ -175,9 +175,12 @@ class VideoIntake:
             async with single_failure(), asyncio.TaskGroup() as group:
                 watches = [group.create_task(_watch(events)), group.create_task(self._attend(upload.task_id, body))]
                 asked_back = group.create_task(self._notice_asked_back(upload))
-                announcement = group.create_task(self._announce(upload, inflow))
+                written = group.create_task(self._write_down(upload, inflow))
+                announcement = group.create_task(self._announce(upload, written))
                 await store(chunks, inflow)
                 asked_back.cancel()  # from here on it takes only as long as the disk and the broker do
+                if inflow.first_stored.is_set():
+                    await written  # else an edge that dies after the seal leaves a whole file that nobody looks at
                 seal = await asyncio.to_thread(self._seal, upload, body) if upload.is_rest else None
                 for watch in watches:
                     watch.cancel()
@@ -194,16 +197,21 @@ class VideoIntake:
             upload.task_id, body, name=medium.name or medium.kind, kind=medium.kind, owner=upload.command.owner
         )
 
-    async def _announce(self, upload: Upload, inflow: Inflow) -> None:
+    async def _write_down(self, upload: Upload, inflow: Inflow) -> None:
+        """Have the upload's task in the storage as soon as there is something to see."""
         await inflow.first_stored.wait()
         if upload.is_begun and await asyncio.to_thread(self._announcer.tasks.exists, upload.task_id):
             if upload.command.is_posted and upload.command.owner == upload.caller.user_id:
                 await self._owners.adopt(upload.task_id, upload.caller)  # theirs is newer
-            await self._announcer.assure(upload.task_id)
-            crashpoint("edge.task.assured")
             return
         await self._owners.adopt(upload.task_id, upload.caller)
-        await self._announcer.announce(upload.command)
+        await self._announcer.write_down(upload.command)
+
+    async def _announce(self, upload: Upload, written: "asyncio.Task[None]") -> None:
+        await written
+        await self._announcer.assure(upload.task_id)
+        if upload.is_begun:
+            crashpoint("edge.task.assured")
 
     async def _confirmed(self, upload: Upload, announcement: "asyncio.Task[None]", inflow: Inflow) -> None:
         """Wait for the broker; for a part, only as long as that is worth it."""
@@ -229,9 +237,10 @@ class VideoIntake:
 
     async def _attend(self, task_id: str, body: GrowingBody) -> None:
         """What the feed cannot tell while the broker is away, and a disk that fills up. Raises as `take`."""
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(ATTEND_S)
-            if end := await asyncio.to_thread(self._look_after, task_id, body):
+            if end := await loop.run_in_executor(self._attending, self._look_after, task_id, body):
                 _refuse(end)
 
     def _look_after(self, task_id: str, body: GrowingBody) -> TaskEnded | None:

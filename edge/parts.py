@@ -19,7 +19,7 @@ from edge.background import Background
 from edge.form_intake import FormIntake
 from edge.forms import FormParts, Forms
 from edge.guard import Guard
-from edge.idempotency import IdempotencyKeys
+from edge.idempotency import KEPT_FOR, IdempotencyKeys
 from edge.intake import VideoIntake
 from edge.janitor import Expiring, Janitor, Retention
 from edge.owners import Owners
@@ -57,6 +57,11 @@ class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
             confirm_wait_s=self.confirm_wait_s,
         )
 
+    def keys(self, layout: Layout) -> IdempotencyKeys:
+        """Those of requests, none kept for longer than the task that its outcome speaks of."""
+        claim_max, tasks_kept = timedelta(seconds=self.answer_wait_s * 2), timedelta(seconds=self.tasks_kept_s)
+        return IdempotencyKeys(layout, claim_max=claim_max, kept_for=min(KEPT_FOR, tasks_kept))
+
     def retention(self) -> Retention:
         return Retention(
             tasks=timedelta(seconds=self.tasks_kept_s),
@@ -85,7 +90,7 @@ class IntakeParts:
         self.background = Background()
         self.tasks = TaskStore(layout)
         self.announcer = Announcer(self.tasks, neighbours.outbox)
-        self.keys = IdempotencyKeys(layout, claim_max=timedelta(seconds=limits.answer_wait_s * 2))
+        self.keys = limits.keys(layout)
         self.janitor = Janitor(layout, (self.keys, *expiring), retention=limits.retention())
         self.uploads = UploadStore(
             layout,
@@ -141,7 +146,8 @@ class IntakeParts:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Everything that runs beside the requests, for as long as the edge lives."""
-        with ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk") as disk:
+        threads = ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk")
+        with threads as disk, self.video_intake.running():
             asyncio.get_running_loop().set_default_executor(disk)  # its own default has 6 threads on 2 cores
             works = (self.announcer.run(), self.janitor.run(), self.abandonment.run())
             beside = [asyncio.create_task(work) for work in works]

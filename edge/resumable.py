@@ -16,7 +16,7 @@ from contracts.commands import AnyCommand
 from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode
-from contracts.storage import Extent, ExtentState, Layout, create_record, read_extent, read_record, replace_record
+from contracts.storage import Extent, ExtentState, Layout, read_extent, read_record, replace_record
 from edge.auth import Caller
 from edge.clock import Clock, system_clock
 from edge.disk import storage_failures
@@ -70,12 +70,6 @@ class ResumableUploads:
     def __init__(self, layout: Layout, *, clock: Clock = system_clock) -> None:
         self._layout = layout
         self._clock = clock
-
-    def create(self, record: UploadRecord) -> None:
-        """Make an upload that has just begun one that others can go on with. Raises `Failure(storage_full)`."""
-        with storage_failures():
-            create_record(self._layout.upload_record(record.command.task_id), record)
-        crashpoint("edge.resumable.recorded")
 
     def record(self, task_id: str) -> UploadRecord:
         """Raises `Failure(upload_not_found)`."""
@@ -132,7 +126,7 @@ class ResumableUploads:
     def overdue(self) -> Iterator[UploadRecord]:
         """Uploads whose client has not come back in time."""
         with contextlib.suppress(FileNotFoundError):
-            for folder in self._layout.uploads.iterdir():
+            for folder in self._layout.uploads.glob("[!.]*"):  # others are only being built
                 # one must not hold up others
                 with contextlib.suppress(OSError, ValueError, msgspec.DecodeError, Failure):
                     record = self.record(folder.name)

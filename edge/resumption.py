@@ -1,7 +1,8 @@
 """The headers of resumable uploads, as draft-ietf-httpbis-resumable-upload-12 has them (interop version 8)."""
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from litestar import Request, Response
@@ -9,6 +10,7 @@ from litestar import Request, Response
 from contracts.failures import Failure, FailureCode
 from edge import headers
 from edge.auth import Caller
+from edge.failures import RequestFailed
 from edge.outcomes import Appended, Started
 from edge.resumable import Append, Standing
 from edge.upload import UploadLimits
@@ -66,6 +68,17 @@ def append(request: _Request, caller: Caller) -> Append:
 def limits_header(limits: UploadLimits) -> dict[str, str]:
     """`Upload-Limit`: the largest upload, and how long it waits for its client."""
     return {"upload-limit": f"max-size={limits.bytes_max}, max-age={limits.resume_s}"}
+
+
+@contextlib.contextmanager
+def limits_told(limits: UploadLimits) -> Generator[None]:
+    """Around an upload: what is too large is told how large it may be."""
+    try:
+        yield
+    except Failure as failure:
+        if failure.code is not FailureCode.TOO_LARGE:
+            raise
+        raise RequestFailed(failure, headers=limits_header(limits)) from failure
 
 
 def standing_headers(standing: Standing, limits: UploadLimits) -> dict[str, str]:

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -29,7 +30,7 @@ from edge.clock import Clock, system_clock
 from edge.disk import check_free, storage_failures
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.quota import Quota
-from edge.resumable import ResumableUploads
+from edge.resumable import ResumableUploads, UploadRecord
 
 NAMES_MAX = 3
 """Ids that are tried for one content: the hash, with 8 digits of the digest, with all of it."""
@@ -58,28 +59,41 @@ class UploadStore:
         self._keep_for = keep_for
         self._clock = clock
 
-    def begin(self, task_id: str, plan: UploadPlan, *, has_extent: bool = True) -> GrowingBody:
+    def begin(
+        self, task_id: str, plan: UploadPlan, *, record: UploadRecord | None = None, has_extent: bool = True
+    ) -> GrowingBody:
         """An empty body for this task.
 
+        record: what others go on with the upload by; it is there as soon as the upload is, wherever we die.
         Raises `Failure`: `task_id_in_use` if the task exists or is being uploaded, `storage_full`.
         """
         self.check_free(more_bytes=plan.total_bytes or 0)
-        folder = self.layout.body(task_id).parent
-        with storage_failures():
-            self.layout.uploads.mkdir(parents=True, exist_ok=True)
-            try:
-                folder.mkdir()  # exclusive among all edges
-            except FileExistsError as error:
-                raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists") from error
+        aside = self.layout.uploads / f".{task_id}.{secrets.token_hex(6)}"
+        with storage_failures(), contextlib.ExitStack() as undone:
+            aside.mkdir(parents=True)
+            undone.callback(shutil.rmtree, aside, ignore_errors=True)
             crashpoint("edge.upload.folder-made")
-            if self.layout.task(task_id).exists():
-                folder.rmdir()
-                raise Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists")
-            try:
-                return GrowingBody(folder, plan, clock=self._clock, has_extent=has_extent)
-            except BaseException:
-                self.discard(task_id)  # its id is free again
-                raise
+            body = GrowingBody(aside, plan, clock=self._clock, has_extent=has_extent)
+            undone.callback(body.end, ExtentState.ABORTED)
+            if record is not None:
+                create_record(aside / self.layout.upload_record(task_id).name, record)
+            self._take_id(task_id, aside)
+            undone.pop_all()
+        crashpoint("edge.upload.begun")
+        return body
+
+    def _take_id(self, task_id: str, aside: Path) -> None:
+        """Show the upload that was built aside. Raises `Failure(task_id_in_use)`."""
+        in_use = Failure(FailureCode.TASK_ID_IN_USE, f"task {task_id} exists")
+        try:
+            aside.rename(self.layout.body(task_id).parent)  # exclusive among all edges
+        except OSError as error:
+            if error.errno in _TAKEN:
+                raise in_use from error
+            raise
+        if self.layout.task(task_id).exists():
+            self.discard(task_id)
+            raise in_use
 
     def check_free(self, *, more_bytes: int = 0) -> None:
         """Raises `Failure(storage_full)` if less than the floor would stay free."""

@@ -33,7 +33,8 @@ async def take_streamed(
     plan = _resumable_plan(request, is_rest=is_rest, limits=limits)
     upload = Upload(command=command, plan=plan, caller=caller, is_rest=is_rest)
     begun = partial(resumption.announce_resource, request, command.task_id, limits)
-    outcome = await intake.take(upload, body_chunks(request.receive), begun=begun)
+    with resumption.limits_told(limits):
+        outcome = await intake.take(upload, body_chunks(request.receive), begun=begun)
     return resumption.answered(outcome, limits, part_status=201)
 
 

@@ -80,7 +80,8 @@ async def append_upload(
     """The next bytes; answered as the request that began the upload would have been, once all are there."""
     check_single(request.headers)
     append = resumption.append(request, caller)
-    outcome = await video_intake.go_on(_checked(task_id), append, body_chunks(request.receive))
+    with resumption.limits_told(upload_limits):
+        outcome = await video_intake.go_on(_checked(task_id), append, body_chunks(request.receive))
     return resumption.answered(outcome, upload_limits, part_status=204)
 
 

@@ -14,6 +14,7 @@ from contracts.storage import Layout
 from edge import detect, tasks, uploads
 from edge.annotations import Annotations
 from edge.auth import Auth
+from edge.cut_off import cut_off
 from edge.failures import EXCEPTION_HANDLERS
 from edge.owners import Owners
 from edge.parts import IntakeLimits, IntakeParts
@@ -64,7 +65,7 @@ class Edge:
             route_handlers=[*detect.routes, *uploads.routes, *tasks.routes],
             dependencies=self.parts.dependencies | {"caller": Provide((auth or Auth(None)).caller_of)},
             exception_handlers=EXCEPTION_HANDLERS,
-            middleware=[request_trace, request_end],
+            middleware=[request_trace, request_end, cut_off],
             openapi_config=None,
             debug=False,
         )

@@ -57,6 +57,7 @@ const WORDS = {
   model_missing: ["The detection model is missing", "Tell whoever runs this service: a model has to be put in place."],
   model_corrupt: ["The detection model can't be read", "Tell whoever runs this service: the model file is damaged."],
   model_not_a_detector: ["The model that is in place is no detector", "Tell whoever runs this service: another model has to be chosen."],
+  edge_stops: ["The service is being restarted", "Try again in a minute."],
   broker_unavailable: ["The service can't pass work on at the moment", "A file that was sent is stored and is looked at as soon as this is mended."],
   storage_full: ["The service has no room for the file", "Try again later, or tell whoever runs this service."],
   storage_unavailable: ["The service can't store anything at the moment", "Try again later, or tell whoever runs this service."],

@@ -19,6 +19,8 @@ const GIVE_UP_MS = 100_000;
 const WAIT_MS = { min: 200, max: 5_000 };
 /** Statuses after which asking again may help. */
 const PASSING = new Set([0, 408, 409, 429, 500, 502, 503, 504]);
+/** Codes of a video that was broken off and waits for its rest: the line, the service's end, or we fell silent. */
+const BROKEN_OFF = new Set(["offline", "edge_stops", "upload_stalled"]);
 
 /**
  * @typedef {{file: File, kind: "video" | "image", taskId: string, config: Record<string, any>, isResumable: boolean,
@@ -53,7 +55,7 @@ export async function send(api, sending) {
   try {
     return await carry(api, { method: "POST", path: "detect/video", headers, body }, sending, 0);
   } catch (error) {
-    if (!sending.isResumable || !(error instanceof Problem) || error.code !== "offline") throw error;
+    if (!sending.isResumable || !(error instanceof Problem) || !BROKEN_OFF.has(error.code)) throw error;
     return goOn(api, body, sending, error);
   }
 }

@@ -48,6 +48,23 @@ def test_a_picture_is_never_more_than_sent(modules: Page) -> None:
     assert carried(modules, script, loaded=300) == [8], "the form around the picture counts as well"
 
 
+@pytest.mark.parametrize(("status", "code"), [(503, "edge_stops"), (408, "upload_stalled")])
+def test_a_video_whose_service_is_restarted_in_the_middle_is_gone_on_with(
+    modules: Page, status: int, code: str
+) -> None:
+    script = f"""
+    const {{ Problem }} = await import("/problems.js");
+    const answers = [[{status}, '{{"code": "{code}"}}'], [202, '{{"taskId": "t"}}']];
+    Carrier.prototype.send = function () {{ [this.status, this.responseText] = answers[Carrier.made.length - 1]; this.onload(); }};
+    api.refused = Problem.of;
+    api.request = async () => ({{ headers: new Headers({{ "upload-offset": "4", "upload-complete": "?0" }}) }});
+    const why = await m.send(api, sending("video", new AbortController().signal)).then(() => "sent", (error) => error.code);
+    return [why, Carrier.made.length];
+    """
+
+    assert carried(modules, script) == ["sent", 2]
+
+
 def test_an_answer_that_breaks_off_is_told_of_as_a_connection_that_broke(modules: Page) -> None:
     script = """
     const was = window.fetch;

@@ -193,7 +193,7 @@ _OF_SHOTS = [
 
 _OF_RESUMED_UPLOADS = [
     *_edge(
-        "edge.resumable.recorded",
+        "edge.upload.begun",
         "edge.body.told",
         "edge.upload.left",
         "edge.resumable.asked",

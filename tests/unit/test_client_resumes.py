@@ -159,6 +159,50 @@ def test_an_upload_of_which_the_edge_has_nothing_yet_is_tried_as_patiently(tmp_p
     assert transport.asked == ["POST", "HEAD", "PATCH", "HEAD", "PATCH"]
 
 
+class TakesOverLate(httpx.BaseTransport):
+    """A balancer that takes the first connection for an edge that has just gone, and has another one afterwards."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.method)
+        if self.asked == ["POST"]:
+            assert isinstance(request.stream, httpx.SyncByteStream)
+            next(iter(request.stream))
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        if request.method != "POST":
+            return httpx.Response(404)
+        request.read()
+        return httpx.Response(202, json={"status": "started", "taskId": "t", "mediaId": "m"})
+
+
+def test_a_line_that_breaks_under_the_first_bytes_is_tried_again(tmp_path: Path) -> None:
+    transport = TakesOverLate()
+    with (
+        Upload(video(tmp_path, CONTENT)) as upload,
+        httpx.Client(transport=transport, base_url="http://edge") as http,
+    ):
+        assert send(http, "http://edge", upload, None).media_id == "m"
+    assert transport.asked == ["POST", "HEAD", "GET", "POST"]
+
+
+def test_a_token_that_expired_meanwhile_is_said_and_not_the_broken_line(tmp_path: Path) -> None:
+    def edge(request: httpx.Request) -> httpx.Response:
+        if request.method != "POST":
+            return httpx.Response(401)
+        request.read()
+        raise httpx.ReadError("reset")
+
+    with (
+        Upload(video(tmp_path, CONTENT)) as upload,
+        httpx.Client(transport=httpx.MockTransport(edge), base_url="http://edge") as http,
+        pytest.raises(ServiceError) as refused,
+    ):
+        send(http, "http://edge", upload, None)
+    assert refused.value.status == 401
+
+
 def test_an_edge_that_was_never_there_is_said_at_once(tmp_path: Path) -> None:
     with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(UnreachableError):
         client.submit(video(tmp_path, b"content"))

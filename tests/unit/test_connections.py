@@ -16,24 +16,34 @@ import uvicorn
 from edge import lingering, metrics
 from edge.connections import HeaderLimits, guarded
 from edge.heads import answering_heads
-from tests.edge_app import Edge, running_edge
+from tests.edge_app import Edge, running_edge, until
 
 WAIT_S = 30.0
 
 
 @asynccontextmanager
-async def listening(root: Path, *, timeout_s: float = 30.0, bytes_max: int = 4_096) -> AsyncGenerator[tuple[Edge, int]]:
+async def listening(
+    root: Path, *, timeout_s: float = 30.0, bytes_max: int = 4_096, stop_timeout_s: int | None = None
+) -> AsyncGenerator[tuple[Edge, int]]:
+    """stop_timeout_s: how long requests have at the end; None: none is waited for."""
     async with running_edge(root) as edge:
         protocol = guarded(HeaderLimits(timeout_s=timeout_s, bytes_max=bytes_max))
-        app = answering_heads(edge.app)
-        config = uvicorn.Config(app, port=0, loop="none", http=protocol, lifespan="off", log_config=None)
+        config = uvicorn.Config(
+            answering_heads(edge.app),
+            port=0,
+            loop="none",
+            http=protocol,
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=stop_timeout_s,
+        )
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         serve = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
         yield edge, server.servers[0].sockets[0].getsockname()[1]
-        server.should_exit = server.force_exit = True
+        server.should_exit, server.force_exit = True, stop_timeout_s is None
         await serve
 
 
@@ -145,6 +155,21 @@ async def test_what_comes_behind_a_refused_request_is_not_taken_for_another(tmp_
 async def test_what_is_no_http_gets_a_problem(tmp_path: Path) -> None:
     async with listening(tmp_path) as (_, port):
         assert problem_of(await answer_to(port, b"\x16\x03\x01 no http at all\r\n\r\n")) == (400, "malformed_request")
+
+
+async def test_a_request_that_is_cut_off_when_the_edge_stops_is_told_so(tmp_path: Path) -> None:
+    head = b"POST /detect/video HTTP/1.1\r\nHost: a\r\nX-Filename: a.mp4\r\nContent-Length: 8\r\n\r\n"
+    async with listening(tmp_path, stop_timeout_s=1) as (edge, port):
+        answering = asyncio.create_task(answer_to(port, head + b"cont"))
+        await until(lambda: edge.outbox.commands)
+
+    assert problem_of(await answering) == (503, "edge_stops")
+
+
+async def test_a_connection_is_no_tunnel(tmp_path: Path) -> None:
+    async with listening(tmp_path) as (_, port):
+        tunnel = await answer_to(port, b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n")
+        assert problem_of(tunnel) == (400, "malformed_request")
 
 
 async def test_a_client_of_the_draft_is_told_where_to_go_on_before_it_has_sent_anything(tmp_path: Path) -> None:

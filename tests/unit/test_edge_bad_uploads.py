@@ -275,6 +275,34 @@ async def test_an_idle_upload_shows_that_it_lives(tmp_path: Path, monkeypatch: p
         assert (await call.answer()).status == 202
 
 
+async def test_an_upload_shows_that_it_lives_while_the_disk_is_busy_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.intake.ATTEND_S", 0.005)
+    syncs, may_sync = threading.Event(), threading.Event()
+
+    def sync_slowly(_: int) -> None:
+        syncs.set()
+        may_sync.wait(WAIT_S)
+
+    task_id = str(uuid4())
+    async with running_edge(tmp_path, disk_threads=1) as edge:
+        call = edge.request("POST", "/detect/video", headers=NAME | {"X-Task-Id": task_id})
+        call.send(b"some")
+        await until(lambda: edge.outbox.commands)
+        with monkeypatch.context() as slow:
+            slow.setattr("os.fsync", sync_slowly)
+            other = asyncio.create_task(edge.send("POST", "/detect/video", b"other", headers=NAME))
+            await until(syncs.is_set)
+            before = read_extent(edge.layout.extent(task_id))
+            try:
+                await until(lambda: read_extent(edge.layout.extent(task_id)).heartbeat_s > before.heartbeat_s + 0.1)
+            finally:
+                may_sync.set()
+        call.end()
+        assert [(await call.answer()).status, (await other).status] == [202, 202]
+
+
 async def test_an_edge_that_is_stopped_aborts_what_it_was_receiving(tmp_path: Path) -> None:
     task_id = str(uuid4())
     async with running_edge(tmp_path) as edge:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +352,20 @@ async def test_a_key_whose_task_waits_for_the_broker_is_not_another_task(tmp_pat
         assert {answer.headers["location"] for answer in [*early, late]} == {f"/tasks/{late.json()['taskId']}"}
         assert {command.task_id for command in edge.outbox.commands} == {late.json()["taskId"]}
         assert names_in(tmp_path / "tasks") == [late.json()["taskId"]]
+
+
+async def test_a_key_whose_task_has_had_its_time_is_not_answered_with_nothing(tmp_path: Path) -> None:
+    async with running_edge(tmp_path, tasks_kept_s=0.3) as edge:
+        for _ in range(2):
+            sending = await post(edge, form(picture(MP4, "a.mp4")), Idempotency_Key="k-1")
+            task_id = edge.outbox.commands[-1].task_id
+            _report(edge, task_id, 1, "00:00:00.000", SEEN)
+            end = TaskEnded(task_id=task_id, media_id="m", sequence=2, at=datetime.now(UTC))
+            create_record(edge.layout.end(task_id), end)
+            edge.feed.tell(end)
+            assert len((await sending).json()) == 1
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(edge.parts.janitor.sweep)
 
 
 @pytest.mark.parametrize("other", [picture(PNG + b"x"), picture(PNG, "b.png")])

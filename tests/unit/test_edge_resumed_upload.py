@@ -1,12 +1,15 @@
 """A lost connection does not end a resumable upload: `HEAD` and `PATCH /uploads/{id}`, and one task over all of it."""
 
+import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
 from contracts.failures import FailureCode
 from contracts.storage import Extent, ExtentState, MediaRecord, read_extent, read_record
@@ -14,7 +17,7 @@ from edge.auth import Auth
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.jwts import Expected, SharedKey, Verifier
 from edge.resumable import ResumableUploads
-from tests.edge_app import Answer, Edge, names_in, running_edge, until
+from tests.edge_app import WAIT_S, Answer, Edge, names_in, running_edge, until
 from tests.signing import SHARED_KEY, bearer
 
 BODY = bytes(range(251)) * 40
@@ -222,7 +225,7 @@ async def test_an_upload_for_whose_record_there_is_no_room_leaves_its_task_id_fr
     task_id = str(uuid4())
     async with running_edge(tmp_path) as edge:
         with monkeypatch.context() as without_room:
-            without_room.setattr("edge.resumable.create_record", full)
+            without_room.setattr("edge.storage.create_record", full)
             refused = await edge.send("POST", "/detect/video", CONTENT, headers=_creation(task_id))
         answer = await edge.send("POST", "/detect/video", CONTENT, headers=_creation(task_id))
 
@@ -255,6 +258,29 @@ async def test_a_complete_upload_says_so_and_takes_no_more(tmp_path: Path) -> No
         assert told.headers["location"] == f"/tasks/{task_id}"
         assert (refused.status, refused.json()["code"]) == (400, "upload_completed")
         assert refused.json()["type"] == "https://iana.org/assignments/http-problem-types#completed-upload"
+
+
+async def test_an_upload_is_complete_only_once_its_task_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id, writes, may_write = str(uuid4()), threading.Event(), threading.Event()
+    async with running_edge(tmp_path) as edge:
+        create = edge.parts.tasks.create
+
+        def create_slowly(command: AnyCommand) -> None:
+            writes.set()
+            may_write.wait(WAIT_S)
+            create(command)
+
+        monkeypatch.setattr(edge.parts.tasks, "create", create_slowly)
+        sending = asyncio.create_task(edge.send("POST", "/detect/video", CONTENT, headers=_creation(task_id)))
+        await asyncio.to_thread(writes.wait, WAIT_S)
+        await asyncio.wait((sending,), timeout=0.5)  # an edge that dies here must not leave what nobody looks at
+        before = read_extent(edge.layout.extent(task_id))
+        may_write.set()
+
+        assert before.state is ExtentState.WRITING
+        assert (await sending).status == 202
 
 
 async def test_an_upload_that_is_sealed_while_it_is_asked_for_is_complete(
@@ -318,6 +344,19 @@ async def test_what_is_wrong_with_an_append_is_said_before_its_body_is_read(
         assert again.status == 202
 
 
+async def test_whoever_sends_too_much_is_told_how_much_may_be_sent(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    chunked = {"Upload-Complete": "?0", "Transfer-Encoding": "chunked"}
+    async with running_edge(tmp_path, upload_bytes_max=9_000) as edge:
+        announced = await edge.send("POST", "/detect/video", headers=_creation(str(uuid4())))
+        named = {"X-Filename": "clip.mp4", "X-Task-Id": task_id}
+        await edge.send("POST", "/detect/video", CONTENT[:4000], headers=named | chunked)
+        sent = await append(edge, task_id, CONTENT[4000:], offset=4000, Transfer_Encoding="chunked")
+
+        assert [answer.status for answer in (announced, sent)] == [413, 413]
+        assert {answer.headers["upload-limit"] for answer in (announced, sent)} == {"max-size=9000, max-age=120"}
+
+
 async def test_an_offset_that_comes_twice_is_refused(tmp_path: Path) -> None:
     task_id = str(uuid4())
     headers = {"Content-Type": "application/partial-upload", "Upload-Complete": "?1", "Content-Length": "6000"}
@@ -377,6 +416,21 @@ async def test_an_upload_that_never_became_a_task_leaves_nothing_when_it_is_aban
         await until(lambda: names_in(tmp_path / "uploads") == [])
 
 
+async def test_an_edge_that_stops_says_that_its_client_may_come_back(tmp_path: Path) -> None:
+    task_id = str(uuid4())
+    async with running_edge(tmp_path) as edge:
+        call = edge.request("POST", "/detect/video", headers=_creation(task_id))
+        call.send(CONTENT[:4000])
+        await until(lambda: edge.outbox.commands)
+        call.cut()
+        cut = await call.answer()
+    async with running_edge(tmp_path) as edge:
+        answer = await append(edge, task_id, CONTENT[4000:], offset=4000)
+
+        assert (cut.status, cut.json()["code"], cut.headers["retry-after"]) == (503, "edge_stops", "5")
+        assert answer.status == 202
+
+
 async def test_a_client_that_falls_silent_may_come_back(tmp_path: Path) -> None:
     task_id = str(uuid4())
     async with running_edge(tmp_path, upload_idle_s=0.2) as edge:
@@ -416,6 +470,19 @@ def test_bytes_that_the_extent_does_not_promise_are_written_again(tmp_path: Path
     again.append([b"456789"])
     assert again.finish().size_bytes == 10
     assert (tmp_path / "body").read_bytes() == b"0123456789"
+
+
+def test_bytes_that_the_extent_does_not_promise_are_no_part_of_a_file_that_ends_before_them(tmp_path: Path) -> None:
+    body = GrowingBody(tmp_path, UploadPlan(resume_s=5))
+    body.append([b"0123"])
+    body.release()
+    with (tmp_path / "body").open("ab") as file:
+        file.write(b"????")
+    again = GrowingBody(tmp_path, UploadPlan(resume_s=5), is_new=False)
+    again.append([b"4"])
+
+    assert again.finish().size_bytes == 5
+    assert (tmp_path / "body").read_bytes() == b"01234"
 
 
 @pytest.mark.parametrize("beside_bytes", [0, 7, 10_000])

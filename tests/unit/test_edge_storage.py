@@ -2,6 +2,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,12 +13,14 @@ from uuid import uuid4
 
 import pytest
 
+from contracts import crashpoints
 from contracts.failures import Failure, FailureCode
 from contracts.media import MediumKind
 from contracts.storage import ExtentState, Layout, Seal, read_extent
 from edge.disk import storage_failures
 from edge.growing_body import GrowingBody, UploadPlan
 from edge.storage import UploadStore
+from tests.conftest import REPOSITORY
 from tests.edge_app import names_in
 
 # Two different files of one length that differ only where the media hash does not look.
@@ -112,6 +117,44 @@ def test_an_upload_that_the_disk_did_not_let_begin_leaves_its_task_id_free(
         without_room.setattr("edge.growing_body.pack_extent", full)
         with pytest.raises(Failure, match="storage_full"):
             store.begin(task_id, UploadPlan())
+    assert store.begin(task_id, UploadPlan()).received_bytes == 0
+
+
+BEGIN = """
+import os, sys
+from datetime import timedelta
+from pathlib import Path
+
+from contracts import crashpoints
+from contracts.commands import DetectVideo
+from contracts.media import MediumKind
+from contracts.options import DetectionOptions
+from contracts.storage import Layout, upload_medium
+from edge.growing_body import UploadPlan
+from edge.resumable import UploadRecord
+from edge.storage import UploadStore
+
+root, task_id = sys.argv[1:]
+crashpoints.arm(os.environ)
+medium = upload_medium(task_id, kind=MediumKind.VIDEO, name="a.mp4", is_growing=True)
+command = DetectVideo(task_id=task_id, medium=medium, options=DetectionOptions())
+plan = UploadPlan(total_bytes=4, resume_s=5)
+UploadStore(Layout(Path(root)), keep_for=timedelta(days=1)).begin(
+    task_id, plan, record=UploadRecord(command=command, plan=plan)
+)
+"""
+"""An edge that takes a resumable upload in."""
+
+
+@pytest.mark.parametrize("point", ["edge.upload.folder-made:1", "file.synced:1"])
+def test_an_upload_whose_edge_died_before_others_could_go_on_with_it_leaves_its_task_id_free(
+    store: UploadStore, point: str
+) -> None:
+    task_id = str(uuid4())
+    call = [sys.executable, "-c", BEGIN, str(store.layout.root), task_id]
+    died = subprocess.run(call, env=os.environ | {crashpoints.VARIABLE: point}, cwd=REPOSITORY, check=False)
+
+    assert died.returncode == -signal.SIGKILL
     assert store.begin(task_id, UploadPlan()).received_bytes == 0
 
 
