@@ -1,0 +1,58 @@
+"""What a consumer does when the broker is not as it left it: it believes in a connection that is gone, or lost a part."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from contracts import topology
+from contracts.commands import DetectVideo
+from contracts.failures import FailureCode
+from contracts.media import Medium, MediumKind
+from detections.rabbitmq import PrivateRabbit
+from tests.broker.consumer_stage import Stage, new_task_id, scripted_model, stage
+from tests.fault.proxy import proxy_to
+
+pytestmark = pytest.mark.broker
+
+SOON_S = 15.0
+BELIEVED_S = 60
+"""How long the broker believes in a connection from which it hears nothing, at least."""
+COMMANDS = 20
+"""More than the broker sends to the connection that is gone."""
+
+
+async def work(on: Stage) -> None:
+    """Return when a command has come to its end."""
+    command = DetectVideo(
+        task_id=new_task_id(), medium=Medium(root="storage", path="none.mp4", kind=MediumKind.VIDEO)
+    )
+    await on.command(command)
+    async with asyncio.timeout(SOON_S):
+        end = await on.end_of(command.task_id)
+    assert end.failure is not None
+    assert end.failure.code is FailureCode.MEDIUM_MISSING
+
+
+async def test_a_consumer_works_on_while_the_broker_still_believes_in_its_connection_before(
+    rabbit: PrivateRabbit, tmp_path: Path
+) -> None:
+    async with proxy_to(rabbit.port) as proxy, stage(rabbit.url, tmp_path) as on:
+        on.url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/?heartbeat={BELIEVED_S // 2}"
+        await on.consumer(model=scripted_model(tmp_path)).until_ready()
+        proxy.lose_clients()
+        works = [asyncio.create_task(work(on)) for _ in range(COMMANDS)]
+        done, _ = await asyncio.wait(works, timeout=SOON_S, return_when=asyncio.FIRST_COMPLETED)
+        for each in works:
+            each.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        assert done
+        await next(iter(done))
+
+
+async def test_a_consumer_creates_an_exchange_again_that_went_missing(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    async with stage(rabbit.url, tmp_path) as on:
+        await on.consumer(model=scripted_model(tmp_path)).until_ready()
+        await work(on)
+        await on.delete_exchange(topology.EVENTS)
+        await work(on)
