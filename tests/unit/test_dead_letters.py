@@ -27,10 +27,10 @@ class Graveyard:
         self.outbox = FakeOutbox()
         self.letters = DeadLetters(EdgeSettings(storage_dir=str(storage)), self.outbox)
 
-    async def end(self, *, is_redelivered: bool = False) -> None:
+    async def end(self) -> None:
         medium = Medium(root="storage", path="a/b", kind=MediumKind.VIDEO, media_id="abc")
         notice = Notice(task_id=self.task_id, failure=POISON, command=DetectVideo(task_id=self.task_id, medium=medium))
-        await self.letters.end(notice, is_redelivered=is_redelivered)
+        await self.letters.end(notice)
 
 
 async def test_the_end_follows_the_last_report_and_keeps_its_counts(tmp_path: Path) -> None:
@@ -54,11 +54,12 @@ async def test_a_task_without_results_ends_with_the_first_sequence(tmp_path: Pat
     assert [event.sequence for event in graveyard.outbox.ends] == [1]
 
 
-async def test_an_end_that_somebody_else_wrote_is_theirs_to_publish(tmp_path: Path) -> None:
+async def test_an_end_that_is_there_is_published_whoever_wrote_it_may_never_have_come_to_that(tmp_path: Path) -> None:
     graveyard = Graveyard(tmp_path)
-    create_record(graveyard.layout.end(graveyard.task_id), end(graveyard.task_id, 9))
+    there = end(graveyard.task_id, 9)
+    create_record(graveyard.layout.end(graveyard.task_id), there)
     await graveyard.end()
-    assert graveyard.outbox.ends == []
+    assert graveyard.outbox.ends == [there]
 
 
 async def test_an_end_that_may_never_have_been_published_is_published_as_it_was_written(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ async def test_an_end_that_may_never_have_been_published_is_published_as_it_was_
     with pytest.raises(Failure):
         await graveyard.end()
     graveyard.outbox.is_away = False
-    await graveyard.end(is_redelivered=True)
+    await graveyard.end()
     assert graveyard.outbox.ends == [read_record(graveyard.layout.end(graveyard.task_id), TaskEnded)]
 
 
