@@ -45,7 +45,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
     is_posted: bool = False
     """True: what becomes of it is posted to the Annotations service, so nothing of it is fleeting and the frame of each report
     is kept as a JPEG until it has been posted."""
-    created_at: datetime | None = None
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    """When it was made, with its offset from UTC: how long it waits is counted from then."""
     continuation: int = 0
     """How often a stopping consumer handed the task on."""
     retry_of: TaskId | None = None
