@@ -11,7 +11,7 @@ import msgspec
 
 from consumers.checkpoints import Standing, has_checkpoint, stand_on
 from consumers.ending import reserve_end
-from contracts.commands import AnyCommand
+from contracts.commands import AnyCommand, DetectImage
 from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.results import latest_epoch
@@ -24,6 +24,8 @@ STALE_AFTER_S = 10.0
 """A lease whose heartbeat is older belongs to nobody; clocks of the machines must agree to a few seconds."""
 ATTEMPTS_MAX = 3
 """Attempts in a row that may cost a consumer its life without a new checkpoint; then the task is poison."""
+PICTURE_ATTEMPTS_MAX = 2
+"""Of a picture. Pictures are decoded in the consumer, so one that kills it must be poison before the videos beside it are."""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +34,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     standing: Standing
     barren_attempts: int
+    """Attempts in a row that cost their consumer its life and brought nothing."""
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -76,7 +79,7 @@ class Leases:
         crashpoint("consumer.claim.created")
         standing = stand_on(self._layout, task_id, epoch=epoch + 1)
         crashpoint("consumer.claim.stands")
-        held = Held(epoch=epoch + 1, standing=standing, barren_attempts=self._barren_attempts(task_id, epoch))
+        held = Held(epoch=epoch + 1, standing=standing, barren_attempts=self._barren_attempts(command, epoch))
         reserve_end(self._layout, task_id, epoch=held.epoch)
         crashpoint("consumer.claim.reserved")
         self._write(task_id, held, is_released=False)
@@ -132,13 +135,14 @@ class Leases:
     def _is_stale(self, heartbeat_at: datetime) -> bool:
         return self._now() - heartbeat_at > timedelta(seconds=STALE_AFTER_S)
 
-    def _barren_attempts(self, task_id: str, epoch: int) -> int:
+    def _barren_attempts(self, command: AnyCommand, epoch: int) -> int:
         """Attempts since the last checkpoint, up to this one, of which nobody knows that their consumer lived on."""
-        count = 0
+        # a fleeting picture is only claimed after an attempt of which nothing was written down
+        count = int(isinstance(command, DetectImage) and command.is_fleeting)
         for attempt in range(epoch, 0, -1):
-            if has_checkpoint(self._layout, task_id, epoch=attempt):
+            if has_checkpoint(self._layout, command.task_id, epoch=attempt):
                 break
-            count += not _lives(self._layout, task_id, epoch=attempt).exists()
+            count += not _lives(self._layout, command.task_id, epoch=attempt).exists()
         return count
 
     def _note_it_lives(self, task_id: str, held: Held) -> None:
@@ -163,6 +167,11 @@ class Leases:
         record = record or read_record(path, TaskRecord)
         if record is not None and record.started_at is None:
             replace_record(path, msgspec.structs.replace(record, started_at=now))
+
+
+def attempts_max(command: AnyCommand) -> int:
+    """How many of them make a task poison."""
+    return PICTURE_ATTEMPTS_MAX if isinstance(command, DetectImage) else ATTEMPTS_MAX
 
 
 async def claimed(leases: Leases, command: AnyCommand, *, is_handed_on: bool) -> Claim:

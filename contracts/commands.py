@@ -59,7 +59,7 @@ class DetectImage(Command, frozen=True, kw_only=True, tag="DetectImage"):
 
     @property
     def is_fleeting(self) -> bool:
-        """True: only whoever waits for it is told, and nothing of the task is written down."""
+        """True: only whoever waits for it is told, and nothing of the task is written down, unless it comes again."""
         return self.is_quiet and not self.is_posted
 
 

@@ -24,9 +24,7 @@ COMMANDS = 20
 
 async def work(on: Stage) -> None:
     """Return when a command has come to its end."""
-    command = DetectVideo(
-        task_id=new_task_id(), medium=Medium(root="storage", path="none.mp4", kind=MediumKind.VIDEO)
-    )
+    command = DetectVideo(task_id=new_task_id(), medium=Medium(root="storage", path="none.mp4", kind=MediumKind.VIDEO))
     await on.command(command)
     async with asyncio.timeout(SOON_S):
         end = await on.end_of(command.task_id)

@@ -12,7 +12,7 @@ import structlog
 from consumers import lane, metrics, roots
 from consumers.attempt import StopReason
 from consumers.detect import NotPutAside
-from consumers.leases import ATTEMPTS_MAX, Claim, Leases
+from consumers.leases import ATTEMPTS_MAX, PICTURE_ATTEMPTS_MAX, Claim, Leases
 from consumers.media_limits import MediaLimits
 from consumers.outgoing import Undelivered
 from contracts import topology, wire
@@ -429,6 +429,48 @@ async def test_a_connection_that_is_lost_while_tasks_are_claimed_is_no_poison(tm
     assert lease is not None
     assert lease.is_released
     assert failure_code(only_end(consumer.broker)) is None
+
+
+async def test_pictures_that_come_again_are_looked_at_one_after_the_other(tmp_path: Path) -> None:
+    """One of them may have killed a consumer: the next death tells which, and costs no other one an attempt."""
+    claims: list[str] = []
+    may_go_on = threading.Event()
+
+    class SlowLeases(Leases):
+        def claim(self, command: AnyCommand, *, is_handed_on: bool) -> Claim:
+            claims.append(command.task_id)
+            may_go_on.wait(60)
+            return super().claim(command, is_handed_on=is_handed_on)
+
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), leases=SlowLeases)
+    again = [picture(consumer, is_quiet=is_quiet) for is_quiet in (True, False)]
+    async with asyncio.TaskGroup() as working:
+        for command in again:
+            working.create_task(consumer.take(command, is_redelivered=True))
+        await until(lambda: bool(claims))
+        await consumer.take(picture(consumer, is_quiet=True))  # the first time: it waits for nobody
+        claimed_at_once = list(claims)
+        may_go_on.set()
+    consumer.close()
+
+    assert claimed_at_once == [again[0].task_id]
+    assert claims == [command.task_id for command in again]
+    ends = [event for event in consumer.broker.events if isinstance(event, TaskEnded)]
+    assert [failure_code(end) for end in ends] == [None] * 3
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_a_picture_that_cost_two_consumers_their_life_is_poison(consumer: Consumer, is_quiet: bool) -> None:
+    command = picture(consumer, is_quiet=is_quiet)
+    deaths_written_down = PICTURE_ATTEMPTS_MAX - is_quiet  # of the first look at one that somebody waits for nothing is
+    for epoch in range(1, deaths_written_down + 1):
+        results = consumer.layout.results(command.task_id, epoch=epoch)
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.touch()
+    await consumer.take(command, is_redelivered=True)
+
+    assert failure_code(only_end(consumer.broker)) is FailureCode.POISON
+    assert only_end(consumer.broker).is_quiet is is_quiet
 
 
 async def test_a_broker_that_stays_away_gives_the_task_back(tmp_path: Path) -> None:

@@ -138,9 +138,7 @@ async def test_a_medium_of_a_root_is_looked_at_where_it_lies_and_by_one_at_a_tim
         )
 
 
-@pytest.mark.parametrize(
-    ("root", "path", "status"), [("videos", "a.mp4", 202), ("storage", "uploads/a/body", 404)]
-)
+@pytest.mark.parametrize(("root", "path", "status"), [("videos", "a.mp4", 202), ("storage", "uploads/a/body", 404)])
 async def test_a_medium_id_of_somebody_else_s_command_names_no_folder(
     tmp_path: Path, root: str, path: str, status: int
 ) -> None:
