@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from consumers.checkpoints import Standing, has_checkpoint, stand_on
 from consumers.ending import reserve_end
@@ -26,6 +28,8 @@ ATTEMPTS_MAX = 3
 """Attempts in a row that may cost a consumer its life without a new checkpoint; then the task is poison."""
 PICTURE_ATTEMPTS_MAX = 2
 """Of a picture. Pictures are decoded in the consumer, so one that kills it must be poison before the videos beside it are."""
+
+logger = structlog.get_logger(__name__)
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +93,8 @@ class Leases:
         return self._end(task_id) or held  # asked again: it may have ended while we claimed it
 
     def renew(self, task_id: str, held: Held) -> bool:
-        """Say that the task is still worked on; False if somebody else has taken it over."""
-        if latest_epoch(self._layout, task_id) != held.epoch:
+        """Say that the task is still worked on; False if somebody else has taken it over. Raises `OSError`."""
+        if self._is_taken_over(task_id, held):
             self._note_it_lives(task_id, held)
             return False
         self._write(task_id, held, is_released=False)
@@ -100,18 +104,28 @@ class Leases:
     def release(self, task_id: str, held: Held) -> bool:
         """Hand the task on: whoever comes next need not wait, and the attempt does not count against the task.
 
-        False if somebody else has taken it over.
+        False if somebody else has taken it over. Where the storage is away, the lease will be stale by itself.
         """
         self._note_it_lives(task_id, held)
-        if latest_epoch(self._layout, task_id) != held.epoch:
-            return False
-        self._write(task_id, held, is_released=True)
+        try:
+            if self._is_taken_over(task_id, held):
+                return False
+            self._write(task_id, held, is_released=True)
+        except OSError as error:
+            logger.warning("lease not released", task_id=task_id, error=str(error))
         crashpoint("consumer.lease.released")
         return True
 
     def is_cancelled(self, task_id: str) -> bool:
         """Whether somebody asked for the end of the task."""
         return self._layout.cancel(task_id).exists()
+
+    def _is_taken_over(self, task_id: str, held: Held) -> bool:
+        """Raises `OSError` where not even our own results are: the storage is away, which says nothing of others."""
+        latest = latest_epoch(self._layout, task_id)
+        if latest < held.epoch:
+            raise FileNotFoundError(errno.ENOENT, "the storage is away", str(self._layout.task(task_id)))
+        return latest > held.epoch
 
     def _write(self, task_id: str, held: Held, *, is_released: bool) -> None:
         lease = Lease(

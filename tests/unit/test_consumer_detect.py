@@ -388,6 +388,29 @@ async def test_whoever_is_superseded_publishes_nothing_more(consumer: Consumer) 
     assert [report.sequence for report in reports(consumer.layout, command.task_id)] == [1, 2, 3, 4, 5]
 
 
+async def test_a_task_whose_storage_was_away_for_a_while_goes_on(tmp_path: Path) -> None:
+    may_load = threading.Event()
+
+    def load(source: ModelSource) -> Detector:
+        may_load.wait(60)
+        return load_detector(source)
+
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), load=load)
+    command = finished_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    lease = consumer.layout.lease(command.task_id)
+    await until(lease.exists)
+    with structlog.testing.capture_logs() as logs:
+        consumer.layout.root.rename(away := tmp_path / "away")
+        await until(lambda: working.done() or any(log["event"] == "lease not renewed" for log in logs))
+        away.rename(consumer.layout.root)
+    may_load.set()
+    await working
+    consumer.close()
+
+    assert failure_code(only_end(consumer.broker)) is None
+
+
 async def test_a_task_that_brings_nothing_three_times_is_poison(consumer: Consumer) -> None:
     command = finished_video(consumer)
     leases = Leases(consumer.layout, owner="crashes")
