@@ -46,10 +46,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
         """The task id while it is not known."""
         return (self.command and self.command.medium.media_id) or self.task_id
 
-    @property
-    def is_kept(self) -> bool:
-        """False for a synchronous image, which has no folder: only its listener waits for the end."""
-        return not (isinstance(self.command, DetectImage) and self.command.is_fleeting)
+    def is_kept(self, layout: Layout) -> bool:
+        """False for a synchronous image that nobody wrote down: only its listener waits for the end."""
+        is_fleeting = isinstance(self.command, DetectImage) and self.command.is_fleeting
+        return not is_fleeting or layout.task_record(self.task_id).exists()
 
 
 class DeadLetters:
@@ -99,7 +99,7 @@ class DeadLetters:
     def _write_end(self, notice: Notice) -> TaskEnded:
         """The end of the task: that which it has, else this one."""
         event = _end_of(notice, self._layout)
-        if notice.is_kept:
+        if notice.is_kept(self._layout):
             path = self._layout.end(notice.task_id)
             if not create_record(path, event):
                 return read_record(path, TaskEnded) or event
@@ -158,7 +158,7 @@ def _reason(message: AbstractIncomingMessage, failure: Failure | None) -> Failur
 
 
 def _end_of(notice: Notice, layout: Layout) -> TaskEnded:
-    checkpoint = last_checkpoint(layout, notice.task_id) if notice.is_kept else None
+    checkpoint = last_checkpoint(layout, notice.task_id)
     seal = read_record(layout.seal(notice.task_id), Seal)
     media_id = seal.media_id if seal else notice.command and notice.command.medium.media_id
     return TaskEnded(
