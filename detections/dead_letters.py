@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts import topology
+from contracts.broker_calls import plainly
 from contracts.broker_nodes import without_password
 from contracts.commands import AnyCommand
 from contracts.failures import NOT_READ, Failure, FailureCode
@@ -244,5 +245,5 @@ def _run(amqp_url: str, work: Coroutine[Any, Any, _Done]) -> _Done:
     try:
         return asyncio.run(work)
     except (AMQPError, OSError, TimeoutError) as error:
-        reason = str(error) or type(error).__name__
+        reason = plainly(str(error)) or type(error).__name__
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error

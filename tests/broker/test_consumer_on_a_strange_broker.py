@@ -10,7 +10,7 @@ from contracts.commands import DetectVideo
 from contracts.failures import FailureCode
 from contracts.media import Medium, MediumKind
 from detections.rabbitmq import PrivateRabbit
-from tests.broker.consumer_stage import Stage, new_task_id, scripted_model, stage
+from tests.broker.consumer_stage import ConsumerProcess, Stage, new_task_id, scripted_model, stage, until
 from tests.fault.proxy import proxy_to
 
 pytestmark = pytest.mark.broker
@@ -46,6 +46,33 @@ async def test_a_consumer_works_on_while_the_broker_still_believes_in_its_connec
         await asyncio.gather(*works, return_exceptions=True)
         assert done
         await next(iter(done))
+
+
+async def test_a_consumer_whose_virtual_host_is_not_there_says_so_and_not_at_each_try(
+    rabbit: PrivateRabbit, tmp_path: Path
+) -> None:
+    model, log = scripted_model(tmp_path), tmp_path / "log"
+    consumer = ConsumerProcess(f"{rabbit.url}nowhere", tmp_path / "storage", model=model, log=log, settings={})
+    try:
+        await until(lambda: len(consumer.output.splitlines()) > 1)
+        await asyncio.sleep(4)
+        starting, *refused = consumer.output.splitlines()
+    finally:
+        consumer.end()
+    assert '"starting"' in starting
+    assert len(refused) <= 2, "by each of the two names that the library has for an address"
+    assert all("virtual host" in line for line in refused)
+
+
+async def test_a_consumer_that_loses_its_broker_logs_no_errors(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    async with proxy_to(rabbit.port) as proxy, stage(rabbit.url, tmp_path) as on:
+        on.url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        consumer = on.consumer(model=scripted_model(tmp_path))
+        await consumer.until_ready()
+        proxy.reset()
+        await until(lambda: "connected to the broker again" in consumer.output)
+        await work(on)
+    assert '"level": "error"' not in consumer.output
 
 
 async def test_a_consumer_creates_an_exchange_again_that_went_missing(rabbit: PrivateRabbit, tmp_path: Path) -> None:
