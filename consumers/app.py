@@ -242,7 +242,12 @@ class ConsumerApp:
 
         try:
             await self._detecting.take(
-                Delivery(body=message.body, is_redelivered=bool(raw.redelivered), hang_up=hang_up)
+                Delivery(
+                    body=message.body,
+                    is_redelivered=bool(raw.redelivered),
+                    is_worn=_is_worn(raw.headers.get(topology.DELIVERY_COUNT_HEADER)),
+                    hang_up=hang_up,
+                )
             )
             crashpoint("consumer.command.done")
         except NotPutAside as error:
@@ -277,3 +282,8 @@ class ConsumerApp:
                 self._detecting.cancel(command.task_id)
             case ModelChanged():
                 self._follower.hear(command.active)
+
+
+def _is_worn(deliveries_before: object) -> bool:
+    """Whether a message was given out half as often as the broker does it at most."""
+    return isinstance(deliveries_before, int) and deliveries_before >= topology.DELIVERY_LIMIT // 2

@@ -43,6 +43,8 @@ class StopReason(Enum):
     SUPERSEDED = auto()
     SHUTDOWN = auto()
     ENGINE_LOST = auto()
+    WORN = auto()
+    """Its message was given out so often, connections being lost, that it goes on with a fresh one."""
 
 
 class Running:
@@ -180,18 +182,21 @@ class Attempt:
                 await self._hand_on(hang_up, is_blameless=True)
             case StopReason.ENGINE_LOST:  # perhaps it was this task that did it
                 await self._hand_on(hang_up, is_blameless=False)
+            case StopReason.WORN:  # to anybody, also to us
+                await self._hand_on(None, is_blameless=True)
             case StopReason.SUPERSEDED:
                 logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch)
             case None:
                 return await self._end(self._failed(FailureRecord(code=FailureCode.INTERNAL, detail="no end was seen")))
         return None
 
-    async def _hand_on(self, hang_up: Callable[[], Awaitable[None]], *, is_blameless: bool) -> None:
+    async def _hand_on(self, hang_up: Callable[[], Awaitable[None]] | None, *, is_blameless: bool) -> None:
         """Let another consumer go on from the last checkpoint, unless one does so already.
 
         is_blameless: the attempt does not count against the task.
         """
-        await hang_up()  # or the broker would hand it to us
+        if hang_up is not None:
+            await hang_up()  # or the broker would hand it to us
         if not is_blameless:
             await asyncio.to_thread(self._journal.check_it_is_ours)
         elif not await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held):

@@ -50,6 +50,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     body: bytes
     is_redelivered: bool = False
+    is_worn: bool = False
+    """True: the broker may soon give it up, as often as it gave it out."""
     hang_up: Callable[[], Awaitable[None]]
     """Ends the deliveries from this queue to this consumer."""
 
@@ -200,6 +202,8 @@ class Detecting:
                     case AlreadyEnded(event=event):
                         await self._tell_again(event, is_handed_on=is_handed_on)
                     case Held() as held:
+                        if delivery.is_worn and held.barren_attempts == 0:
+                            running.halt(StopReason.WORN)
                         return await self._hold(command, held, running, delivery)
         finally:
             self._running.discard(running)

@@ -48,7 +48,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
     created_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     """When it was made, with its offset from UTC: how long it waits is counted from then."""
     continuation: int = 0
-    """How often a stopping consumer handed the task on."""
+    """How often a consumer handed the task on, as it stopped or as its message had been given out too often."""
     retry_of: TaskId | None = None
     """The task that failed and whose work this one does again."""
     version: Literal[1] = 1

@@ -9,8 +9,10 @@ from contracts import topology
 from contracts.commands import DetectVideo
 from contracts.failures import FailureCode
 from contracts.media import Medium, MediumKind
+from contracts.results import latest_epoch
 from detections.rabbitmq import PrivateRabbit
 from tests.broker.consumer_stage import ConsumerProcess, Stage, new_task_id, scripted_model, stage, until
+from tests.broker.test_consumers_video import half_seen
 from tests.fault.proxy import proxy_to
 
 pytestmark = pytest.mark.broker
@@ -73,6 +75,25 @@ async def test_a_consumer_that_loses_its_broker_logs_no_errors(rabbit: PrivateRa
         await until(lambda: "connected to the broker again" in consumer.output)
         await work(on)
     assert '"level": "error"' not in consumer.output
+
+
+@pytest.mark.soak
+async def test_a_video_outlives_more_lost_connections_than_a_broker_gives_a_message_out(
+    rabbit: PrivateRabbit, tmp_path: Path
+) -> None:
+    async with proxy_to(rabbit.port) as proxy, stage(rabbit.url, tmp_path) as on:
+        on.url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        await on.consumer(model=scripted_model(tmp_path)).until_ready()
+        task_id, rest = await half_seen(on)
+        for _ in range(topology.DELIVERY_LIMIT + 2):
+            await asyncio.sleep(0.5)
+            epoch = latest_epoch(on.layout, task_id)
+            proxy.reset()
+            await until(lambda epoch=epoch: latest_epoch(on.layout, task_id) > epoch or bool(on.dead_letters))
+        rest()
+        end = await on.end_of(task_id)
+    assert on.dead_letters == []
+    assert end.failure is None
 
 
 async def test_a_consumer_creates_an_exchange_again_that_went_missing(rabbit: PrivateRabbit, tmp_path: Path) -> None:

@@ -496,6 +496,26 @@ async def test_a_picture_that_cost_two_consumers_their_life_is_poison(consumer: 
     assert only_end(consumer.broker).is_quiet is is_quiet
 
 
+async def test_a_task_whose_message_was_given_out_often_goes_on_with_a_fresh_one(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    await consumer.take(command, is_redelivered=True, is_worn=True)
+    (handed_on,) = (message for message in consumer.broker.messages if message.exchange == topology.COMMANDS)
+    assert (consumer.broker.ends, consumer.hung_up) == ([], 0)
+    await consumer.take(handed_on.body)
+
+    assert wire.decode_command(handed_on.body).continuation == 1
+    assert failure_code(only_end(consumer.broker)) is None
+
+
+async def test_a_task_that_kills_consumers_gets_no_fresh_message(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    Leases(consumer.layout, owner="crashes").claim(command, is_handed_on=True)
+    await consumer.take(command, is_redelivered=True, is_worn=True)
+
+    assert failure_code(only_end(consumer.broker)) is None, "it was worked on as it came"
+    assert all(message.exchange != topology.COMMANDS for message in consumer.broker.messages)
+
+
 async def test_a_broker_that_stays_away_gives_the_task_back(tmp_path: Path) -> None:
     consumer = Consumer(tmp_path, model=scripted_model(tmp_path), broker=FakeBroker(is_away=True))
     command = finished_video(consumer)
