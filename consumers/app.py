@@ -64,7 +64,8 @@ class ConsumerApp:
         self._incoming = incoming
         self._outgoing = outgoing
         self._sender = RabbitSender(outgoing)
-        self._reconnected = asyncio.Event()
+        self._in_doubt = asyncio.Event()
+        """Whether the broker has all that there should be."""
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         models = store_of(settings)
@@ -168,7 +169,7 @@ class ConsumerApp:
 
     def _be_reconnected(self, *_: object) -> None:
         logger.info("connected to the broker again")
-        self._reconnected.set()
+        self._in_doubt.set()
 
     async def _complete(self) -> None:
         """Create what is missing on the broker, if it lets us.
@@ -184,10 +185,10 @@ class ConsumerApp:
         return await complete_topology(self._settings.amqp_url)
 
     async def _keep_complete(self) -> None:
-        """The same after each reconnect: a broker may come back without what it had."""
+        """The same after each reconnect, and when something could not be sent: a broker may be without what it had."""
         while True:
-            await self._reconnected.wait()
-            self._reconnected.clear()
+            await self._in_doubt.wait()
+            self._in_doubt.clear()
             try:
                 await self._complete()
             except (aiormq.exceptions.AMQPError, OSError) as error:
@@ -241,7 +242,12 @@ class ConsumerApp:
 
         try:
             await self._detecting.take(
-                Delivery(body=message.body, is_redelivered=bool(raw.redelivered), hang_up=hang_up)
+                Delivery(
+                    body=message.body,
+                    is_redelivered=bool(raw.redelivered),
+                    is_worn=_is_worn(raw.headers.get(topology.DELIVERY_COUNT_HEADER)),
+                    hang_up=hang_up,
+                )
             )
             crashpoint("consumer.command.done")
         except NotPutAside as error:
@@ -258,6 +264,7 @@ class ConsumerApp:
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait((recovering, stopping), return_when=asyncio.FIRST_COMPLETED)
+            self._in_doubt.set()
             await asyncio.sleep(random.uniform(*GIVE_BACK_PAUSE_S))  # noqa: S311 - spreads load, keeps no secret
         finally:
             recovering.cancel()
@@ -275,3 +282,8 @@ class ConsumerApp:
                 self._detecting.cancel(command.task_id)
             case ModelChanged():
                 self._follower.hear(command.active)
+
+
+def _is_worn(deliveries_before: object) -> bool:
+    """Whether a message was given out half as often as the broker does it at most."""
+    return isinstance(deliveries_before, int) and deliveries_before >= topology.DELIVERY_LIMIT // 2

@@ -15,7 +15,7 @@ from consumers.checkpoints import Journal, Superseded, Watched, recorded
 from consumers.ending import Ending
 from consumers.incoming import note_attempt, note_medium
 from consumers.lane import Lane
-from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
+from consumers.leases import HEARTBEAT_PERIOD_S, Held, Leases, attempts_max
 from consumers.media_limits import MediaLimits
 from consumers.metrics import TASKS_HANDED_ON, task_ended
 from consumers.narrator import Narrator, narrator_of
@@ -43,6 +43,8 @@ class StopReason(Enum):
     SUPERSEDED = auto()
     SHUTDOWN = auto()
     ENGINE_LOST = auto()
+    WORN = auto()
+    """Its message was given out so often, connections being lost, that it goes on with a fresh one."""
 
 
 class Running:
@@ -120,8 +122,8 @@ class Attempt:
             return self._failed(unexpected(error))
 
     async def _check_it_may_go_on(self) -> None:
-        if self._held.barren_attempts >= ATTEMPTS_MAX:
-            raise Failure(FailureCode.POISON, f"{ATTEMPTS_MAX} attempts in a row brought nothing new")
+        if self._held.barren_attempts >= attempts_max(self._command):
+            raise Failure(FailureCode.POISON, f"{self._held.barren_attempts} attempts in a row brought nothing new")
         if await asyncio.to_thread(self._desk.leases.is_cancelled, self._command.task_id):
             self._running.halt(StopReason.CANCELLED)
 
@@ -180,18 +182,21 @@ class Attempt:
                 await self._hand_on(hang_up, is_blameless=True)
             case StopReason.ENGINE_LOST:  # perhaps it was this task that did it
                 await self._hand_on(hang_up, is_blameless=False)
+            case StopReason.WORN:  # to anybody, also to us
+                await self._hand_on(None, is_blameless=True)
             case StopReason.SUPERSEDED:
                 logger.info("superseded", task_id=self._command.task_id, epoch=self._held.epoch)
             case None:
                 return await self._end(self._failed(FailureRecord(code=FailureCode.INTERNAL, detail="no end was seen")))
         return None
 
-    async def _hand_on(self, hang_up: Callable[[], Awaitable[None]], *, is_blameless: bool) -> None:
+    async def _hand_on(self, hang_up: Callable[[], Awaitable[None]] | None, *, is_blameless: bool) -> None:
         """Let another consumer go on from the last checkpoint, unless one does so already.
 
         is_blameless: the attempt does not count against the task.
         """
-        await hang_up()  # or the broker would hand it to us
+        if hang_up is not None:
+            await hang_up()  # or the broker would hand it to us
         if not is_blameless:
             await asyncio.to_thread(self._journal.check_it_is_ours)
         elif not await asyncio.to_thread(self._desk.leases.release, self._command.task_id, self._held):

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -42,6 +43,16 @@ INCOMPLETE = (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.Channel
 
 class _TaggedQueue(RobustQueue):
     """A queue of which we are a consumer with a name that a person can read; the library makes up a number."""
+
+    async def restore(self, channel: Any = None) -> None:
+        """As the library's, but one that is ours alone gets another name each time.
+
+        A broker that has not yet seen the end of the connection before keeps its queue to that, and would refuse us for as
+        long: two heartbeats, and with this queue those of the commands.
+        """
+        if self.exclusive:
+            self.name = f"{self.name.partition('#')[0]}#{secrets.token_hex(3)}"
+        await super().restore(channel)
 
     async def consume(
         self,

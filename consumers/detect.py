@@ -50,6 +50,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     body: bytes
     is_redelivered: bool = False
+    is_worn: bool = False
+    """True: the broker may soon give it up, as often as it gave it out."""
     hang_up: Callable[[], Awaitable[None]]
     """Ends the deliveries from this queue to this consumer."""
 
@@ -103,6 +105,8 @@ class Detecting:
         self._running: set[Running] = set()
         self._answering: set[Running] = set()
         """Pictures that somebody waits for: they are cancelled, but not handed on when this consumer stops."""
+        self._suspected = asyncio.Lock()
+        """Held by a picture that was given out before: should it have killed its consumer, it does so again alone."""
         self._pictures = ThreadPoolExecutor(pictures_max, thread_name_prefix="picture")
         self._is_stopping = False
 
@@ -149,9 +153,10 @@ class Detecting:
         command = wire.decode_command(delivery.body)
         note_task(command)
         command_taken(command, is_redelivered=delivery.is_redelivered)
-        if isinstance(command, DetectImage) and command.is_fleeting:
+        is_handed_on = delivery.is_redelivered or command.continuation > 0
+        if isinstance(command, DetectImage) and command.is_fleeting and not is_handed_on:
             return await self._answer(command)
-        return await self._work_on(command, delivery)
+        return await self._work_on(command, delivery, is_handed_on=is_handed_on)
 
     async def _answer(self, command: DetectImage) -> FailureRecord | None:
         """One report and the end, for somebody who waits: nothing is written down."""
@@ -182,21 +187,24 @@ class Detecting:
         task_ended(TaskKind.IMAGE, None)
         return None
 
-    async def _work_on(self, command: AnyCommand, delivery: Delivery) -> FailureRecord | None:
+    async def _work_on(self, command: AnyCommand, delivery: Delivery, *, is_handed_on: bool) -> FailureRecord | None:
         """Claim a task and work on it; a duplicate is dropped."""
         running = Running(command.task_id)
         self._running.add(running)  # before it is claimed: a cancel that comes now must find it
         if self._is_stopping:
             running.halt(StopReason.SHUTDOWN)
+        is_suspect = isinstance(command, DetectImage) and delivery.is_redelivered
         try:
-            is_handed_on = delivery.is_redelivered or command.continuation > 0
-            match await claimed(self._desk.leases, command, is_handed_on=is_handed_on):
-                case Busy():
-                    logger.info("duplicate dropped", task_id=command.task_id)
-                case AlreadyEnded(event=event):
-                    await self._tell_again(event, is_handed_on=is_handed_on)
-                case Held() as held:
-                    return await self._hold(command, held, running, delivery)
+            async with self._suspected if is_suspect else contextlib.nullcontext():
+                match await claimed(self._desk.leases, command, is_handed_on=is_handed_on):
+                    case Busy():
+                        logger.info("duplicate dropped", task_id=command.task_id)
+                    case AlreadyEnded(event=event):
+                        await self._tell_again(event, is_handed_on=is_handed_on)
+                    case Held() as held:
+                        if delivery.is_worn and held.barren_attempts == 0:
+                            running.halt(StopReason.WORN)
+                        return await self._hold(command, held, running, delivery)
         finally:
             self._running.discard(running)
         return None

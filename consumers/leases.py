@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from consumers.checkpoints import Standing, has_checkpoint, stand_on
 from consumers.ending import reserve_end
-from contracts.commands import AnyCommand
+from contracts.commands import AnyCommand, DetectImage
 from contracts.crashpoints import crashpoint
 from contracts.events import TaskEnded
 from contracts.results import latest_epoch
@@ -24,6 +26,10 @@ STALE_AFTER_S = 10.0
 """A lease whose heartbeat is older belongs to nobody; clocks of the machines must agree to a few seconds."""
 ATTEMPTS_MAX = 3
 """Attempts in a row that may cost a consumer its life without a new checkpoint; then the task is poison."""
+PICTURE_ATTEMPTS_MAX = 2
+"""Of a picture. Pictures are decoded in the consumer, so one that kills it must be poison before the videos beside it are."""
+
+logger = structlog.get_logger(__name__)
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +38,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     standing: Standing
     barren_attempts: int
+    """Attempts in a row that cost their consumer its life and brought nothing."""
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -76,7 +83,7 @@ class Leases:
         crashpoint("consumer.claim.created")
         standing = stand_on(self._layout, task_id, epoch=epoch + 1)
         crashpoint("consumer.claim.stands")
-        held = Held(epoch=epoch + 1, standing=standing, barren_attempts=self._barren_attempts(task_id, epoch))
+        held = Held(epoch=epoch + 1, standing=standing, barren_attempts=self._barren_attempts(command, epoch))
         reserve_end(self._layout, task_id, epoch=held.epoch)
         crashpoint("consumer.claim.reserved")
         self._write(task_id, held, is_released=False)
@@ -86,8 +93,8 @@ class Leases:
         return self._end(task_id) or held  # asked again: it may have ended while we claimed it
 
     def renew(self, task_id: str, held: Held) -> bool:
-        """Say that the task is still worked on; False if somebody else has taken it over."""
-        if latest_epoch(self._layout, task_id) != held.epoch:
+        """Say that the task is still worked on; False if somebody else has taken it over. Raises `OSError`."""
+        if self._is_taken_over(task_id, held):
             self._note_it_lives(task_id, held)
             return False
         self._write(task_id, held, is_released=False)
@@ -97,18 +104,28 @@ class Leases:
     def release(self, task_id: str, held: Held) -> bool:
         """Hand the task on: whoever comes next need not wait, and the attempt does not count against the task.
 
-        False if somebody else has taken it over.
+        False if somebody else has taken it over. Where the storage is away, the lease will be stale by itself.
         """
         self._note_it_lives(task_id, held)
-        if latest_epoch(self._layout, task_id) != held.epoch:
-            return False
-        self._write(task_id, held, is_released=True)
+        try:
+            if self._is_taken_over(task_id, held):
+                return False
+            self._write(task_id, held, is_released=True)
+        except OSError as error:
+            logger.warning("lease not released", task_id=task_id, error=str(error))
         crashpoint("consumer.lease.released")
         return True
 
     def is_cancelled(self, task_id: str) -> bool:
         """Whether somebody asked for the end of the task."""
         return self._layout.cancel(task_id).exists()
+
+    def _is_taken_over(self, task_id: str, held: Held) -> bool:
+        """Raises `OSError` where not even our own results are: the storage is away, which says nothing of others."""
+        latest = latest_epoch(self._layout, task_id)
+        if latest < held.epoch:
+            raise FileNotFoundError(errno.ENOENT, "the storage is away", str(self._layout.task(task_id)))
+        return latest > held.epoch
 
     def _write(self, task_id: str, held: Held, *, is_released: bool) -> None:
         lease = Lease(
@@ -132,13 +149,14 @@ class Leases:
     def _is_stale(self, heartbeat_at: datetime) -> bool:
         return self._now() - heartbeat_at > timedelta(seconds=STALE_AFTER_S)
 
-    def _barren_attempts(self, task_id: str, epoch: int) -> int:
+    def _barren_attempts(self, command: AnyCommand, epoch: int) -> int:
         """Attempts since the last checkpoint, up to this one, of which nobody knows that their consumer lived on."""
-        count = 0
+        # a fleeting picture is only claimed after an attempt of which nothing was written down
+        count = int(isinstance(command, DetectImage) and command.is_fleeting)
         for attempt in range(epoch, 0, -1):
-            if has_checkpoint(self._layout, task_id, epoch=attempt):
+            if has_checkpoint(self._layout, command.task_id, epoch=attempt):
                 break
-            count += not _lives(self._layout, task_id, epoch=attempt).exists()
+            count += not _lives(self._layout, command.task_id, epoch=attempt).exists()
         return count
 
     def _note_it_lives(self, task_id: str, held: Held) -> None:
@@ -163,6 +181,11 @@ class Leases:
         record = record or read_record(path, TaskRecord)
         if record is not None and record.started_at is None:
             replace_record(path, msgspec.structs.replace(record, started_at=now))
+
+
+def attempts_max(command: AnyCommand) -> int:
+    """How many of them make a task poison."""
+    return PICTURE_ATTEMPTS_MAX if isinstance(command, DetectImage) else ATTEMPTS_MAX
 
 
 async def claimed(leases: Leases, command: AnyCommand, *, is_handed_on: bool) -> Claim:

@@ -6,6 +6,7 @@ import time
 
 import structlog
 
+from contracts.broker_calls import plainly
 from contracts.trace_context import add_trace_id
 
 REPEATED_AFTER_S = 60.0
@@ -21,7 +22,8 @@ class Seldom(logging.Filter):
         self._said_at_s: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        line, now_s = record.getMessage(), time.monotonic()
+        record.msg, record.args = plainly(record.getMessage()), None
+        line, now_s = record.msg, time.monotonic()
         if line in self._said_at_s and now_s - self._said_at_s[line] < REPEATED_AFTER_S:
             return False
         if len(self._said_at_s) >= _LINES_MAX:
@@ -54,6 +56,7 @@ def log_as_json(level: str) -> None:
         "aiormq": logging.ERROR,
         "aiormq.connection": logging.CRITICAL,  # what aio_pika says again
         "aio_pika": logging.WARNING,
+        "aio_pika.tools": logging.CRITICAL,  # of callbacks of its own, which fail of the connection that just went
         "urllib3": logging.ERROR,
     }
     for library, quietest in quietest_of.items():

@@ -49,7 +49,9 @@ REDELIVERIES = Counter(
     registry=REGISTRY,
 )
 TASKS_HANDED_ON = Counter(
-    "detections_tasks_handed_on", "Tasks that this process gave to another one when it stopped.", registry=REGISTRY
+    "detections_tasks_handed_on",
+    "Tasks that this process handed on: it stopped, or their message had been given out too often.",
+    registry=REGISTRY,
 )
 FRAMES_DECODED = Counter(
     "detections_frames_decoded", "Frames of videos that were decoded, and pictures.", registry=REGISTRY

@@ -1,6 +1,7 @@
 """What a call of the AMQP library means: there a cancellation of ours and the loss of a connection are taken for each other."""
 
 import asyncio
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -8,8 +9,19 @@ CANCEL_AGAIN_S = 0.5
 """After this a task that goes on is cancelled again."""
 
 
+_HOST_REFUSED = re.compile(r"Expected one of \['Connection\.OpenOk'\], got <[^>]*>")
+"""What aiormq makes of the broker's reason, which it does not pass on."""
+
+
 class BrokerSilentError(ConnectionError):
     """The connection was lost while its answer was waited for."""
+
+
+def plainly(text: str) -> str:
+    """What the library says of a broker, so that a person can read it, and the same each time."""
+    return _HOST_REFUSED.sub(
+        "the broker refuses the virtual host: it is not there, down, full, or not for this user", text
+    )
 
 
 @contextmanager

@@ -45,9 +45,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
     is_posted: bool = False
     """True: what becomes of it is posted to the Annotations service, so nothing of it is fleeting and the frame of each report
     is kept as a JPEG until it has been posted."""
-    created_at: datetime | None = None
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    """When it was made, with its offset from UTC: how long it waits is counted from then."""
     continuation: int = 0
-    """How often a stopping consumer handed the task on."""
+    """How often a consumer handed the task on, as it stopped or as its message had been given out too often."""
     retry_of: TaskId | None = None
     """The task that failed and whose work this one does again."""
     version: Literal[1] = 1
@@ -58,7 +59,7 @@ class DetectImage(Command, frozen=True, kw_only=True, tag="DetectImage"):
 
     @property
     def is_fleeting(self) -> bool:
-        """True: only whoever waits for it is told, and nothing of the task is written down."""
+        """True: only whoever waits for it is told, and nothing of the task is written down, unless it comes again."""
         return self.is_quiet and not self.is_posted
 
 

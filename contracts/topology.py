@@ -14,7 +14,10 @@ from contracts.events import AnyEvent, FrameDetected, TaskEnded
 from contracts.failures import FailureRecord
 
 DELIVERY_LIMIT = 20
-"""Deliveries of one command before the broker dead-letters it: a backstop, tasks end by themselves before."""
+"""Deliveries of one command before the broker dead-letters it: a backstop, tasks end by themselves before. A long one that
+loses its connection more often goes on with a fresh message."""
+DELIVERY_COUNT_HEADER = "x-delivery-count"
+"""The broker's own: how often it gave a message out before."""
 LOG_SEGMENT_BYTES = 16_000_000
 """Retention is looked at when a segment rolls, so segments are small."""
 

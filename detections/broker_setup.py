@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from contracts import topology
+from contracts.broker_calls import plainly
 from contracts.broker_nodes import nodes, without_password
 from contracts.failures import Failure, FailureCode
 from detections.broker_connection import connect
@@ -85,7 +86,7 @@ def declare(amqp_url: str) -> None:
     try:
         differing = asyncio.run(asyncio.wait_for(declared(), TIMEOUT_S * len(nodes(amqp_url))))
     except (AMQPError, OSError, TimeoutError) as error:
-        reason = str(error) or type(error).__name__
+        reason = plainly(str(error)) or type(error).__name__
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
     if differing:
         advice = "these came from an older version; how to drain and replace them is in docs/broker.md"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from contracts import topology, wire
+from contracts.broker_calls import plainly
 from contracts.events import ActiveModel, ConsumerSeen, ModelChanged
 from contracts.failures import Failure, FailureCode
 from detections.broker_connection import connect
@@ -103,7 +104,9 @@ async def announced(
     try:
         connection = await connect(amqp_url, name="detections models use", timeout_s=CONNECT_TIMEOUT_S)
     except (AMQPError, OSError, TimeoutError) as error:
-        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"no broker: {error or type(error).__name__}") from error
+        raise Failure(
+            FailureCode.BROKER_UNAVAILABLE, f"no broker: {plainly(str(error)) or type(error).__name__}"
+        ) from error
     async with connection:
         try:
             channel = await connection.channel()

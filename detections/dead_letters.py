@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts import topology
+from contracts.broker_calls import plainly
 from contracts.broker_nodes import without_password
 from contracts.commands import AnyCommand
 from contracts.failures import NOT_READ, Failure, FailureCode
@@ -57,6 +58,14 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     """None: nobody can read it, so it cannot be sent on its way again."""
     trace: TraceContext | None = None
     """Where it belongs, also when it is sent again."""
+
+    @property
+    def is_of_an_upload(self) -> bool:
+        """True: what it speaks of went a minute after its task had ended. A medium that was kept has another place."""
+        if self.content is None or isinstance(self.content, DeadPost):
+            return False
+        medium = self.content.medium
+        return medium.root == "storage" and medium.path.startswith("uploads/")
 
 
 def register(commands: typer.Typer) -> None:
@@ -97,16 +106,16 @@ def replay(
 ) -> None:
     """Send letters on their way again: a post is tried once more, a command becomes a new task.
 
-    A post that fails again is back among the dead letters.
+    A post that fails again is back among the dead letters. The command of an upload is left: its task can be retried.
     """
     if not letter_ids and not everything:
         raise typer.BadParameter("name letters, or say --all")
     wanted = None if everything else set(letter_ids or ())
-    sent = _run(amqp_url, _replayed(amqp_url, wanted))
-    for line in sent:
+    lines = _run(amqp_url, _replayed(amqp_url, wanted))
+    for line in lines:
         print(line)
-    if wanted is not None and len(sent) < len(wanted):
-        raise Failure(FailureCode.TASK_NOT_FOUND, f"{len(wanted) - len(sent)} of them are not there or cannot be read")
+    if wanted is not None and len(lines) < len(wanted):
+        raise Failure(FailureCode.TASK_NOT_FOUND, f"{len(wanted) - len(lines)} of them are not there or cannot be read")
 
 
 async def _looked_at(amqp_url: str) -> list[Letter]:
@@ -116,16 +125,20 @@ async def _looked_at(amqp_url: str) -> list[Letter]:
 
 
 async def _replayed(amqp_url: str, wanted: set[str] | None) -> list[str]:
-    """A line for each letter that was sent on its way; the others are put back."""
-    sent: list[str] = []
+    """A line for each letter that was sent on its way, or is to be retried; the others are put back."""
+    lines: list[str] = []
     async with _channel(amqp_url) as channel:
         async for letter, message in _letters(channel):
             if letter.content is None or (wanted is not None and letter.id not in wanted):
                 await _put_back(channel, message)
                 continue
-            sent.append(await _send(channel, letter, letter.content))
+            if letter.is_of_an_upload:
+                lines.append(f"{letter.id}: left here, its upload is gone: POST /tasks/{letter.task_id}/retry")
+                await _put_back(channel, message)
+                continue
+            lines.append(await _send(channel, letter, letter.content))
             await message.ack()
-    return sent
+    return lines
 
 
 async def _send(channel: "AbstractChannel", letter: Letter, content: DeadPost | AnyCommand) -> str:
@@ -232,5 +245,5 @@ def _run(amqp_url: str, work: Coroutine[Any, Any, _Done]) -> _Done:
     try:
         return asyncio.run(work)
     except (AMQPError, OSError, TimeoutError) as error:
-        reason = str(error) or type(error).__name__
+        reason = plainly(str(error)) or type(error).__name__
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from contracts import topology, wire
+from contracts.broker_calls import plainly
 from contracts.broker_nodes import without_password
 from contracts.failures import Failure, FailureCode
 from detections.broker_connection import connect
@@ -96,7 +97,7 @@ async def _connected(amqp_url: str) -> "AbstractConnection":
     try:
         return await connect(amqp_url, name="detections top", timeout_s=CONNECT_TIMEOUT_S)
     except (AMQPError, OSError, TimeoutError, ValueError) as error:
-        reason = str(error) or type(error).__name__
+        reason = plainly(str(error)) or type(error).__name__
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
 
 

@@ -19,7 +19,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
 from contracts import topology
-from contracts.broker_calls import broker_call
+from contracts.broker_calls import broker_call, plainly
 from contracts.broker_nodes import nodes
 from contracts.failures import Failure
 from edge.metrics import BROKER_CONNECTED
@@ -117,4 +117,4 @@ async def _work_connected(settings: EdgeSettings, purpose: str, work: Work) -> N
 
 
 def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return plainly(f"{type(error).__name__}: {error}")

@@ -46,10 +46,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
         """The task id while it is not known."""
         return (self.command and self.command.medium.media_id) or self.task_id
 
-    @property
-    def is_kept(self) -> bool:
-        """False for a synchronous image, which has no folder: only its listener waits for the end."""
-        return not (isinstance(self.command, DetectImage) and self.command.is_fleeting)
+    def is_kept(self, layout: Layout) -> bool:
+        """False for a synchronous image that nobody wrote down: only its listener waits for the end."""
+        is_fleeting = isinstance(self.command, DetectImage) and self.command.is_fleeting
+        return not is_fleeting or layout.task_record(self.task_id).exists()
 
 
 class DeadLetters:
@@ -67,47 +67,45 @@ class DeadLetters:
             async for message in messages:
                 notice = read_notice(message)
                 with processed(_passed(message)):
-                    await self._take(notice, is_redelivered=bool(message.redelivered))
+                    await self._take(notice)
                 crashpoint("edge.notice.done")
                 await message.ack()
                 DEAD_LETTERS.labels(notice.failure.code.value if notice else UNREADABLE).inc()
 
-    async def _take(self, notice: Notice | None, *, is_redelivered: bool) -> None:
+    async def _take(self, notice: Notice | None) -> None:
         if notice is None:
             return
         with structlog.contextvars.bound_contextvars(task_id=notice.task_id, media_id=notice.media_id):
-            await self._end_at_last(notice, is_redelivered=is_redelivered)
+            await self._end_at_last(notice)
 
-    async def end(self, notice: Notice, *, is_redelivered: bool) -> None:
-        """End the task unless it has an end; publish an end that may have been written and not published.
+    async def end(self, notice: Notice) -> None:
+        """End the task unless it has an end, and publish it: whoever wrote one may never have come to that.
 
         Raises `OSError`, `Failure` broker_unavailable.
         """
-        event = await asyncio.to_thread(self._write_end, notice, is_redelivered=is_redelivered)
+        event = await asyncio.to_thread(self._write_end, notice)
         crashpoint("edge.notice.ended")
-        if event is not None:
-            _log.warning("dead letter ends its task", task_id=notice.task_id, code=notice.failure.code)
-            await self._outbox.publish_end(event)
+        await self._outbox.publish_end(event)
 
-    async def _end_at_last(self, notice: Notice, *, is_redelivered: bool) -> None:
+    async def _end_at_last(self, notice: Notice) -> None:
         """`end`, for as long as storage or broker are away: a notice given back would be dropped after a few times."""
         while True:
             try:
-                return await self.end(notice, is_redelivered=is_redelivered)
+                return await self.end(notice)
             except (OSError, Failure) as error:
                 _log.warning("a dead letter has to wait", task_id=notice.task_id, reason=str(error))
                 await asyncio.sleep(self._retry_s)
 
-    def _write_end(self, notice: Notice, *, is_redelivered: bool) -> TaskEnded | None:
-        """The end to publish, None if somebody else ended the task and published it."""
-        if not notice.is_kept:
-            return _end_of(notice, self._layout)
-        path = self._layout.end(notice.task_id)
+    def _write_end(self, notice: Notice) -> TaskEnded:
+        """The end of the task: that which it has, else this one."""
         event = _end_of(notice, self._layout)
-        if create_record(path, event):
+        if notice.is_kept(self._layout):
+            path = self._layout.end(notice.task_id)
+            if not create_record(path, event):
+                return read_record(path, TaskEnded) or event
             task_ended(notice.command and kind_of(notice.command), event.failure)
-            return event
-        return read_record(path, TaskEnded) if is_redelivered else None
+        _log.warning("dead letter ends its task", task_id=notice.task_id, code=notice.failure.code)
+        return event
 
 
 def read_notice(message: AbstractIncomingMessage) -> Notice | None:
@@ -146,13 +144,21 @@ def _reason(message: AbstractIncomingMessage, failure: Failure | None) -> Failur
         return FailureRecord(code=FailureCode(code), detail=detail)
     if failure is not None:
         return failure.record()
-    if message.headers.get("x-first-death-reason") == "rejected":
-        return FailureRecord(code=FailureCode.INTERNAL, detail="a consumer refused the command without a reason")
-    return FailureRecord(code=FailureCode.DELIVERED_TOO_OFTEN, detail="every consumer that took it was lost with it")
+    match message.headers.get("x-first-death-reason"):
+        case "rejected":
+            return FailureRecord(code=FailureCode.INTERNAL, detail="a consumer refused the command without a reason")
+        case "expired" | "maxlen" as why:
+            return FailureRecord(
+                code=FailureCode.NO_ANSWER, detail=f"no consumer took the command before it left its queue: {why}"
+            )
+        case _:
+            return FailureRecord(
+                code=FailureCode.DELIVERED_TOO_OFTEN, detail="every consumer that took it was lost with it"
+            )
 
 
 def _end_of(notice: Notice, layout: Layout) -> TaskEnded:
-    checkpoint = last_checkpoint(layout, notice.task_id) if notice.is_kept else None
+    checkpoint = last_checkpoint(layout, notice.task_id)
     seal = read_record(layout.seal(notice.task_id), Seal)
     media_id = seal.media_id if seal else notice.command and notice.command.medium.media_id
     return TaskEnded(

@@ -119,4 +119,5 @@ class Line:
         return self._folder / "waiting"
 
     def _is_over(self, telling: Telling) -> bool:
-        return telling.is_released or self._clock() - telling.heartbeat_at > self._stale_after
+        """Also with a heartbeat that is still to come: a clock was put back."""
+        return telling.is_released or abs(self._clock() - telling.heartbeat_at) > self._stale_after

@@ -8,7 +8,7 @@ from contracts import tracing
 from contracts.commands import AnyCommand, kind_of
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode
-from contracts.media import Medium
+from contracts.media import Medium, is_media_id
 from contracts.storage import MediaRecord, TaskRecord, read_record
 from edge.announce import Announcer
 from edge.auth import Caller
@@ -44,7 +44,8 @@ class Retries:
         note_task(command.task_id, medium.media_id)
         if record.trace is not None:
             tracing.link(record.trace)
-        if medium.root != "storage" and medium.media_id is not None:
+        # whoever publishes commands names it: what can be no folder is nothing that others ask for by its id
+        if medium.root != "storage" and medium.media_id is not None and is_media_id(medium.media_id):
             kind = kind_of(command)
             await asyncio.to_thread(self._guard.enter, medium.media_id, command.task_id, kind=kind, caller=caller)
         try:
@@ -95,8 +96,11 @@ def _where_it_lies(tasks: TaskStore, record: TaskRecord) -> Medium:
     if not (medium.root == "storage" and medium.path.startswith("uploads/")):
         return medium
     media_id = tasks.media_id(record.task_id)
-    kept = read_record(tasks.layout.media_record(media_id), MediaRecord) if media_id else None
-    if media_id is None or kept is None:
+    if (
+        media_id is None
+        or not is_media_id(media_id)
+        or read_record(tasks.layout.media_record(media_id), MediaRecord) is None
+    ):
         raise Failure(FailureCode.MEDIUM_MISSING, f"the medium of task {record.task_id} is not kept")
     path = tasks.layout.source(media_id).relative_to(tasks.layout.root).as_posix()
     return msgspec.structs.replace(medium, path=path, media_id=media_id, is_growing=False)

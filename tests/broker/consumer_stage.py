@@ -171,6 +171,9 @@ class Stage:
         exchange = await self._channel.get_exchange(topology.CONTROL, ensure=False)
         await exchange.publish(aio_pika.Message(wire.encode(CancelTask(task_id=task_id))), routing_key="")
 
+    async def delete_exchange(self, name: str) -> None:
+        await self._channel.exchange_delete(name)
+
     def holder_of(self, task_id: str) -> int | None:
         """The process id of the consumer that holds a task."""
         lease = read_record(self.layout.lease(task_id), Lease)

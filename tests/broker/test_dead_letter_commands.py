@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from contracts import topology
-from contracts.commands import DetectImage
+from contracts.commands import DetectImage, DetectVideo
 from contracts.failures import FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.posts import DeadPost, Post
+from contracts.storage import upload_medium
 from contracts.wire import decode_command, encode
 from detections import cli
 from detections.rabbitmq import PrivateRabbit
@@ -87,6 +88,18 @@ def test_letters_are_listed_shown_and_sent_again(rabbit: PrivateRabbit) -> None:
     assert command.task_id not in {one.task_id for one in sent}  # that task has ended
     assert encode(post) in asyncio.run(taken(rabbit, topology.OUTBOX))
     assert unreadable in asyncio.run(taken(rabbit, topology.DEAD_LETTERS))
+
+
+def test_the_command_of_an_upload_is_left_and_the_way_to_do_it_again_is_named(rabbit: PrivateRabbit) -> None:
+    task_id = str(uuid4())
+    medium = upload_medium(task_id, kind=MediumKind.VIDEO, name="a.mp4", is_growing=True)
+    command = encode(DetectVideo(task_id=task_id, medium=medium))
+    asyncio.run(bury(rabbit, command, detail="of an upload that went a minute after its task"))
+
+    said = run(rabbit, "replay", *ids_of(run(rabbit, "list"), task_id))
+    assert f"POST /tasks/{task_id}/retry" in said
+    assert asyncio.run(taken(rabbit, topology.VIDEO_COMMANDS)) == []
+    assert command in asyncio.run(taken(rabbit, topology.DEAD_LETTERS))
 
 
 def test_a_letter_that_is_not_there_is_said(rabbit: PrivateRabbit) -> None:

@@ -71,6 +71,17 @@ async def test_a_command_that_was_delivered_too_often_says_so(rabbit: PrivateRab
     assert '"code":"delivered_too_often"' in (event.data or "")
 
 
+async def test_a_command_that_its_sender_gave_too_little_time_says_so(rabbit: PrivateRabbit, tmp_path: Path) -> None:
+    task = new_task()
+    async with edge_with_listener(rabbit, tmp_path, task) as (publisher, stream):
+        commands = await publisher.channel.get_exchange(topology.COMMANDS, ensure=False)
+        command = encode(DetectVideo(task_id=task, medium=DEAD_VIDEO))
+        await commands.publish(aio_pika.Message(command, expiration=0.1), "video")
+        event = await stream.event()
+    assert '"code":"no_answer"' in (event.data or "")
+    assert "expired" in (event.data or "")
+
+
 async def test_a_letter_with_no_more_than_a_task_id_ends_that_task(rabbit: PrivateRabbit, tmp_path: Path) -> None:
     task = new_task()
     async with edge_with_listener(rabbit, tmp_path, task) as (publisher, stream):

@@ -110,6 +110,14 @@ async def test_a_broker_that_stays_away_is_worth_one_line() -> None:
     assert "secret" not in str(lines)
 
 
+async def test_a_virtual_host_that_is_not_there_is_said_once_and_in_words(rabbit: PrivateRabbit) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with outbox_on(f"{rabbit.url}nowhere"):
+            await asyncio.sleep(2)
+    (warning,) = (line for line in lines if line["log_level"] == "warning")
+    assert "virtual host" in warning["reason"]
+
+
 async def test_a_deleted_queue_is_declared_again_and_the_command_arrives(rabbit: PrivateRabbit) -> None:
     task = new_task()
     async with outbox_on(rabbit.url) as outbox:

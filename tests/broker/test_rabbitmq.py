@@ -168,6 +168,11 @@ def test_a_refused_password_is_a_named_failure(rabbit: PrivateRabbit) -> None:
         broker_setup.set_policies(f"http://guest:wrong@127.0.0.1:{rabbit.management_port}", virtual_host="/")
 
 
+def test_a_virtual_host_that_is_not_there_is_said(rabbit: PrivateRabbit) -> None:
+    with pytest.raises(Failure, match="virtual host"):
+        broker_setup.declare(f"{rabbit.url}nowhere")
+
+
 async def test_a_queue_of_an_older_version_is_named_with_what_differs_and_all_else_is_created(
     rabbit: PrivateRabbit,
 ) -> None:

@@ -71,6 +71,11 @@ class Proxy:
             if chance.random() < 0.5:
                 link.reset()
 
+    def lose_clients(self) -> None:
+        """Break every connection for its client alone: the server believes in it until heartbeats stay away."""
+        for link in tuple(self._links):
+            link.lose_client()
+
     def fall_silent(self) -> None:
         """Pass nothing on in either direction and close nothing: a half-open connection, a cable that was pulled."""
         self._passing.clear()
@@ -97,7 +102,7 @@ class Proxy:
         self._handlers.add(handler)
         try:
             await asyncio.gather(
-                self._pass_on(reader, to_server[1], is_upwards=True), self._pass_on(to_server[0], writer)
+                self._pass_on(link, reader, to_server[1], is_upwards=True), self._pass_on(link, to_server[0], writer)
             )
         finally:
             self._handlers.discard(handler)
@@ -105,17 +110,20 @@ class Proxy:
             link.close()
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_upwards: bool = False
+        self, link: "_Link", reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_upwards: bool = False
     ) -> None:
         """Until one side ends or breaks; then the other is told in the same way."""
         with contextlib.suppress(OSError):
             while piece := await reader.read(self.drip_bytes or _PIECE_BYTES):
                 await asyncio.sleep(self.delay_s)
                 await self._passing.wait()
+                if link.has_lost_its_client:
+                    continue
                 writer.write(piece)
                 await writer.drain()
                 self.passed_bytes += len(piece) if is_upwards else 0
-            writer.write_eof()
+            if not link.has_lost_its_client:
+                writer.write_eof()
 
 
 class _Link:
@@ -123,6 +131,7 @@ class _Link:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writers = [writer]
+        self.has_lost_its_client = False
 
     def add(self, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
@@ -133,11 +142,19 @@ class _Link:
 
     def reset(self) -> None:
         for writer in self._writers:
-            sock = writer.get_extra_info("socket")
-            if sock is not None:
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            writer.transport.abort()
+            _break(writer)
+
+    def lose_client(self) -> None:
+        self.has_lost_its_client = True
+        _break(self._writers[0])
+
+
+def _break(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()
 
 
 @asynccontextmanager

@@ -56,6 +56,16 @@ async def test_a_reset_connection_breaks() -> None:
             await reader.read()
 
 
+async def test_a_connection_that_its_client_lost_stands_for_the_server() -> None:
+    async with an_echo() as (proxy, reader, writer):
+        assert await said_back(reader, writer, b"hello")
+        proxy.lose_clients()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        await asyncio.sleep(0.1)
+        assert proxy.connections == 1
+
+
 async def test_a_silent_connection_says_nothing_and_then_everything() -> None:
     async with an_echo() as (proxy, reader, writer):
         assert await said_back(reader, writer, b"hello")

@@ -56,9 +56,11 @@ class Consumer:
         media_roots = Roots({"storage": self.layout.root, "images": folder})
         self.detecting = Detecting(desk, room=self.room, shot_room=self.shot_room, roots=media_roots, pictures_max=2)
 
-    async def take(self, command: AnyCommand | bytes, *, is_redelivered: bool = False) -> None:
+    async def take(self, command: AnyCommand | bytes, *, is_redelivered: bool = False, is_worn: bool = False) -> None:
         body = command if isinstance(command, bytes) else wire.encode(command)
-        await self.detecting.take(Delivery(body=body, is_redelivered=is_redelivered, hang_up=self._hang_up))
+        await self.detecting.take(
+            Delivery(body=body, is_redelivered=is_redelivered, is_worn=is_worn, hang_up=self._hang_up)
+        )
 
     async def _hang_up(self) -> None:
         self.hung_up += 1

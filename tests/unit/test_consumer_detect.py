@@ -12,7 +12,7 @@ import structlog
 from consumers import lane, metrics, roots
 from consumers.attempt import StopReason
 from consumers.detect import NotPutAside
-from consumers.leases import ATTEMPTS_MAX, Claim, Leases
+from consumers.leases import ATTEMPTS_MAX, PICTURE_ATTEMPTS_MAX, Claim, Leases
 from consumers.media_limits import MediaLimits
 from consumers.outgoing import Undelivered
 from contracts import topology, wire
@@ -388,6 +388,29 @@ async def test_whoever_is_superseded_publishes_nothing_more(consumer: Consumer) 
     assert [report.sequence for report in reports(consumer.layout, command.task_id)] == [1, 2, 3, 4, 5]
 
 
+async def test_a_task_whose_storage_was_away_for_a_while_goes_on(tmp_path: Path) -> None:
+    may_load = threading.Event()
+
+    def load(source: ModelSource) -> Detector:
+        may_load.wait(60)
+        return load_detector(source)
+
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), load=load)
+    command = finished_video(consumer)
+    working = asyncio.create_task(consumer.take(command))
+    lease = consumer.layout.lease(command.task_id)
+    await until(lease.exists)
+    with structlog.testing.capture_logs() as logs:
+        consumer.layout.root.rename(away := tmp_path / "away")
+        await until(lambda: working.done() or any(log["event"] == "lease not renewed" for log in logs))
+        away.rename(consumer.layout.root)
+    may_load.set()
+    await working
+    consumer.close()
+
+    assert failure_code(only_end(consumer.broker)) is None
+
+
 async def test_a_task_that_brings_nothing_three_times_is_poison(consumer: Consumer) -> None:
     command = finished_video(consumer)
     leases = Leases(consumer.layout, owner="crashes")
@@ -429,6 +452,68 @@ async def test_a_connection_that_is_lost_while_tasks_are_claimed_is_no_poison(tm
     assert lease is not None
     assert lease.is_released
     assert failure_code(only_end(consumer.broker)) is None
+
+
+async def test_pictures_that_come_again_are_looked_at_one_after_the_other(tmp_path: Path) -> None:
+    """One of them may have killed a consumer: the next death tells which, and costs no other one an attempt."""
+    claims: list[str] = []
+    may_go_on = threading.Event()
+
+    class SlowLeases(Leases):
+        def claim(self, command: AnyCommand, *, is_handed_on: bool) -> Claim:
+            claims.append(command.task_id)
+            may_go_on.wait(60)
+            return super().claim(command, is_handed_on=is_handed_on)
+
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path), leases=SlowLeases)
+    again = [picture(consumer, is_quiet=is_quiet) for is_quiet in (True, False)]
+    async with asyncio.TaskGroup() as working:
+        for command in again:
+            working.create_task(consumer.take(command, is_redelivered=True))
+        await until(lambda: bool(claims))
+        await consumer.take(picture(consumer, is_quiet=True))  # the first time: it waits for nobody
+        claimed_at_once = list(claims)
+        may_go_on.set()
+    consumer.close()
+
+    assert claimed_at_once == [again[0].task_id]
+    assert claims == [command.task_id for command in again]
+    ends = [event for event in consumer.broker.events if isinstance(event, TaskEnded)]
+    assert [failure_code(end) for end in ends] == [None] * 3
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_a_picture_that_cost_two_consumers_their_life_is_poison(consumer: Consumer, is_quiet: bool) -> None:
+    command = picture(consumer, is_quiet=is_quiet)
+    deaths_written_down = PICTURE_ATTEMPTS_MAX - is_quiet  # of the first look at one that somebody waits for nothing is
+    for epoch in range(1, deaths_written_down + 1):
+        results = consumer.layout.results(command.task_id, epoch=epoch)
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.touch()
+    await consumer.take(command, is_redelivered=True)
+
+    assert failure_code(only_end(consumer.broker)) is FailureCode.POISON
+    assert only_end(consumer.broker).is_quiet is is_quiet
+
+
+async def test_a_task_whose_message_was_given_out_often_goes_on_with_a_fresh_one(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    await consumer.take(command, is_redelivered=True, is_worn=True)
+    (handed_on,) = (message for message in consumer.broker.messages if message.exchange == topology.COMMANDS)
+    assert (consumer.broker.ends, consumer.hung_up) == ([], 0)
+    await consumer.take(handed_on.body)
+
+    assert wire.decode_command(handed_on.body).continuation == 1
+    assert failure_code(only_end(consumer.broker)) is None
+
+
+async def test_a_task_that_kills_consumers_gets_no_fresh_message(consumer: Consumer) -> None:
+    command = finished_video(consumer)
+    Leases(consumer.layout, owner="crashes").claim(command, is_handed_on=True)
+    await consumer.take(command, is_redelivered=True, is_worn=True)
+
+    assert failure_code(only_end(consumer.broker)) is None, "it was worked on as it came"
+    assert all(message.exchange != topology.COMMANDS for message in consumer.broker.messages)
 
 
 async def test_a_broker_that_stays_away_gives_the_task_back(tmp_path: Path) -> None:

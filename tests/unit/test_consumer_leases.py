@@ -125,6 +125,18 @@ def test_a_stale_holder_cannot_release_what_is_no_longer_its_own(layout: Layout,
     assert not lease.is_released
 
 
+def test_a_storage_that_is_away_is_no_other_taker(layout: Layout, clock: Clock) -> None:
+    leases = Leases(layout, owner="a", now=clock)
+    claim = held(leases)
+    layout.root.rename(away := layout.root.with_name(f"{layout.root.name}-away"))
+    with pytest.raises(OSError, match="away"):
+        leases.renew(TASK, claim)
+    assert leases.release(TASK, claim), "nobody has taken it over, as far as is known"
+    assert not layout.root.exists()
+    away.rename(layout.root)
+    assert leases.renew(TASK, claim)
+
+
 def test_an_ended_task_is_not_claimed(layout: Layout, clock: Clock) -> None:
     end = TaskEnded(task_id=TASK, media_id="m", sequence=1)
     layout.task(TASK).mkdir(parents=True)

@@ -1,16 +1,17 @@
 """The end of a dead-lettered task, without a broker."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from contracts.commands import DetectVideo
+from contracts.commands import DetectImage, DetectVideo
 from contracts.detections import Counts
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.results import Checkpoint
-from contracts.storage import Layout, create_record, read_record
+from contracts.storage import Layout, TaskRecord, create_record, read_record
 from contracts.wire import encode
 from edge.dead_letters import DeadLetters, Notice
 from edge.settings import EdgeSettings
@@ -27,10 +28,10 @@ class Graveyard:
         self.outbox = FakeOutbox()
         self.letters = DeadLetters(EdgeSettings(storage_dir=str(storage)), self.outbox)
 
-    async def end(self, *, is_redelivered: bool = False) -> None:
+    async def end(self) -> None:
         medium = Medium(root="storage", path="a/b", kind=MediumKind.VIDEO, media_id="abc")
         notice = Notice(task_id=self.task_id, failure=POISON, command=DetectVideo(task_id=self.task_id, medium=medium))
-        await self.letters.end(notice, is_redelivered=is_redelivered)
+        await self.letters.end(notice)
 
 
 async def test_the_end_follows_the_last_report_and_keeps_its_counts(tmp_path: Path) -> None:
@@ -54,11 +55,12 @@ async def test_a_task_without_results_ends_with_the_first_sequence(tmp_path: Pat
     assert [event.sequence for event in graveyard.outbox.ends] == [1]
 
 
-async def test_an_end_that_somebody_else_wrote_is_theirs_to_publish(tmp_path: Path) -> None:
+async def test_an_end_that_is_there_is_published_whoever_wrote_it_may_never_have_come_to_that(tmp_path: Path) -> None:
     graveyard = Graveyard(tmp_path)
-    create_record(graveyard.layout.end(graveyard.task_id), end(graveyard.task_id, 9))
+    there = end(graveyard.task_id, 9)
+    create_record(graveyard.layout.end(graveyard.task_id), there)
     await graveyard.end()
-    assert graveyard.outbox.ends == []
+    assert graveyard.outbox.ends == [there]
 
 
 async def test_an_end_that_may_never_have_been_published_is_published_as_it_was_written(tmp_path: Path) -> None:
@@ -67,8 +69,23 @@ async def test_an_end_that_may_never_have_been_published_is_published_as_it_was_
     with pytest.raises(Failure):
         await graveyard.end()
     graveyard.outbox.is_away = False
-    await graveyard.end(is_redelivered=True)
+    await graveyard.end()
     assert graveyard.outbox.ends == [read_record(graveyard.layout.end(graveyard.task_id), TaskEnded)]
+
+
+@pytest.mark.parametrize("has_come_again", [True, False])
+async def test_the_end_of_a_fleeting_picture_is_kept_where_a_consumer_wrote_it_down(
+    tmp_path: Path, has_come_again: bool
+) -> None:
+    graveyard = Graveyard(tmp_path)
+    medium = Medium(root="storage", path="a/b", kind=MediumKind.IMAGE)
+    command = DetectImage(task_id=graveyard.task_id, medium=medium, is_quiet=True)
+    if has_come_again:
+        record = TaskRecord(task_id=command.task_id, command=command, created_at=datetime.now(UTC))
+        create_record(graveyard.layout.task_record(command.task_id), record)
+    await graveyard.letters.end(Notice(task_id=command.task_id, failure=POISON, command=command))
+    assert [event.is_quiet for event in graveyard.outbox.ends] == [True]
+    assert graveyard.layout.end(command.task_id).exists() is has_come_again
 
 
 def _line(checkpoint: Checkpoint) -> bytes:

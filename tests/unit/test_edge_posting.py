@@ -25,6 +25,7 @@ from contracts.wire import encode
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
 from edge.posting import Poster, PosterParts
+from edge.posting_line import Line
 from edge.posts import BATCH_REPORTS, MediaTypes, Posts
 from edge.settings import EdgeSettings
 from edge.task_store import TaskStore
@@ -520,6 +521,16 @@ async def test_an_edge_that_fell_silent_is_taken_over_from_and_tells_no_more(
     told = silent.tasks.view(task_id).told
     assert told is not None
     assert (told.is_done, told.reports, told.waits_for) == (True, 1, None)
+
+
+def test_an_edge_whose_clock_was_ahead_holds_up_no_medium_once_it_is_gone(tmp_path: Path) -> None:
+    stale_after, now = timedelta(seconds=10), datetime(2026, 1, 1, tzinfo=UTC)
+    gone = Line(Layout(tmp_path), "m", edge="gone", stale_after=stale_after, clock=lambda: now + timedelta(hours=2))
+    here = Line(Layout(tmp_path), "m", edge="here", stale_after=stale_after, clock=lambda: now)
+    turn = gone.claim()
+    assert turn is not None
+    assert here.claim() is not None
+    assert not gone.is_ours(turn)
 
 
 async def test_a_broker_that_is_away_keeps_the_wake_up_unacknowledged(edge: Edge) -> None:

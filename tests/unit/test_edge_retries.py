@@ -1,6 +1,7 @@
 """`POST /tasks/{id}/retry`: what may be done again, and that it is done once however often it is asked for."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from contracts.events import TaskEnded
 from contracts.failures import FailureCode, FailureRecord
 from contracts.media import Medium, MediumKind
 from contracts.options import DetectionOptions
-from contracts.storage import create_record
+from contracts.storage import MediaRecord, create_record
 from edge.annotations import Annotations
 from edge.auth import Auth
 from edge.jwts import Expected, SharedKey, Verifier
@@ -135,6 +136,28 @@ async def test_a_medium_of_a_root_is_looked_at_where_it_lies_and_by_one_at_a_tim
             "media_busy",
             first.json()["taskId"],
         )
+
+
+@pytest.mark.parametrize(("root", "path", "status"), [("videos", "a.mp4", 202), ("storage", "uploads/a/body", 404)])
+async def test_a_medium_id_of_somebody_else_s_command_names_no_folder(
+    tmp_path: Path, root: str, path: str, status: int
+) -> None:
+    outside = tmp_path / "outside"
+    record = MediaRecord(
+        media_id="m", name="a", kind=MediumKind.VIDEO, size_bytes=1, digest="0", created_at=datetime.now(UTC)
+    )
+    create_record(outside / "media.json", record)
+    (outside / "7").touch()
+    (tmp_path / "storage" / "media").mkdir(parents=True)
+    medium = Medium(root=root, path=path, kind=MediumKind.VIDEO, media_id="../../outside")
+    async with running_edge(tmp_path / "storage") as edge:
+        command = DetectVideo(task_id=str(uuid4()), medium=medium)
+        edge.parts.tasks.create(command)
+        end(edge, command.task_id)
+        answer = await edge.send("POST", f"/tasks/{command.task_id}/retry")
+
+    assert answer.status == status, answer.body
+    assert sorted(file.name for file in outside.iterdir()) == ["7", "media.json"]
 
 
 async def test_a_retry_waits_in_the_storage_for_a_broker_that_is_away(tmp_path: Path) -> None:

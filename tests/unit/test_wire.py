@@ -55,6 +55,15 @@ def test_a_control_message_comes_back_as_it_was_sent(control: wire.AnyControl) -
     assert wire.decode_control(wire.encode(control)) == control
 
 
+def test_a_time_without_its_offset_is_refused_by_name() -> None:
+    body = wire.encode(DetectImage(task_id=TASK_ID, medium=MEDIUM))
+    dated = body.replace(b'"createdAt":null', b'"createdAt":"2026-01-02T03:04:05"')
+    with pytest.raises(Failure) as refused:
+        wire.decode_command(dated)
+    assert refused.value.code is FailureCode.MALFORMED_MESSAGE
+    assert "$.createdAt" in refused.value.detail
+
+
 def test_an_unknown_field_is_tolerated() -> None:
     command = wire.decode_command(
         b'{"type":"DetectVideo","taskId":"%s","medium":{"root":"storage","path":"x","kind":"video","colour":1},"news":[1]}'
