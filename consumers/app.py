@@ -10,16 +10,15 @@ import socket
 
 import aiormq.exceptions
 import structlog
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from consumers.attempt import Desk, StopReason
 from consumers.connections import INCOMPLETE, RECONNECT_INTERVAL_S, complete_topology
-from consumers.detect import Delivery, Detecting, NotPutAside
+from consumers.detect import Detecting, NotPutAside
 from consumers.follower import Follower
 from consumers.heartbeat import Heartbeat
-from consumers.incoming import taken
+from consumers.incoming import delivery_of, taken
 from consumers.leases import Leases
 from consumers.media_limits import limits_of
 from consumers.metrics_page import Observed
@@ -231,24 +230,8 @@ class ConsumerApp:
             await self._take(message)
 
     async def _take(self, message: RabbitMessage) -> None:
-        raw = message.raw_message
-
-        async def hang_up() -> None:
-            try:
-                with broker_call():
-                    await raw.channel.basic_cancel(raw.consumer_tag or "")
-            except CONNECTION_EXCEPTIONS as error:
-                raise Undelivered(f"no longer a consumer: {error!r}") from error
-
         try:
-            await self._detecting.take(
-                Delivery(
-                    body=message.body,
-                    is_redelivered=bool(raw.redelivered),
-                    is_worn=_is_worn(raw.headers.get(topology.DELIVERY_COUNT_HEADER)),
-                    hang_up=hang_up,
-                )
-            )
+            await self._detecting.take(delivery_of(message))
             crashpoint("consumer.command.done")
         except NotPutAside as error:
             logger.warning("left to the broker", error=str(error))
@@ -282,8 +265,3 @@ class ConsumerApp:
                 self._detecting.cancel(command.task_id)
             case ModelChanged():
                 self._follower.hear(command.active)
-
-
-def _is_worn(deliveries_before: object) -> bool:
-    """Whether a message was given out half as often as the broker does it at most."""
-    return isinstance(deliveries_before, int) and deliveries_before >= topology.DELIVERY_LIMIT // 2

@@ -15,7 +15,7 @@ from consumers.checkpoints import Journal, Superseded, Watched, recorded
 from consumers.ending import Ending
 from consumers.incoming import note_attempt, note_medium
 from consumers.lane import Lane
-from consumers.leases import HEARTBEAT_PERIOD_S, Held, Leases, attempts_max
+from consumers.leases import ATTEMPTS_MAX, HEARTBEAT_PERIOD_S, Held, Leases
 from consumers.media_limits import MediaLimits
 from consumers.metrics import TASKS_HANDED_ON, task_ended
 from consumers.narrator import Narrator, narrator_of
@@ -52,6 +52,8 @@ class Running:
 
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
+        self.held: Held | None = None
+        """What was claimed of it."""
         self.stop = threading.Event()
         self.reason: StopReason | None = None
 
@@ -122,8 +124,8 @@ class Attempt:
             return self._failed(unexpected(error))
 
     async def _check_it_may_go_on(self) -> None:
-        if self._held.barren_attempts >= attempts_max(self._command):
-            raise Failure(FailureCode.POISON, f"{self._held.barren_attempts} attempts in a row brought nothing new")
+        if self._held.barren_attempts >= ATTEMPTS_MAX:
+            raise Failure(FailureCode.POISON, f"{ATTEMPTS_MAX} attempts in a row brought nothing new")
         if await asyncio.to_thread(self._desk.leases.is_cancelled, self._command.task_id):
             self._running.halt(StopReason.CANCELLED)
 

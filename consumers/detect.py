@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -12,7 +12,7 @@ import structlog
 from consumers.attempt import Attempt, Desk, Running, StopReason, log_end, unexpected
 from consumers.checkpoints import Watched
 from consumers.engine_room import EngineRoom
-from consumers.incoming import note_task
+from consumers.incoming import Delivery, note_task
 from consumers.leases import AlreadyEnded, Busy, Held, claimed
 from consumers.metrics import FrameCounts, command_taken, task_ended
 from consumers.narrator import narrator_of
@@ -22,6 +22,7 @@ from consumers.report_frames import ReportFrames
 from consumers.roots import Roots
 from consumers.shot_room import ShotRoom
 from consumers.spans import Spans
+from consumers.suspects import Suspects
 from contracts import tracing, wire
 from contracts.commands import AnyCommand, DetectImage, DetectVideo, FindShots, TaskId, TaskKind
 from contracts.crashpoints import crashpoint
@@ -43,17 +44,6 @@ logger = structlog.get_logger(__name__)
 
 class NotPutAside(Undelivered):
     """A message that led to nothing could not be kept with its reason; the broker keeps it without."""
-
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A message from a command queue; it is acked when `take` returns."""
-
-    body: bytes
-    is_redelivered: bool = False
-    is_worn: bool = False
-    """True: the broker may soon give it up, as often as it gave it out."""
-    hang_up: Callable[[], Awaitable[None]]
-    """Ends the deliveries from this queue to this consumer."""
 
 
 class Engines(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +95,7 @@ class Detecting:
         self._running: set[Running] = set()
         self._answering: set[Running] = set()
         """Pictures that somebody waits for: they are cancelled, but not handed on when this consumer stops."""
-        self._suspected = asyncio.Lock()
-        """Held by a picture that was given out before: should it have killed its consumer, it does so again alone."""
+        self._suspects = Suspects(desk.leases)
         self._pictures = ThreadPoolExecutor(pictures_max, thread_name_prefix="picture")
         self._is_stopping = False
 
@@ -195,13 +184,16 @@ class Detecting:
             running.halt(StopReason.SHUTDOWN)
         is_suspect = isinstance(command, DetectImage) and delivery.is_redelivered
         try:
-            async with self._suspected if is_suspect else contextlib.nullcontext():
+            async with self._suspects.alone(self._running) if is_suspect else contextlib.nullcontext():
                 match await claimed(self._desk.leases, command, is_handed_on=is_handed_on):
                     case Busy():
                         logger.info("duplicate dropped", task_id=command.task_id)
                     case AlreadyEnded(event=event):
                         await self._tell_again(event, is_handed_on=is_handed_on)
                     case Held() as held:
+                        running.held = held
+                        if not is_suspect:
+                            await self._suspects.excuse(running)
                         if delivery.is_worn and held.barren_attempts == 0:
                             running.halt(StopReason.WORN)
                         return await self._hold(command, held, running, delivery)

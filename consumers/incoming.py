@@ -1,15 +1,50 @@
-"""What a delivery brings beside its body: the trace it belongs to, and whose lines of the log those are from then on."""
+"""A delivery: its body, the trace it belongs to, and whose lines of the log those are from then on."""
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 
+import msgspec
 import structlog
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.rabbit import RabbitMessage
 
-from contracts import tracing
+from consumers.outgoing import Undelivered
+from contracts import topology, tracing
+from contracts.broker_calls import broker_call
 from contracts.commands import AnyCommand
 from contracts.message_spans import Passed, processed
 from contracts.tracing import ATTEMPT, MEDIA_ID, TASK_ID
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A message from a command queue; it is acked when what is done with it returns."""
+
+    body: bytes
+    is_redelivered: bool = False
+    is_worn: bool = False
+    """True: it was given out half as often as the broker does it before it gives it up."""
+    hang_up: Callable[[], Awaitable[None]]
+    """Ends the deliveries from this queue to this consumer. Raises `Undelivered`."""
+
+
+def delivery_of(message: RabbitMessage) -> Delivery:
+    """The message, as it came."""
+    raw = message.raw_message
+    times_before = raw.headers.get(topology.DELIVERY_COUNT_HEADER)
+
+    async def hang_up() -> None:
+        try:
+            with broker_call():
+                await raw.channel.basic_cancel(raw.consumer_tag or "")
+        except CONNECTION_EXCEPTIONS as error:
+            raise Undelivered(f"no longer a consumer: {error!r}") from error
+
+    return Delivery(
+        body=message.body,
+        is_redelivered=bool(raw.redelivered),
+        is_worn=isinstance(times_before, int) and times_before >= topology.DELIVERY_LIMIT // 2,
+        hang_up=hang_up,
+    )
 
 
 @contextmanager

@@ -26,8 +26,6 @@ STALE_AFTER_S = 10.0
 """A lease whose heartbeat is older belongs to nobody; clocks of the machines must agree to a few seconds."""
 ATTEMPTS_MAX = 3
 """Attempts in a row that may cost a consumer its life without a new checkpoint; then the task is poison."""
-PICTURE_ATTEMPTS_MAX = 2
-"""Of a picture. Pictures are decoded in the consumer, so one that kills it must be poison before the videos beside it are."""
 
 logger = structlog.get_logger(__name__)
 
@@ -116,6 +114,16 @@ class Leases:
         crashpoint("consumer.lease.released")
         return True
 
+    def excuse(self, task_id: str, held: Held) -> None:
+        """From now on the loss of this consumer is no attempt of this task: something else is suspected of it."""
+        with contextlib.suppress(OSError):  # the attempt counts, which it may once
+            _excused(self._layout, task_id, epoch=held.epoch).touch()
+
+    def excuse_no_more(self, task_id: str, held: Held) -> None:
+        """The suspect has gone, and the consumer lives."""
+        with contextlib.suppress(OSError):
+            _excused(self._layout, task_id, epoch=held.epoch).unlink()
+
     def is_cancelled(self, task_id: str) -> bool:
         """Whether somebody asked for the end of the task."""
         return self._layout.cancel(task_id).exists()
@@ -150,13 +158,13 @@ class Leases:
         return self._now() - heartbeat_at > timedelta(seconds=STALE_AFTER_S)
 
     def _barren_attempts(self, command: AnyCommand, epoch: int) -> int:
-        """Attempts since the last checkpoint, up to this one, of which nobody knows that their consumer lived on."""
+        """Attempts since the last checkpoint, up to this one, that may have cost their consumer its life."""
         # a fleeting picture is only claimed after an attempt of which nothing was written down
         count = int(isinstance(command, DetectImage) and command.is_fleeting)
         for attempt in range(epoch, 0, -1):
             if has_checkpoint(self._layout, command.task_id, epoch=attempt):
                 break
-            count += not _lives(self._layout, command.task_id, epoch=attempt).exists()
+            count += not any(mark(self._layout, command.task_id, epoch=attempt).exists() for mark in (_lives, _excused))
         return count
 
     def _note_it_lives(self, task_id: str, held: Held) -> None:
@@ -181,11 +189,6 @@ class Leases:
         record = record or read_record(path, TaskRecord)
         if record is not None and record.started_at is None:
             replace_record(path, msgspec.structs.replace(record, started_at=now))
-
-
-def attempts_max(command: AnyCommand) -> int:
-    """How many of them make a task poison."""
-    return PICTURE_ATTEMPTS_MAX if isinstance(command, DetectImage) else ATTEMPTS_MAX
 
 
 async def claimed(leases: Leases, command: AnyCommand, *, is_handed_on: bool) -> Claim:
@@ -213,3 +216,7 @@ def _create(path: Path) -> bool:
 
 def _lives(layout: Layout, task_id: str, *, epoch: int) -> Path:
     return layout.task(task_id) / f".lives.{epoch}"
+
+
+def _excused(layout: Layout, task_id: str, *, epoch: int) -> Path:
+    return layout.task(task_id) / f".excused.{epoch}"

@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from consumers.attempt import Desk
-from consumers.detect import Delivery, Detecting
+from consumers.detect import Detecting
 from consumers.engine_room import EngineRoom
+from consumers.incoming import Delivery
 from consumers.leases import Leases
 from consumers.media_limits import MediaLimits
 from consumers.roots import Roots

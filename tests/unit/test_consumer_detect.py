@@ -12,7 +12,7 @@ import structlog
 from consumers import lane, metrics, roots
 from consumers.attempt import StopReason
 from consumers.detect import NotPutAside
-from consumers.leases import ATTEMPTS_MAX, PICTURE_ATTEMPTS_MAX, Claim, Leases
+from consumers.leases import ATTEMPTS_MAX, Claim, Leases
 from consumers.media_limits import MediaLimits
 from consumers.outgoing import Undelivered
 from contracts import topology, wire
@@ -483,9 +483,9 @@ async def test_pictures_that_come_again_are_looked_at_one_after_the_other(tmp_pa
 
 
 @pytest.mark.parametrize("is_quiet", [True, False])
-async def test_a_picture_that_cost_two_consumers_their_life_is_poison(consumer: Consumer, is_quiet: bool) -> None:
+async def test_a_picture_that_cost_three_consumers_their_life_is_poison(consumer: Consumer, is_quiet: bool) -> None:
     command = picture(consumer, is_quiet=is_quiet)
-    deaths_written_down = PICTURE_ATTEMPTS_MAX - is_quiet  # of the first look at one that somebody waits for nothing is
+    deaths_written_down = ATTEMPTS_MAX - is_quiet  # of the first look at one that somebody waits for nothing is
     for epoch in range(1, deaths_written_down + 1):
         results = consumer.layout.results(command.task_id, epoch=epoch)
         results.parent.mkdir(parents=True, exist_ok=True)

@@ -218,3 +218,17 @@ def test_a_marker_says_that_a_task_is_cancelled(layout: Layout, clock: Clock) ->
     layout.cancel(TASK).touch()
 
     assert leases.is_cancelled(TASK)
+
+
+def test_a_consumer_that_died_while_another_task_was_suspected_costs_no_attempt(layout: Layout, clock: Clock) -> None:
+    leases = Leases(layout, owner="a", now=clock)
+    first = held(leases)
+    leases.excuse(TASK, first)
+    clock.advance(STALE_AFTER_S + 1)
+    second = held(leases, is_handed_on=True)
+    leases.excuse(TASK, second)
+    leases.excuse_no_more(TASK, second)
+    clock.advance(STALE_AFTER_S + 1)
+    third = held(leases, is_handed_on=True)
+
+    assert (second.barren_attempts, third.barren_attempts) == (0, 1)
