@@ -14,6 +14,7 @@ from pathlib import Path
 import aio_pika
 import msgspec
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from contracts import topology, wire
 from contracts.commands import AnyCommand, CancelTask
@@ -133,12 +134,17 @@ class Stage:
 
     async def listen(self) -> None:
         await topology.declare(self._channel)
-        for name in (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS, topology.DEAD_LETTERS):
-            await (await self._channel.declare_queue(name, passive=True)).purge()
+        await self.clear(topology.DEAD_LETTERS)
         log = await self._channel.declare_queue(topology.EVENTS_LOG, passive=True)
         dead = await self._channel.declare_queue(topology.DEAD_LETTERS, passive=True)
         await log.consume(self._on_event, arguments={"x-stream-offset": "next"})
         await dead.consume(self._on_dead_letter)
+
+    async def clear(self, *queues: str) -> None:
+        """Leave nothing to do, neither for the next consumer nor, by dead letters, for the edge of another test."""
+        commands = (topology.IMAGE_COMMANDS, topology.VIDEO_COMMANDS, topology.SHOTS_COMMANDS)
+        for name in (*commands, topology.DEAD_LETTER_NOTICES, *queues):
+            await (await self._channel.declare_queue(name, passive=True)).purge()
 
     def consumer(self, *, model: Path, **settings: str) -> ConsumerProcess:
         log = self.folder / f"consumer-{len(self._consumers)}.log"
@@ -236,6 +242,8 @@ async def stage(url: str, folder: Path) -> AsyncIterator[Stage]:
         finally:
             beating.cancel()
             built.close()
+            with contextlib.suppress(*CONNECTION_EXCEPTIONS):  # a test may have ended its connection
+                await built.clear()
 
 
 async def until(is_so: Callable[[], bool], *, timeout_s: float = WAIT_S) -> None:

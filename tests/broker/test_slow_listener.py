@@ -68,27 +68,34 @@ class StalledListener:
         self._socket.settimeout(WAIT_S)
         self._socket.connect((host, int(port)))
         self._socket.sendall(b"GET /detect/stream HTTP/1.1\r\nHost: edge\r\n\r\n")
-        self._text = b""
-        while b"id: " not in self._text:
-            self._text += self._socket.recv(1)
+        self._answer = bytearray()
+        while b"id: " not in self._answer:
+            self._answer += self._socket.recv(1)
 
-    def read_sequences_until(self, last: int) -> list[int]:
-        """Every sequence up to `last`; frames of the transfer encoding are cut out by looking at whole data lines only."""
-        body = bytearray()
-        marker = b'"sequence":%d,' % last
-        while marker not in body[-3 * EVENT_BYTES :]:
+    def read_sequences_until(self, last: int, *, task_id: str) -> list[int]:
+        """The sequences of a task's events up to `last`, also if it is told of others in between."""
+        while b'"sequence":%d,' % last not in self._answer[-3 * EVENT_BYTES :]:
             piece = self._socket.recv(1 << 16)
             if not piece:
                 raise EOFError
-            body += piece
-        return [int(part.split(b",", 1)[0]) for part in _without_chunks(bytes(body)).split(b'"sequence":')[1:]]
+            self._answer += piece
+        _, _, body = bytes(self._answer).partition(b"\r\n\r\n")
+        told = (line for line in _without_chunks(body).split(b"\n") if line.startswith(b"data: "))
+        return [int(line.split(b'"sequence":')[1].split(b",")[0]) for line in told if task_id.encode() in line]
 
     def close(self) -> None:
         self._socket.close()
 
 
 def _without_chunks(body: bytes) -> bytes:
-    return b"".join(line for line in body.split(b"\r\n") if b"data: " in line or b"sequence" in line)
+    """The content of whole chunks, and of the last one as much as there is."""
+    content, at = bytearray(), 0
+    while (ends := body.find(b"\r\n", at)) >= 0:
+        begins = ends + 2
+        size = int(body[at:ends], 16)
+        content += body[begins : begins + size]
+        at = begins + size + 2
+    return bytes(content)
 
 
 def large_report(task_id: str, sequence: int) -> FrameDetected:
@@ -123,7 +130,7 @@ async def test_a_stalled_listener_catches_up_completely_with_bounded_memory(
             seen += [event.sequence for event in await stream.events(EVENTS - 100)]
             await publish
         assert seen == list(range(1, EVENTS + 1))
-        assert await asyncio.to_thread(stalled.read_sequences_until, EVENTS) == seen
+        assert await asyncio.to_thread(stalled.read_sequences_until, EVENTS, task_id=task) == seen
         assert edge.resident_bytes - before_bytes < GROWTH_MAX_BYTES
         stalled.close()
 
