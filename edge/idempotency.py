@@ -94,17 +94,22 @@ class IdempotencyKeys:
     def stale(self) -> Iterator[Path]:
         """The records that count no more, and the marks of those that went."""
         for path in self.folder.glob("*.json"):
-            try:
-                record = read_record(path, KeyRecord)
-            except msgspec.DecodeError:  # written by another version: it answers nobody
-                yield path
-                continue
-            if record is not None and self.is_stale(record) and self._is_ours_to_end(path, record):
-                yield path
+            with contextlib.suppress(OSError):  # of one that cannot be read, or no room for its mark
+                if self._is_over(path):
+                    yield path
         for mark in self.folder.glob("*.over"):  # also of an edge that died before it ended the record: others may now
-            made_at = read_record(mark, datetime)
-            if made_at is not None and self._clock() - made_at > self._claim_max:
-                yield mark
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                made_at = read_record(mark, datetime)
+                if made_at is not None and self._clock() - made_at > self._claim_max:
+                    yield mark
+
+    def _is_over(self, path: Path) -> bool:
+        """Whether the record is ours to remove."""
+        try:
+            record = read_record(path, KeyRecord)
+        except msgspec.DecodeError:  # written by another version: it answers nobody
+            return True
+        return record is not None and self.is_stale(record) and self._is_ours_to_end(path, record)
 
     def _is_ours_to_end(self, path: Path, stale: KeyRecord) -> bool:
         """True for one alone of all who find this record stale; a later record of the key has another mark."""
