@@ -25,12 +25,13 @@ from contracts.wire import encode
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
 from edge.posting import Poster, PosterParts
-from edge.posting_line import Line
+from edge.posting_line import Line, TurnLostError
 from edge.posts import BATCH_REPORTS, MediaTypes, Posts
 from edge.settings import EdgeSettings
 from edge.task_store import TaskStore
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+WAIT_S = 30.0
 SEEN = Detection(center_x=0.5, center_y=0.5, width=0.1, height=0.2, class_num=0, label="car", confidence=0.7)
 SHOT = Shot(
     start_frame=0, end_frame=9, start_time="00:00:00.000", end_time="00:00:00.400", confidence=0.9, transition="cut"
@@ -530,7 +531,8 @@ def test_an_edge_whose_clock_was_ahead_holds_up_no_medium_once_it_is_gone(tmp_pa
     turn = gone.claim()
     assert turn is not None
     assert here.claim() is not None
-    assert not gone.is_ours(turn)
+    with pytest.raises(TurnLostError):
+        gone.check_ours(turn)
 
 
 async def test_a_broker_that_is_away_keeps_the_wake_up_unacknowledged(edge: Edge) -> None:
@@ -575,7 +577,7 @@ async def test_a_task_with_a_broken_record_holds_nobody_up_and_is_told_of_when_i
     path: Path = getattr(edge.layout, record)(task_id)
     before = rewritten(path, b"{")
     message = FakeMessage(encode(WakeUp(task_id=task_id)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         await edge.poster._take(message)  # type: ignore[arg-type]
     assert message.acknowledged == 1
 
