@@ -22,6 +22,7 @@ from contracts.shots import Shot
 from contracts.storage import Layout, Seal, create_record, upload_medium
 from contracts.topology import EVENTS
 from contracts.wire import encode
+from edge.annotations import PutOffError
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
 from edge.posting import Poster, PosterParts
@@ -315,6 +316,21 @@ async def test_delays_grow_and_the_last_one_repeats(edge: Edge) -> None:
     assert [step for _, step, _ in edge.outbox.later] == [0, 1, 2, 3, 3, 3]
     for (_, _, delay_s), expected in zip(edge.outbox.later, (5, 30, 120, 600, 600, 600), strict=True):
         assert expected * 0.8 <= delay_s <= expected * 1.2
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "step", "at_least_s"), [(0, 0, 4), (5, 0, 5), (100, 2, 100), (120, 2, 120), (1e9, 3, 600)]
+)
+async def test_a_service_that_says_when_is_asked_no_sooner_but_after_the_longest_delay(
+    edge: Edge, asked_s: float, step: int, at_least_s: float
+) -> None:
+    task_id = edge.medium_task()
+    edge.annotations.answer = lambda _post, _bearer: PutOffError("busy", asked_s=asked_s)
+    await edge.wake(task_id)
+
+    ((_, waits_at, delay_s),) = edge.outbox.later
+    assert waits_at == step
+    assert at_least_s <= delay_s <= 600 * 1.2
 
 
 async def test_a_wake_up_that_came_twice_makes_no_second_chain(edge: Edge) -> None:
