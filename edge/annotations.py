@@ -6,6 +6,7 @@ that the service sets for one user would be sent with the tokens of all others, 
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ import msgspec
 
 from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.posts import Post
+from contracts.settings import ConfigurationError
 from contracts.trace_context import trace_headers
 from edge.settings import EdgeSettings
 
@@ -81,8 +83,10 @@ class Annotations:
     """
 
     def __init__(self, settings: EdgeSettings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """Raises `ConfigurationError` where the environment names certificates that are none."""
         self._settings = settings
         self._transport = transport
+        self._verify = _trusted(settings.annotations_url)
         self._client: httpx.AsyncClient | None = None
 
     @property
@@ -98,7 +102,7 @@ class Annotations:
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
             follow_redirects=False,
             trust_env=False,
-            verify=self._verify(),
+            verify=self._verify,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             auth=_as_it_is,
             transport=self._transport,
@@ -149,10 +153,6 @@ class Annotations:
                 case _:
                     raise
 
-    def _verify(self) -> ssl.SSLContext | bool:
-        """Of the environment only whom to believe (SSL_CERT_FILE), and that only where it matters."""
-        return httpx.create_ssl_context() if self._settings.annotations_url.startswith("https:") else True
-
     async def _call(
         self, method: str, path: str, *, bearer: str | None = None, body: bytes | None = None, key: str | None = None
     ) -> _Answered:
@@ -194,6 +194,14 @@ class Annotations:
                         FailureCode.ANNOTATIONS_UNAVAILABLE, f"{method} {path}: more than {ANSWER_BYTES_MAX} bytes"
                     )
         return _Answered(response.status_code, bytes(content), response.headers.get("retry-after", ""))
+
+
+def _trusted(url: str) -> ssl.SSLContext | bool:
+    """Of the environment only whom to believe, and that only where it matters."""
+    try:
+        return httpx.create_ssl_context() if url.startswith("https:") else True
+    except OSError as error:
+        raise ConfigurationError(f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE')!r}: {error}") from error
 
 
 def _as_it_is(request: httpx.Request) -> httpx.Request:

@@ -14,6 +14,7 @@ import pytest
 
 from contracts.failures import Failure, FailureCode
 from contracts.posts import Post
+from contracts.settings import ConfigurationError
 from edge.annotations import ANSWER_BYTES_MAX, MEDIA, Annotations, PutOffError
 from edge.settings import EdgeSettings
 from tests.tls_service import tls_service
@@ -263,3 +264,10 @@ async def test_a_service_inside_a_company_is_believed_by_the_certificate_that_th
         annotations = Annotations(EdgeSettings(annotations_url=service.url))
         async with annotations.running():
             assert await annotations.media_path("m", "token") == "a.mp4"
+
+
+async def test_certificates_that_are_none_are_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "no-such-file.pem")
+    with pytest.raises(ConfigurationError, match=r"SSL_CERT_FILE='no-such-file.pem'"):
+        Annotations(EdgeSettings(annotations_url="https://annotations.test"))
+    Annotations(SETTINGS)  # it asks for none
