@@ -11,6 +11,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from contracts.settings import ConfigurationError
+
 ADDRESS_PATTERN = r"^(\S+:([0-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?$"
 """`host:port`, an IPv6 host in brackets; empty: no such port. Port 0 takes a free one. A number beyond 65535 would not be
 refused later: the event loop takes the rest of its division."""
@@ -53,17 +55,20 @@ def address_of(text: str) -> Address:
 
 
 @contextlib.asynccontextmanager
-async def operator_port(text: str, pages: Pages) -> AsyncGenerator[Address | None]:
+async def operator_port(text: str, pages: Pages, *, variable: str) -> AsyncGenerator[Address | None]:
     """Serve pages at an address for as long as the block runs; where it listens, None for the empty address.
 
-    Raises `OSError` if that address is not to be had.
+    variable: that sets the address. Raises `ConfigurationError` if it is not to be had.
     """
     if not text:
         yield None
         return
     wanted = address_of(text)
     visitors = _Visitors(pages)
-    server = await asyncio.start_server(visitors.answer, wanted.host, wanted.port, limit=HEAD_BYTES_MAX)
+    try:
+        server = await asyncio.start_server(visitors.answer, wanted.host, wanted.port, limit=HEAD_BYTES_MAX)
+    except OSError as error:
+        raise ConfigurationError(f"{variable}={text!r}: {error.strerror or error}") from error
     try:
         yield Address(wanted.host, server.sockets[0].getsockname()[1])
     finally:

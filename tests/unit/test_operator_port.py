@@ -1,7 +1,12 @@
 """What is answered at the port for operators, without the port."""
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +16,7 @@ from consumers import settings as consumer
 from contracts.operator_port import CONNECTIONS_MAX, HEAD_BYTES_MAX, Address, Page, _Visitors, address_of
 from contracts.settings import ConfigurationError
 from edge import settings as edge
+from tests.conftest import REPOSITORY
 
 
 class Writer:
@@ -133,3 +139,28 @@ def test_what_is_no_address_is_refused_at_the_start(text: str) -> None:
 def test_without_a_setting_there_is_no_port() -> None:
     assert msgspec.structs.asdict(edge.EdgeSettings())["metrics_address"] == ""
     assert consumer.ConsumerSettings().metrics_address == ""
+
+
+@pytest.mark.parametrize(("process", "prefix"), [("edge", "EDGE_"), ("consumers", "CONSUMER_")])
+def test_a_process_whose_metrics_address_is_in_use_says_so_in_one_line(
+    tmp_path: Path, process: str, prefix: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        environ = {f"{prefix}METRICS_ADDRESS": address, "STORAGE_DIR": str(tmp_path), "EDGE_PORT": "0"}
+        environ |= {"AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"}
+        ended = subprocess.run(
+            [sys.executable, "-m", process],
+            env=os.environ | environ,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=4 * WAIT_S,
+            check=False,
+        )
+
+    assert ended.returncode != 0
+    (line,) = ended.stderr.splitlines()
+    assert f"{prefix}METRICS_ADDRESS='{address}'" in line
+    assert "in use" in line
+    assert "Traceback" not in ended.stdout
