@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
@@ -73,7 +74,7 @@ async def operator_port(text: str, pages: Pages, *, variable: str) -> AsyncGener
         yield Address(wanted.host, server.sockets[0].getsockname()[1])
     finally:
         server.close()
-        visitors.leave()
+        await visitors.leave()
 
 
 class _Visitors:
@@ -81,14 +82,15 @@ class _Visitors:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
+        """Each with the one who answers."""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, and hang up."""
         if len(self._writers) >= CONNECTIONS_MAX:
             writer.close()
             return
-        self._writers.add(writer)
+        self._writers[writer] = asyncio.current_task()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -99,12 +101,16 @@ class _Visitors:
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # whoever it was is gone, silent, or speaks no HTTP
         finally:
-            self._writers.discard(writer)
+            del self._writers[writer]
             writer.close()
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
+        """Hang up on everybody; return when nobody is answered any more, or an answer hangs."""
+        await asyncio.sleep(0)  # who came just now is counted from here on
         for writer in self._writers:
             writer.close()
+        if answering := [task for task in self._writers.values() if task is not None]:
+            await asyncio.wait(answering, timeout=REQUEST_TIMEOUT_S)
 
     async def _page(self, head: bytes) -> Page:
         method, _, rest = head.partition(b"\r\n")[0].partition(b" ")

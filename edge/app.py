@@ -162,6 +162,7 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
             async with (
                 parts.annotations.running(),
                 parts.intake.running(),
+                metrics_page.asking(),
                 _posting(parts),
             ):
                 yield

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from consumers import settings as consumer
-from contracts.operator_port import CONNECTIONS_MAX, HEAD_BYTES_MAX, Address, Page, _Visitors, address_of
+from contracts.operator_port import CONNECTIONS_MAX, HEAD_BYTES_MAX, Address, Page, _Visitors, address_of, operator_port
 from contracts.settings import ConfigurationError
 from edge import settings as edge
 from tests.conftest import REPOSITORY
@@ -139,6 +139,25 @@ def test_what_is_no_address_is_refused_at_the_start(text: str) -> None:
 def test_without_a_setting_there_is_no_port() -> None:
     assert msgspec.structs.asdict(edge.EdgeSettings())["metrics_address"] == ""
     assert consumer.ConsumerSettings().metrics_address == ""
+
+
+async def test_whoever_is_answered_when_the_port_closes_is_waited_for() -> None:
+    is_asked, may_answer, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Page:
+        is_asked.set()
+        await may_answer.wait()
+        answered.set()
+        return Page(body=b"")
+
+    async with operator_port("127.0.0.1:0", {"/slow": slow}, variable="A") as address:
+        assert address is not None
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /slow HTTP/1.1\r\n\r\n")
+        await is_asked.wait()
+        asyncio.get_running_loop().call_later(0.05, may_answer.set)
+    writer.close()
+    assert answered.is_set()
 
 
 @pytest.mark.parametrize(("process", "prefix"), [("edge", "EDGE_"), ("consumers", "CONSUMER_")])
