@@ -105,7 +105,17 @@ class Loader:
         """A client for one question; what is wrong with the connection is a `Failure`."""
         waits = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         plain = {"Accept-Encoding": "identity"}  # what is unpacked may be larger than any cap
-        client = httpx.AsyncClient(timeout=waits, headers=plain, follow_redirects=False, trust_env=False)
+        try:
+            verify = httpx.create_ssl_context() if self._url.startswith("https:") else True
+        except OSError as error:
+            raise self._away(filename, f"the certificates of the environment (SSL_CERT_FILE): {error}") from error
+        client = httpx.AsyncClient(
+            timeout=waits,
+            headers=plain,
+            follow_redirects=False,
+            trust_env=False,  # but for whom to believe
+            verify=verify,
+        )
         try:
             async with client, asyncio.timeout(self._limits.total_s):
                 yield client

@@ -51,9 +51,9 @@ class Observed:
 
     @contextlib.asynccontextmanager
     async def shown_to_operators(self, address: str) -> AsyncGenerator[None]:
-        """Serve metrics and probes, if they have an address. Raises `OSError` if it is not to be had."""
+        """Serve metrics and probes, if they have an address. Raises `ConfigurationError` if it is not to be had."""
         pages = {"/metrics": self.page, "/health/live": _live, "/health/ready": self._ready}
-        async with operator_port(address, pages) as listening:
+        async with operator_port(address, pages, variable="CONSUMER_METRICS_ADDRESS") as listening:
             if listening is not None:
                 STOPWATCH.took = metrics.stage_took
                 logger.info("metrics are served", url=f"{listening.url}/metrics")

@@ -8,8 +8,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
+
+from contracts.settings import ConfigurationError
 
 ADDRESS_PATTERN = r"^(\S+:([0-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?$"
 """`host:port`, an IPv6 host in brackets; empty: no such port. Port 0 takes a free one. A number beyond 65535 would not be
@@ -53,22 +56,25 @@ def address_of(text: str) -> Address:
 
 
 @contextlib.asynccontextmanager
-async def operator_port(text: str, pages: Pages) -> AsyncGenerator[Address | None]:
+async def operator_port(text: str, pages: Pages, *, variable: str) -> AsyncGenerator[Address | None]:
     """Serve pages at an address for as long as the block runs; where it listens, None for the empty address.
 
-    Raises `OSError` if that address is not to be had.
+    variable: that sets the address. Raises `ConfigurationError` if it is not to be had.
     """
     if not text:
         yield None
         return
     wanted = address_of(text)
     visitors = _Visitors(pages)
-    server = await asyncio.start_server(visitors.answer, wanted.host, wanted.port, limit=HEAD_BYTES_MAX)
+    try:
+        server = await asyncio.start_server(visitors.answer, wanted.host, wanted.port, limit=HEAD_BYTES_MAX)
+    except OSError as error:
+        raise ConfigurationError(f"{variable}={text!r}: {error.strerror or error}") from error
     try:
         yield Address(wanted.host, server.sockets[0].getsockname()[1])
     finally:
         server.close()
-        visitors.leave()
+        await visitors.leave()
 
 
 class _Visitors:
@@ -76,14 +82,15 @@ class _Visitors:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
+        """Each with the one who answers."""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, and hang up."""
         if len(self._writers) >= CONNECTIONS_MAX:
             writer.close()
             return
-        self._writers.add(writer)
+        self._writers[writer] = asyncio.current_task()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -94,12 +101,16 @@ class _Visitors:
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # whoever it was is gone, silent, or speaks no HTTP
         finally:
-            self._writers.discard(writer)
+            del self._writers[writer]
             writer.close()
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
+        """Hang up on everybody; return when nobody is answered any more, or an answer hangs."""
+        await asyncio.sleep(0)  # who came just now is counted from here on
         for writer in self._writers:
             writer.close()
+        if answering := [task for task in self._writers.values() if task is not None]:
+            await asyncio.wait(answering, timeout=REQUEST_TIMEOUT_S)
 
     async def _page(self, head: bytes) -> Page:
         method, _, rest = head.partition(b"\r\n")[0].partition(b" ")

@@ -15,6 +15,7 @@ import msgspec
 
 from contracts.detections import Counts, Detection
 from contracts.events import FrameDetected
+from contracts.failures import NOT_READ
 from contracts.shots import ShotPlace
 from contracts.storage import Layout
 
@@ -105,7 +106,7 @@ def reports_after(layout: Layout, task_id: str, sequence: int, *, at_most: int) 
 def records_backwards(path: Path, *, bytes_max: int | None = None) -> Iterator[tuple[AnyRecord, int]]:
     """The records of one file, the newest first, each with the place of its end; only what is asked for is read."""
     for line, end in _whole_lines_backwards(path, bytes_max=bytes_max):
-        yield _decoder.decode(line), end
+        yield _read(line), end
 
 
 def _history(layout: Layout, task_id: str, *, epoch: int, bytes_max: int | None) -> Iterator[AnyRecord]:
@@ -114,7 +115,7 @@ def _history(layout: Layout, task_id: str, *, epoch: int, bytes_max: int | None)
         return
     is_empty = True
     for line in _whole_lines(layout.results(task_id, epoch=epoch), bytes_max=bytes_max):
-        record = _decoder.decode(line)
+        record = _read(line)
         if is_empty and isinstance(record, TakenOver):
             yield from _history(layout, task_id, epoch=record.previous_epoch, bytes_max=record.previous_bytes)
         is_empty = False
@@ -166,6 +167,14 @@ def _whole_lines(path: Path, *, bytes_max: int | None) -> Iterator[bytes]:
             if not line.endswith(b"\n") or (bytes_max is not None and read_bytes > bytes_max):
                 return
             yield line
+
+
+def _read(line: bytes) -> AnyRecord:
+    """Raises `msgspec.DecodeError`."""
+    try:
+        return _decoder.decode(line)
+    except NOT_READ as error:
+        raise msgspec.DecodeError(f"a broken line of results: {error}") from error
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from contracts.commands import AnyCommand
+from contracts.failures import NOT_READ
 from contracts.media import Medium, MediumKind
 from contracts.trace_context import TraceContext
 from contracts.whole_files import create_file, replace_file
@@ -254,6 +255,8 @@ def read_record(path: Path, record: type[_Record]) -> _Record | None:
         return msgspec.json.decode(path.read_bytes(), type=record)
     except FileNotFoundError:
         return None
+    except NOT_READ as error:
+        raise msgspec.DecodeError(f"{path.name}: {error}") from error
 
 
 def create_record(path: Path, record: object) -> bool:

@@ -19,11 +19,21 @@ from edge.admission import check_admission
 from edge.app import STOP_SIGNALS, build
 from edge.connections import HeaderLimits, guarded
 from edge.heads import answering_heads
+from edge.metrics_page import shown_to_operators
 from edge.settings import EdgeSettings, from_environment, unread
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying where it listens once it does, and when it ends."""
+    """uvicorn, saying where it listens once it does, and when it ends; with the port for operators beside it."""
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        super().__init__(_server_config(settings))
+        self._settings = settings
+
+    async def serve(self, sockets: "list[socket.socket] | None" = None) -> None:
+        """Raises `ConfigurationError` here, since of what fails in an application's own beginning a server tells at length."""
+        async with shown_to_operators(self._settings):
+            await super().serve(sockets)
 
     async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
         await super().startup(sockets)
@@ -60,7 +70,7 @@ def _serve(settings: EdgeSettings) -> int:
     log_to_stdout(settings)
     for variable in unread(os.environ):
         structlog.get_logger().warning("there is no such setting", variable=variable)
-    server = _Server(_server_config(settings))
+    server = _Server(settings)
     for number in STOP_SIGNALS:  # uvicorn raises the signal again once it has stopped, with the handler of before
         signal.signal(number, _exit)
     server.run()

@@ -59,5 +59,15 @@ def _check_keys(settings: EdgeSettings) -> None:
             SharedKey(settings.jwt_key)
         except ValueError as error:
             raise ConfigurationError(f"EDGE_JWT_KEY: {error}") from error
-    elif urlsplit(settings.jwt_jwks_url).scheme not in ("http", "https"):
-        raise ConfigurationError(f"EDGE_JWT_JWKS_URL={settings.jwt_jwks_url!r}: not an http or https address")
+    elif not _is_address(settings.jwt_jwks_url):
+        raise ConfigurationError(  # without it: a password may be in there
+            "EDGE_JWT_JWKS_URL is not an http or https address (in a password / ? # @ : % are written as %2F, ...)"
+        )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number
+        return False

@@ -5,9 +5,13 @@ that the service sets for one user would be sent with the tokens of all others, 
 """
 
 import asyncio
+import contextlib
+import os
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
@@ -18,6 +22,7 @@ import msgspec
 
 from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.posts import Post
+from contracts.settings import ConfigurationError
 from contracts.trace_context import trace_headers
 from edge.settings import EdgeSettings
 
@@ -46,8 +51,10 @@ class _MediaPath(msgspec.Struct, frozen=True):
 class _Answered(msgspec.Struct, frozen=True):
     status: int
     body: bytes
+    retry_after: str = ""
 
 
+_PUTS_OFF = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _REFUSALS: dict[int, FailureCode] = {
     HTTPStatus.UNAUTHORIZED: FailureCode.UNAUTHENTICATED,
     HTTPStatus.FORBIDDEN: FailureCode.FORBIDDEN,
@@ -60,16 +67,26 @@ _REFUSALS: dict[int, FailureCode] = {
 """What the service says of what it was asked; every other answer is its own trouble."""
 
 
+class PutOffError(Failure):
+    """The service is there, and says when it wants to be asked again."""
+
+    def __init__(self, detail: str, *, asked_s: float) -> None:
+        super().__init__(FailureCode.ANNOTATIONS_UNAVAILABLE, detail)
+        self.asked_s = asked_s
+
+
 class Annotations:
-    """Every method raises `Failure`.
+    """Every method raises `Failure`, `PutOffError` where the service says when it is to be asked again.
 
     `annotations_unavailable` (away, not configured, garbage, 5xx, a redirect), `annotations_timeout`, `unauthenticated`,
     `forbidden`, `media_not_found`, `media_busy` (409), `annotations_refused`.
     """
 
     def __init__(self, settings: EdgeSettings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """Raises `ConfigurationError` where the environment names certificates that are none."""
         self._settings = settings
         self._transport = transport
+        self._verify = _trusted(settings.annotations_url)
         self._client: httpx.AsyncClient | None = None
 
     @property
@@ -85,7 +102,7 @@ class Annotations:
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
             follow_redirects=False,
             trust_env=False,
-            verify=self._verify(),
+            verify=self._verify,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             auth=_as_it_is,
             transport=self._transport,
@@ -136,10 +153,6 @@ class Annotations:
                 case _:
                     raise
 
-    def _verify(self) -> ssl.SSLContext | bool:
-        """Of the environment only whom to believe (SSL_CERT_FILE), and that only where it matters."""
-        return httpx.create_ssl_context() if self._settings.annotations_url.startswith("https:") else True
-
     async def _call(
         self, method: str, path: str, *, bearer: str | None = None, body: bytes | None = None, key: str | None = None
     ) -> _Answered:
@@ -163,8 +176,10 @@ class Annotations:
             raise Failure(FailureCode.ANNOTATIONS_UNAVAILABLE, f"{shown}: {type(error).__name__}: {error}") from error
         if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return answer
-        code = _REFUSALS.get(answer.status, FailureCode.ANNOTATIONS_UNAVAILABLE)
-        raise Failure(code, f"{shown}: the Annotations service answers {answer.status}")
+        detail = f"{shown}: the Annotations service answers {answer.status}"
+        if answer.status in _PUTS_OFF:
+            raise PutOffError(detail, asked_s=_seconds(answer.retry_after))
+        raise Failure(_REFUSALS.get(answer.status, FailureCode.ANNOTATIONS_UNAVAILABLE), detail)
 
     async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> _Answered:
         if self._client is None or not self.is_configured:
@@ -178,12 +193,30 @@ class Annotations:
                     raise Failure(
                         FailureCode.ANNOTATIONS_UNAVAILABLE, f"{method} {path}: more than {ANSWER_BYTES_MAX} bytes"
                     )
-        return _Answered(response.status_code, bytes(content))
+        return _Answered(response.status_code, bytes(content), response.headers.get("retry-after", ""))
+
+
+def _trusted(url: str) -> ssl.SSLContext | bool:
+    """Of the environment only whom to believe, and that only where it matters."""
+    try:
+        return httpx.create_ssl_context() if url.startswith("https:") else True
+    except OSError as error:
+        raise ConfigurationError(f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE')!r}: {error}") from error
 
 
 def _as_it_is(request: httpx.Request) -> httpx.Request:
     """Else a user in the address of the service would take the place of the one who is told of."""
     return request
+
+
+def _seconds(retry_after: str) -> float:
+    """How long that is from now: a number of seconds, or a date; 0 for anything else (RFC 9110, 10.2.3)."""
+    if retry_after.isdecimal():
+        return float(retry_after)
+    with contextlib.suppress(ValueError, OverflowError):
+        at = parsedate_to_datetime(retry_after)
+        return (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return 0.0
 
 
 def _read(answer: bytes, kind: type[_Answer]) -> _Answer:

@@ -162,7 +162,7 @@ async def _running(parts: Parts, _: Litestar) -> AsyncGenerator[None, None]:
             async with (
                 parts.annotations.running(),
                 parts.intake.running(),
-                metrics_page.shown_to_operators(parts.settings),
+                metrics_page.asking(),
                 _posting(parts),
             ):
                 yield

@@ -16,6 +16,7 @@ from contracts.message_spans import Passed, processed
 from contracts.results import last_checkpoint, latest_epoch
 from contracts.storage import Layout, Seal, create_record, read_record
 from contracts.wire import decode_command
+from edge.again_later import left_alone_if_broken
 from edge.broker import complete_topology
 from edge.deliveries import consuming
 from edge.metrics import DEAD_LETTERS, UNREADABLE, task_ended
@@ -75,7 +76,10 @@ class DeadLetters:
     async def _take(self, notice: Notice | None) -> None:
         if notice is None:
             return
-        with structlog.contextvars.bound_contextvars(task_id=notice.task_id, media_id=notice.media_id):
+        with (
+            structlog.contextvars.bound_contextvars(task_id=notice.task_id, media_id=notice.media_id),
+            left_alone_if_broken(task_id=notice.task_id),  # its letter is kept, and here it would come again and again
+        ):
             await self._end_at_last(notice)
 
     async def end(self, notice: Notice) -> None:

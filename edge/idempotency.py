@@ -1,6 +1,7 @@
 """A request that is sent again with the same `Idempotency-Key` gets the first answer again, from any edge.
 
-A key is claimed by creating its record, which holds no outcome until there is one. All of it blocks, except `once`.
+A key is claimed by creating its record, which holds no outcome until there is one. A record that counts no more is taken
+over, or removed, by the one who creates a mark for it. All of it blocks, except `once`.
 
 A raw stream has no key: whether it is the same request could be told only when all of it had come once more, and it is looked
 at while it comes. Its `X-Task-Id` plays that part: sent again, it is refused at once (`task_id_in_use`), and the task tells
@@ -63,14 +64,17 @@ class IdempotencyKeys:
         path = self._path(key)
         with storage_failures():
             for _ in range(CLAIM_TRIES_MAX):
-                if create_record(path, KeyRecord(fingerprint=fingerprint, claimed_at=self._clock())):
+                ours = KeyRecord(fingerprint=fingerprint, claimed_at=self._clock())
+                if create_record(path, ours):
                     return None
                 there = read_record(path, KeyRecord)
                 if there is None:
                     continue
                 if not self.is_stale(there):
                     return _outcome(there, fingerprint)
-                path.unlink(missing_ok=True)
+                if self._is_ours_to_end(path, there):
+                    replace_record(path, ours)
+                    return None
         raise Failure(FailureCode.IDEMPOTENCY_KEY_IN_USE, "other requests with this key come and go")
 
     def settle(self, key: str, fingerprint: str, outcome: AnyOutcome) -> None:
@@ -88,15 +92,28 @@ class IdempotencyKeys:
         return self._clock() - record.claimed_at > (self._claim_max if record.outcome is None else self._kept_for)
 
     def stale(self) -> Iterator[Path]:
-        """The records that count no more."""
+        """The records that count no more, and the marks of those that went."""
         for path in self.folder.glob("*.json"):
-            try:
-                record = read_record(path, KeyRecord)
-            except msgspec.DecodeError:  # written by another version: it answers nobody
-                yield path
-                continue
-            if record is not None and self.is_stale(record):
-                yield path
+            with contextlib.suppress(OSError):  # of one that cannot be read, or no room for its mark
+                if self._is_over(path):
+                    yield path
+        for mark in self.folder.glob("*.over"):  # also of an edge that died before it ended the record: others may now
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                made_at = read_record(mark, datetime)
+                if made_at is not None and self._clock() - made_at > self._claim_max:
+                    yield mark
+
+    def _is_over(self, path: Path) -> bool:
+        """Whether the record is ours to remove."""
+        try:
+            record = read_record(path, KeyRecord)
+        except msgspec.DecodeError:  # written by another version: it answers nobody
+            return True
+        return record is not None and self.is_stale(record) and self._is_ours_to_end(path, record)
+
+    def _is_ours_to_end(self, path: Path, stale: KeyRecord) -> bool:
+        """True for one alone of all who find this record stale; a later record of the key has another mark."""
+        return create_record(path.with_suffix(f".{stale.claimed_at.timestamp():.6f}.over"), self._clock())
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"

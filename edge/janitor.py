@@ -124,30 +124,42 @@ class Janitor:
         swept = Swept()
         used_media = self._sweep_tasks(swept)
         self._sweep_uploads(swept)
-        self._sweep_media(swept, used_media)
+        if used_media is not None:
+            self._sweep_media(swept, used_media)
         for path in (path for records in self._records for path in records.stale()):
-            path.unlink(missing_ok=True)
-            swept.records += 1
+            with _left_alone_if_unreadable(path):
+                path.unlink(missing_ok=True)
+                swept.records += 1
         return swept
 
-    def _sweep_tasks(self, swept: Swept) -> set[str]:
-        """Remove tasks that ended long ago, end those long silent; returns the media that tasks without an end use."""
+    def _sweep_tasks(self, swept: Swept) -> set[str] | None:
+        """Remove tasks that ended long ago, end those long silent.
+
+        Returns the media that tasks without an end use, or None where one that may live cannot tell what it uses.
+        """
         used: set[str] = set()
+        is_known = True
         for folder in _folders(self._layout.tasks):
-            with _left_alone_if_broken(folder):
-                record = read_record(self._layout.task_record(folder.name), TaskRecord)
-                end = read_record(self._layout.end(folder.name), TaskEnded)
-                if end is None and record is not None:
-                    used.update(self._media_of(record))
-                    swept.given_up += self._give_up_if_silent(folder)
-                elif self._is_older(
-                    _ended_at(end, folder), self._retention.tasks if end else self._retention.unfinished
-                ):
-                    # first: without its task it stays for hours
-                    _remove_upload(self._layout.uploads / folder.name, swept)
-                    shutil.rmtree(folder, ignore_errors=True)
-                    swept.tasks += 1
-        return used
+            is_read = False
+            with _left_alone_if_unreadable(folder):
+                self._sweep_task(folder, swept, used)
+                is_read = True
+            is_known = is_known and (is_read or self._is_older(_changed_at(folder), self._retention.silent))
+        if not is_known:
+            logger.warning("no medium is removed: a task that cannot be read may use it")
+        return used if is_known else None
+
+    def _sweep_task(self, folder: Path, swept: Swept, used: set[str]) -> None:
+        record = read_record(self._layout.task_record(folder.name), TaskRecord)
+        end = read_record(self._layout.end(folder.name), TaskEnded)
+        if end is None and record is not None:
+            used.update(self._media_of(record))
+            swept.given_up += self._give_up_if_silent(folder)
+        elif self._is_older(_ended_at(end, folder), self._retention.tasks if end else self._retention.unfinished):
+            # first: without its task it stays for hours
+            _remove_upload(self._layout.uploads / folder.name, swept)
+            shutil.rmtree(folder, ignore_errors=True)
+            swept.tasks += 1
 
     def _give_up_if_silent(self, folder: Path) -> bool:
         """End a task that shows no life, so that what it uses has its time from now on; whoever publishes commands tells."""
@@ -165,7 +177,7 @@ class Janitor:
 
     def _sweep_uploads(self, swept: Swept) -> None:
         for folder in _folders(self._layout.uploads):
-            with _left_alone_if_broken(folder):
+            with _left_alone_if_unreadable(folder):
                 if self._is_done_with(folder):
                     _remove_upload(folder, swept)
 
@@ -178,7 +190,7 @@ class Janitor:
 
     def _sweep_media(self, swept: Swept, used: set[str]) -> None:
         for folder in _folders(self._layout.media):
-            with _left_alone_if_broken(folder):
+            with _left_alone_if_unreadable(folder):
                 if folder.name.startswith("."):  # built or removed aside by an edge that died meanwhile
                     if self._is_older(_last_written(folder), self._retention.unfinished):
                         shutil.rmtree(folder, ignore_errors=True)
@@ -228,12 +240,12 @@ def _remove_upload(folder: Path, swept: Swept) -> None:
 
 
 @contextlib.contextmanager
-def _left_alone_if_broken(folder: Path) -> Generator[None, None, None]:
-    """A record that cannot be read is an operator's business, and no reason to leave everything else lying."""
+def _left_alone_if_unreadable(path: Path) -> Generator[None, None, None]:
+    """What cannot be read is an operator's business, and no reason to leave everything else lying."""
     try:
         yield
-    except msgspec.DecodeError as error:
-        logger.warning("left alone: %s has a broken record: %s", folder, error)
+    except (OSError, msgspec.DecodeError) as error:
+        logger.warning("left alone: %s: %s", path, error)
 
 
 def _ended_at(end: TaskEnded | None, folder: Path) -> datetime:
@@ -248,6 +260,22 @@ def _last_written(folder: Path, *, absent: datetime | None = None) -> datetime:
     return datetime.fromtimestamp(max(moments), UTC)
 
 
+def _changed_at(folder: Path) -> datetime:
+    """When anything was last created or replaced there, also where nobody can look inside; just now if that is not told."""
+    try:
+        return datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    except OSError:
+        return datetime.now(UTC)
+
+
 def _folders(folder: Path) -> Iterator[Path]:
+    """What is, or may be, a folder: of one that cannot be asked, whoever looks into it is told."""
     with contextlib.suppress(FileNotFoundError):
-        yield from (path for path in folder.iterdir() if path.is_dir())
+        yield from (path for path in folder.iterdir() if _may_be_folder(path))
+
+
+def _may_be_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return True

@@ -17,6 +17,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from contracts.broker_nodes import without_password
 from contracts.failures import Failure, FailureCode
 from edge.jwts import Key
 
@@ -99,7 +100,10 @@ class Jwks:
             self._keys, self._fetched_s = keys, self._clock_s()
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # a timeout, a file of certificates
             _log.warning(
-                "the keys of tokens cannot be fetched", url=self._url, reason=repr(error), known=len(self._keys)
+                "the keys of tokens cannot be fetched",
+                url=without_password(self._url),
+                reason=repr(error),
+                known=len(self._keys),
             )
         finally:
             self._fetching = None

@@ -56,9 +56,18 @@ def observe(settings: EdgeSettings, *, outbox: Outbox, feed: Feed, presence: Pre
 
 
 @contextlib.asynccontextmanager
+async def asking() -> AsyncGenerator[None]:
+    """Inside, others may be asked when metrics are read: the port for operators outlives them."""
+    try:
+        yield
+    finally:
+        _asked.clear()
+
+
+@contextlib.asynccontextmanager
 async def shown_to_operators(settings: EdgeSettings) -> AsyncGenerator[None]:
-    """Serve the metrics at their own address, if they have one. Raises `OSError` if it is not to be had."""
-    async with operator_port(settings.metrics_address, {PATH: page}) as address:
+    """Serve the metrics at their own address, if they have one. Raises `ConfigurationError` if it is not to be had."""
+    async with operator_port(settings.metrics_address, {PATH: page}, variable="EDGE_METRICS_ADDRESS") as address:
         if address is not None:
             _log.info("metrics are served", url=address.url + PATH)
         yield

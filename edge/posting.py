@@ -25,12 +25,13 @@ from contracts.storage import Layout
 from contracts.trace_context import continued
 from contracts.wire import decode_outgoing
 from edge.again_later import again_later, left_alone_if_broken
+from edge.annotations import PutOffError
 from edge.broker import BROKER_ERRORS, complete_topology
 from edge.clock import Clock, system_clock
 from edge.deliveries import consuming
 from edge.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_TASKS
 from edge.post_sending import PostSender
-from edge.posting_line import Delay, Line, Telling, TurnLostError, backlog_in
+from edge.posting_line import Delay, Line, Telling, TurnLostError, backlog_in, step_of
 from edge.posts import Due, Posts, Subject
 from edge.settings import EdgeSettings
 from edge.turns import Turn
@@ -238,9 +239,10 @@ class Poster:
 
     async def _put_off(self, subject: Subject, line: Line, failure: Failure, delay: Delay) -> None:
         """Try again later; the wake-up for it waits in the broker."""
-        delays = self._settings.post_delays
-        step = min(delay.tries, len(delays)) - 1
-        delay_s = delays[step] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, keeps no secret
+        delays, asked_s = self._settings.post_delays, failure.asked_s if isinstance(failure, PutOffError) else 0.0
+        step = step_of(delays, tries=delay.tries, asked_s=asked_s)
+        spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, keeps no secret
+        delay_s = max(delays[step] * spread, min(asked_s, delays[step]))
         due_at = delay.due_at + timedelta(seconds=delay_s)
         _log.warning(
             "a post is put off", task_id=subject.task_id, code=failure.code, tries=delay.tries, delay_s=delay_s

@@ -5,6 +5,7 @@ that falls silent is taken over from.
 """
 
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,6 +34,12 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     tries: int
     first_failed_at: datetime
     due_at: datetime
+
+
+def step_of(delays: Sequence[float], *, tries: int, asked_s: float = 0.0) -> int:
+    """Which of the delays, in seconds, is due after so many tries: a longer one where the service asked for that."""
+    own = min(tries, len(delays)) - 1
+    return next((step for step in range(own, len(delays)) if delays[step] >= asked_s), len(delays) - 1)
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):

@@ -74,7 +74,7 @@ class Tickets:
     def stale(self) -> Iterator[Path]:
         """The used numbers that nobody asks for any more."""
         for path in self._layout.tickets.glob("*"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 if self._clock_s() - path.stat().st_mtime > USED_KEPT_S:
                     yield path
 

@@ -101,7 +101,7 @@ class Tokens:
     def stale(self) -> Iterator[Path]:
         """The sessions that no task needs any more."""
         for path in self._layout.sessions.glob("*.sealed"):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 if self._clock_s() - path.stat().st_mtime > SESSION_KEPT_S:
                     yield path
 

@@ -84,11 +84,10 @@ class OldTurns:
         """The files to remove. A turn that is taken meanwhile has a higher number and stays."""
         before_s = (self._clock() - self._kept).timestamp()
         for folder in (medium for media in self._folders if media.is_dir() for medium in media.iterdir()):
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # somebody came back to it, or nobody can look into it
+                files = [path for path in folder.rglob("*") if path.is_file()]
                 if all(path.stat().st_mtime < before_s for path in (folder, *files)):
                     yield from files
-            with contextlib.suppress(OSError):  # somebody came back to it
                 if not files and folder.stat().st_mtime < before_s:
                     for empty in (*(path for path in folder.iterdir() if path.is_dir()), folder):
                         empty.rmdir()

@@ -17,7 +17,8 @@ from tests.fault.proxy import proxy_to
 
 pytestmark = pytest.mark.broker
 
-SOON_S = 15.0
+SOON_S = 45.0
+"""Less than `BELIEVED_S`: what waits for the broker to give its belief up comes later."""
 BELIEVED_S = 60
 """How long the broker believes in a connection from which it hears nothing, at least."""
 COMMANDS = 20

@@ -112,8 +112,10 @@ async def test_a_broker_that_stays_away_is_worth_one_line() -> None:
 
 async def test_a_virtual_host_that_is_not_there_is_said_once_and_in_words(rabbit: PrivateRabbit) -> None:
     with structlog.testing.capture_logs() as lines:
-        async with outbox_on(f"{rabbit.url}nowhere"):
-            await asyncio.sleep(2)
+        async with outbox_on(f"{rabbit.url}nowhere"), asyncio.timeout(WAIT_S):
+            while not lines:
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(1)  # for a second line
     (warning,) = (line for line in lines if line["log_level"] == "warning")
     assert "virtual host" in warning["reason"]
 

@@ -42,6 +42,8 @@ def test_with_authentication_an_edge_listens_anywhere(settings: dict[str, str]) 
         ({"auth": "jwt", "jwt_key": "short"}, "5 bytes, 32 at least"),
         ({"auth": "jwt", "jwt_jwks_url": "file:///etc/passwd"}, "EDGE_JWT_JWKS_URL"),
         ({"auth": "jwt", "jwt_jwks_url": "idp.example/jwks"}, "EDGE_JWT_JWKS_URL"),
+        ({"auth": "jwt", "jwt_jwks_url": "https://operator:pa/ss@idp.example/jwks"}, r"EDGE_JWT_JWKS_URL(?!.*pa/ss)"),
+        ({"auth": "jwt", "jwt_jwks_url": "https://[idp.example/jwks"}, "EDGE_JWT_JWKS_URL"),
         ({"seal_keys": "no key"}, "EDGE_SEAL_KEYS"),
     ],
 )

@@ -115,7 +115,7 @@ def test_an_image_that_is_no_longer_wanted_waits_for_no_engine(workers: Workers,
     in_thread(look)
     assert detector.started.acquire(timeout=WAIT_S)
     stop.set()
-    assert ended.wait(2)
+    assert ended.wait(WAIT_S)
 
     detector.let_through(2)
     assert workers.submit(Named("next"), OPTIONS, stream="a").result(WAIT_S) == []

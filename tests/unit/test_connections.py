@@ -131,7 +131,10 @@ REFUSED_AT_ONCE = (
 CHUNK = bytes(256 * 1024)
 
 
-async def test_a_client_that_sends_on_although_it_is_refused_gets_the_answer(tmp_path: Path) -> None:
+async def test_a_client_that_sends_on_although_it_is_refused_gets_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering, "LINGER_S", WAIT_S)
     async with listening(tmp_path) as (_, port):
         answer = await answer_to(port, REFUSED_AT_ONCE, *[CHUNK] * 40)
 

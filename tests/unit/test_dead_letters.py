@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import structlog
 
 from contracts.commands import DetectImage, DetectVideo
 from contracts.detections import Counts
@@ -28,10 +29,13 @@ class Graveyard:
         self.outbox = FakeOutbox()
         self.letters = DeadLetters(EdgeSettings(storage_dir=str(storage)), self.outbox)
 
-    async def end(self) -> None:
+    @property
+    def notice(self) -> Notice:
         medium = Medium(root="storage", path="a/b", kind=MediumKind.VIDEO, media_id="abc")
-        notice = Notice(task_id=self.task_id, failure=POISON, command=DetectVideo(task_id=self.task_id, medium=medium))
-        await self.letters.end(notice)
+        return Notice(task_id=self.task_id, failure=POISON, command=DetectVideo(task_id=self.task_id, medium=medium))
+
+    async def end(self) -> None:
+        await self.letters.end(self.notice)
 
 
 async def test_the_end_follows_the_last_report_and_keeps_its_counts(tmp_path: Path) -> None:
@@ -86,6 +90,24 @@ async def test_the_end_of_a_fleeting_picture_is_kept_where_a_consumer_wrote_it_d
     await graveyard.letters.end(Notice(task_id=command.task_id, failure=POISON, command=command))
     assert [event.is_quiet for event in graveyard.outbox.ends] == [True]
     assert graveyard.layout.end(command.task_id).exists() is has_come_again
+
+
+@pytest.mark.parametrize("name", ["end.json", "results.1.jsonl"])
+@pytest.mark.parametrize("content", [b"{", b'{"record": "\xff"}', b'{"version": 9, "taskId": {}}'])
+async def test_a_task_with_a_broken_record_costs_the_letters_behind_it_nothing(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    graveyard = Graveyard(tmp_path)
+    broken = graveyard.layout.task(graveyard.task_id) / name
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(content + b"\n")
+    with structlog.testing.capture_logs() as lines:
+        await graveyard.letters._take(graveyard.notice)
+    assert graveyard.outbox.ends == []
+    assert broken.read_bytes() == content + b"\n"
+    assert [(line["event"], line["task_id"]) for line in lines if line["log_level"] == "error"] == [
+        ("left alone: a record is broken", graveyard.task_id)
+    ]
 
 
 def _line(checkpoint: Checkpoint) -> bytes:

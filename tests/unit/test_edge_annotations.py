@@ -1,7 +1,10 @@
 """The Annotations service as the edge calls it: what each answer means, and how long and large one may be."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ import pytest
 
 from contracts.failures import Failure, FailureCode
 from contracts.posts import Post
-from edge.annotations import ANSWER_BYTES_MAX, MEDIA, Annotations
+from contracts.settings import ConfigurationError
+from edge.annotations import ANSWER_BYTES_MAX, MEDIA, Annotations, PutOffError
 from edge.settings import EdgeSettings
 from tests.tls_service import tls_service
 
@@ -86,6 +90,29 @@ async def test_every_answer_has_its_code(status: int, code: FailureCode) -> None
 
     assert failure.code is code
     assert len(service.requests) == 1  # no redirect is followed: the token stays here
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("said", "asked_s"),
+    [
+        ("90", 90),
+        ("9" * 400, math.inf),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True), 7200),
+        ("soon", 0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0),
+        ("-5", 0),
+        ("nan", 0),
+        ("", 0),
+    ],
+)
+async def test_a_service_says_how_long_it_wants_to_be_left_alone(status: int, said: str, asked_s: float) -> None:
+    service = answering(status, **{"retry-after": said})
+    failure = await failure_of(service, lambda annotations: annotations.send(POST, "token"))
+
+    assert isinstance(failure, PutOffError)
+    assert failure.asked_s == pytest.approx(asked_s, abs=600)
+    assert failure.code is FailureCode.ANNOTATIONS_UNAVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -237,3 +264,10 @@ async def test_a_service_inside_a_company_is_believed_by_the_certificate_that_th
         annotations = Annotations(EdgeSettings(annotations_url=service.url))
         async with annotations.running():
             assert await annotations.media_path("m", "token") == "a.mp4"
+
+
+async def test_certificates_that_are_none_are_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "no-such-file.pem")
+    with pytest.raises(ConfigurationError, match=r"SSL_CERT_FILE='no-such-file.pem'"):
+        Annotations(EdgeSettings(annotations_url="https://annotations.test"))
+    Annotations(SETTINGS)  # it asks for none

@@ -221,6 +221,53 @@ def test_a_broken_record_is_left_alone_and_stops_nothing(place: Place) -> None:
     assert broken.exists()
 
 
+UNREADABLE = pytest.mark.parametrize("name", ["task.json", "end.json"])
+"""A file of a task of which nobody can tell whether it lives, and what it uses."""
+
+
+def unreadable_task(place: Place, name: str) -> Path:
+    """Reading a folder as a file is an error of the file system, as of a defect disk, also for root."""
+    path = place.layout.task(str(uuid4())) / name
+    path.mkdir(parents=True)
+    return path
+
+
+@UNREADABLE
+def test_what_cannot_be_read_stops_nothing(place: Place, name: str) -> None:
+    unreadable = unreadable_task(place, name)
+    (place.layout.root / "idempotency" / "a.json").mkdir(parents=True)
+    place.layout.uploads.mkdir()
+    place.layout.end("u").mkdir(parents=True)
+    (place.layout.uploads / "u").mkdir()
+    place.keys.claim("k", "f")
+    place.end(place.upload())
+    place.pass_time(400 * DAY)
+
+    assert place.janitor.sweep() == Swept(uploads=1, media=1, tasks=1, records=1)
+    assert unreadable.exists()
+
+
+@UNREADABLE
+def test_no_medium_goes_while_a_task_may_use_it_that_cannot_be_read(place: Place, name: str) -> None:
+    unreadable_task(place, name)
+    place.end(place.upload())
+    place.pass_time(2 * DAY)
+    assert place.janitor.sweep() == Swept(uploads=1)
+
+    place.pass_time(6 * DAY)
+    assert place.janitor.sweep() == Swept(media=1)
+
+
+@pytest.mark.parametrize("content", [b'{"taskId": "\xff"}', b'{"x":' + b"[" * 100_000])
+def test_a_record_of_which_the_disk_has_made_something_else_is_broken(place: Place, content: bytes) -> None:
+    task_id = place.upload()
+    place.layout.task_record(task_id).write_bytes(content)
+    place.end(place.upload(b"other"))
+    place.pass_time(400 * DAY)
+
+    assert place.janitor.sweep() == Swept(uploads=1, media=2, tasks=1)
+
+
 def test_one_janitor_sweeps_at_a_time(place: Place) -> None:
     other = place.another_janitor()
     assert place.janitor.sweep_if_ours() == Swept()

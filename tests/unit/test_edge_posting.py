@@ -22,6 +22,7 @@ from contracts.shots import Shot
 from contracts.storage import Layout, Seal, create_record, upload_medium
 from contracts.topology import EVENTS
 from contracts.wire import encode
+from edge.annotations import PutOffError
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
 from edge.posting import Poster, PosterParts
@@ -31,6 +32,7 @@ from edge.settings import EdgeSettings
 from edge.task_store import TaskStore
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+WAIT_S = 30.0
 SEEN = Detection(center_x=0.5, center_y=0.5, width=0.1, height=0.2, class_num=0, label="car", confidence=0.7)
 SHOT = Shot(
     start_frame=0, end_frame=9, start_time="00:00:00.000", end_time="00:00:00.400", confidence=0.9, transition="cut"
@@ -316,6 +318,21 @@ async def test_delays_grow_and_the_last_one_repeats(edge: Edge) -> None:
         assert expected * 0.8 <= delay_s <= expected * 1.2
 
 
+@pytest.mark.parametrize(
+    ("asked_s", "step", "at_least_s"), [(0, 0, 4), (5, 0, 5), (100, 2, 100), (120, 2, 120), (1e9, 3, 600)]
+)
+async def test_a_service_that_says_when_is_asked_no_sooner_but_after_the_longest_delay(
+    edge: Edge, asked_s: float, step: int, at_least_s: float
+) -> None:
+    task_id = edge.medium_task()
+    edge.annotations.answer = lambda _post, _bearer: PutOffError("busy", asked_s=asked_s)
+    await edge.wake(task_id)
+
+    ((_, waits_at, delay_s),) = edge.outbox.later
+    assert waits_at == step
+    assert at_least_s <= delay_s <= 600 * 1.2
+
+
 async def test_a_wake_up_that_came_twice_makes_no_second_chain(edge: Edge) -> None:
     task_id = edge.medium_task()
     edge.annotations.answer = lambda _post, _bearer: UNAVAILABLE
@@ -576,7 +593,7 @@ async def test_a_task_with_a_broken_record_holds_nobody_up_and_is_told_of_when_i
     path: Path = getattr(edge.layout, record)(task_id)
     before = rewritten(path, b"{")
     message = FakeMessage(encode(WakeUp(task_id=task_id)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         await edge.poster._take(message)  # type: ignore[arg-type]
     assert message.acknowledged == 1
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,67 @@ async def test_a_request_that_is_cancelled_while_another_has_its_key_leaves_it_t
     with pytest.raises(Failure) as caught:
         await once(keys, "k", ASKED, work)
     assert caught.value.code is FailureCode.IDEMPOTENCY_KEY_IN_USE
+
+
+class Interrupted:
+    """A clock at which something happens in between, once, between finding a record and doing something about it."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.asked_before = 0
+        self.meanwhile: Callable[[], object] | None = None
+
+    def __call__(self) -> datetime:
+        if self.meanwhile is not None:
+            self.asked_before -= 1
+            if self.asked_before < 0:
+                meanwhile, self.meanwhile = self.meanwhile, None
+                meanwhile()
+        return self.now
+
+
+CLAIM_MAX = timedelta(minutes=10)
+
+
+def of_a_dead_edge(layout: Layout) -> datetime:
+    """A claim that counts no more; returns when that is."""
+    now = datetime.now(UTC)
+    assert IdempotencyKeys(layout, claim_max=CLAIM_MAX, clock=lambda: now - 2 * CLAIM_MAX).claim("k", ASKED) is None
+    return now
+
+
+def test_of_two_that_find_a_dead_edges_claim_one_takes_it_over(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    clock = Interrupted(of_a_dead_edge(layout))
+    one, other = (IdempotencyKeys(layout, claim_max=CLAIM_MAX, clock=each) for each in (clock, lambda: clock.now))
+    faster: list[AnyOutcome | None] = []
+    clock.asked_before, clock.meanwhile = 1, lambda: faster.append(other.claim("k", ASKED))
+
+    with pytest.raises(Failure) as caught:
+        one.claim("k", ASKED)
+    assert faster == [None]
+    assert caught.value.code is FailureCode.IDEMPOTENCY_KEY_IN_USE
+
+
+def test_a_claim_that_is_taken_over_while_it_is_swept_stays(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    clock = Interrupted(of_a_dead_edge(layout))
+    sweeping, other = (IdempotencyKeys(layout, claim_max=CLAIM_MAX, clock=each) for each in (clock, lambda: clock.now))
+    clock.meanwhile = lambda: other.claim("k", ASKED)
+
+    assert list(sweeping.stale()) == []
+
+
+def test_an_edge_that_dies_while_it_takes_a_claim_over_holds_the_key_no_longer_than_a_claim(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    now = of_a_dead_edge(layout)
+    dying, later = (
+        IdempotencyKeys(layout, claim_max=CLAIM_MAX, clock=lambda at=at: at) for at in (now, now + 2 * CLAIM_MAX)
+    )
+    assert len(list(dying.stale())) == 1  # and it did not come to removing it
+    with pytest.raises(Failure, match="come and go"):
+        later.claim("k", ASKED)
+
+    for path in list(later.stale()):
+        path.unlink()
+    assert later.claim("k", ASKED) is None

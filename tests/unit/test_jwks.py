@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from contracts.failures import Failure, FailureCode
@@ -251,3 +252,12 @@ async def test_a_source_that_nobody_vouches_for_is_not_believed(
             await Jwks(source.url).named("rsa")
 
         assert caught.value.code is FailureCode.IDENTITY_UNAVAILABLE
+
+
+async def test_a_password_in_the_address_of_the_keys_is_not_logged() -> None:
+    with structlog.testing.capture_logs() as lines, pytest.raises(Failure):
+        await Jwks("https://operator:s3cret@127.0.0.1:1/keys").named("rsa")
+
+    (line,) = lines
+    assert line["url"] == "https://127.0.0.1:1/keys"
+    assert "s3cret" not in str(line)

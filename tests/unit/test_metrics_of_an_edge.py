@@ -1,7 +1,9 @@
 """What an edge counts, and where that may be read."""
 
+import asyncio
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from edge.app import build
 from edge.feed import Feed
 from edge.first_reports import FIRST_REPORTS, MEDIA_MAX, FirstReports
 from edge.health import Presence
-from edge.metrics_page import metrics_route, observe, page
+from edge.metrics_page import asking, metrics_route, observe, page
 from edge.outbox import Outbox
 from edge.posting_line import Delay, Line, backlog_in
 from edge.request_end import request_end
@@ -276,6 +278,15 @@ async def test_one_check_says_nothing_of_the_others(tmp_path: Path) -> None:
         b'detections_ready{check="storage"} 1.0',
         b'detections_ready{check="consumer"} 0.0',
     ]
+
+
+async def test_the_port_for_operators_outlives_what_is_asked(tmp_path: Path) -> None:
+    async with asking():
+        before = await observed(tmp_path, tmp_path)
+        asyncio.get_running_loop().set_default_executor(gone := ThreadPoolExecutor(1))
+        gone.shutdown()
+
+    assert len((await page()).body) == pytest.approx(len(before), rel=0.1)
 
 
 class Watched(Presence):

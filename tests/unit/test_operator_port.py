@@ -1,16 +1,22 @@
 """What is answered at the port for operators, without the port."""
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from consumers import settings as consumer
-from contracts.operator_port import CONNECTIONS_MAX, HEAD_BYTES_MAX, Address, Page, _Visitors, address_of
+from contracts.operator_port import CONNECTIONS_MAX, HEAD_BYTES_MAX, Address, Page, _Visitors, address_of, operator_port
 from contracts.settings import ConfigurationError
 from edge import settings as edge
+from tests.conftest import REPOSITORY
 
 
 class Writer:
@@ -133,3 +139,47 @@ def test_what_is_no_address_is_refused_at_the_start(text: str) -> None:
 def test_without_a_setting_there_is_no_port() -> None:
     assert msgspec.structs.asdict(edge.EdgeSettings())["metrics_address"] == ""
     assert consumer.ConsumerSettings().metrics_address == ""
+
+
+async def test_whoever_is_answered_when_the_port_closes_is_waited_for() -> None:
+    is_asked, may_answer, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Page:
+        is_asked.set()
+        await may_answer.wait()
+        answered.set()
+        return Page(body=b"")
+
+    async with operator_port("127.0.0.1:0", {"/slow": slow}, variable="A") as address:
+        assert address is not None
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /slow HTTP/1.1\r\n\r\n")
+        await is_asked.wait()
+        asyncio.get_running_loop().call_later(0.05, may_answer.set)
+    writer.close()
+    assert answered.is_set()
+
+
+@pytest.mark.parametrize(("process", "prefix"), [("edge", "EDGE_"), ("consumers", "CONSUMER_")])
+def test_a_process_whose_metrics_address_is_in_use_says_so_in_one_line(
+    tmp_path: Path, process: str, prefix: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        environ = {f"{prefix}METRICS_ADDRESS": address, "STORAGE_DIR": str(tmp_path), "EDGE_PORT": "0"}
+        environ |= {"AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"}
+        ended = subprocess.run(
+            [sys.executable, "-m", process],
+            env=os.environ | environ,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=4 * WAIT_S,
+            check=False,
+        )
+
+    assert ended.returncode != 0
+    (line,) = ended.stderr.splitlines()
+    assert f"{prefix}METRICS_ADDRESS='{address}'" in line
+    assert "in use" in line
+    assert "Traceback" not in ended.stdout
