@@ -39,7 +39,7 @@ class BuildPlan(msgspec.Struct, frozen=True, kw_only=True):
     workspace_bytes: int
     """What the builder may take of the GPU for trying kernels."""
     capability: tuple[int, int] | None = None
-    """Build for such a GPU though there is none here (RTX only); None: for the one that is here."""
+    """Of the GPU that the plan is for (RTX only, which builds for Ampere and later otherwise); None: of the one that is here."""
     calibration_cache: bytes | None = None
     """Build in INT8 with these scales (TensorRT 10 only)."""
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from contracts.failures import Failure, FailureCode
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
+NEEDS_NO_GPU = "tensorrt_rtx"
+"""For building: it is told for which GPU."""
+LIBRARIES = ("tensorrt", NEEDS_NO_GPU)
 MAJORS = (10, 11)
 
 

@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 
 from contracts.failures import Failure, FailureCode
+from engine import conversion
 from engine.agreement import compare
 from engine.building import BuildPlan, Phases, ShapeRange, build
 from engine.conversion import BuildOrder, Built, Line, NotBuilt, Progress, convert
@@ -30,6 +31,7 @@ from tests.pictures import RED, drawn, read_photo
 from tests.tiny_models import write_colour_model
 
 RTX = "tensorrt_rtx"
+H100 = GpuFacts(name="H100", capability=(9, 0), sm_count=132, free_bytes=20 << 30)
 
 
 def order(model: Path, **changes: Any) -> BuildOrder:
@@ -117,7 +119,7 @@ def test_a_build_that_is_told_to_stop_stops(model: Path) -> None:
     ("changes", "said"),
     [
         (
-            {"for_gpu": GpuFacts(name="H100", capability=(9, 0), sm_count=132, free_bytes=20 << 30)},
+            {"for_gpu": H100},
             "does not build for SM90",
         ),
         (
@@ -136,6 +138,14 @@ def test_what_cannot_be_built_here_says_why(model: Path, changes: dict[str, Any]
     with pytest.raises(Failure, match=said) as refused:
         convert(order(model, **changes), Told())
     assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
+
+
+def test_rtx_is_told_of_the_gpu_that_is_here_as_of_any_other(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untold it builds for Ampere and later: a plan that a Turing card or an H100 refuses to load."""
+    monkeypatch.setattr(conversion, "find_gpu", lambda: H100)
+
+    with pytest.raises(Failure, match="does not build for SM90"):
+        convert(order(model, for_gpu=None), Told())
 
 
 def test_the_model_is_read_on_the_cpu_so_that_the_gpu_is_left_to_what_serves(
