@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -345,6 +346,33 @@ def test_tensorrt_10_is_asked_for_a_strongly_typed_network_with_the_range_and_th
     assert library.asked["flags"] == []
     assert library.asked["workspace"] == 5
     assert library.asked["profile"] == ("images", (1, 3, 8, 8), (4, 3, 8, 8), (16, 3, 8, 8))
+
+
+def test_progress_may_be_told_by_several_threads_of_the_builder(may_switch_anywhere: None) -> None:
+    """What a monitor raises is printed and cancels the build."""
+    library = OldLibrary()
+    build(BuildPlan(model=b"", ranges=RANGES, workspace_bytes=5), library, Told())
+    monitor = library.asked["config"].progress_monitor
+
+    def compile_parts(name: str) -> None:
+        for _ in range(1000):
+            for part in range(4):
+                monitor.phase_start(f"{name} {part}", None, 5)
+            assert monitor.step_complete(f"{name} 0", 0)
+            for part in range(4):
+                monitor.phase_finish(f"{name} {part}")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(compile_parts, "abcd"))
+
+
+@pytest.fixture
+def may_switch_anywhere() -> Iterator[None]:
+    """Another thread may come between any two steps, as it seldom does."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual_s)
 
 
 def test_tensorrt_11_has_no_flag_for_it() -> None:
