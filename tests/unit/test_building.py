@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -259,6 +260,17 @@ def test_eight_bits_are_quantised_as_tensorrt_takes_them(tmp_path: Path) -> None
     kinds = {entry.name: entry.data_type for entry in onnx.load_model_from_string(content).graph.initializer}
     points = {kind for name, kind in kinds.items() if name.endswith("_zero_point")}
     assert points == {onnx.TensorProto.INT8}  # symmetric: no unsigned ones, and no biases of 32 bits
+
+
+def test_the_quantiser_writes_nothing_into_the_folder_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes the whole model, and that folder has 64 MiB in a container."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+    model = write_colour_model(tmp_path / "tiny.onnx")
+
+    assert in_eighth(model, describe(model), [drawn(64, 64, ((10, 10, 40, 30), RED))], tmp_path)
+    assert tempfile.gettempdir() == str(tmp_path / "full")
 
 
 def test_the_shipped_model_with_its_free_sides_is_built(tmp_path: Path) -> None:
