@@ -171,6 +171,11 @@ class FakeTensorRt:
         self.refuses_to_start = False
         self.raises_after: int | None = None
         """Calls of its contexts until one raises, as bindings do that find no memory; None: no more."""
+        self.has_plugins = False
+
+    def init_libnvinfer_plugins(self, logger: Any, namespace: str) -> bool:
+        self.has_plugins = True
+        return True
 
     def Runtime(self, logger: Any) -> "_Runtime":  # noqa: N802 - its name
         return _Runtime(self, logger)
@@ -199,6 +204,9 @@ class _Runtime:
     def deserialize_cuda_engine(self, content: bytes) -> "_Engine | None":
         if not content.startswith(b"ftrt"):
             self.logger.log(1, "Error 1: magic tag does\nnot match")
+            return None
+        if b"EfficientNMS_TRT" in content and not self.library.has_plugins:
+            self.logger.log(1, "getPluginCreator could not find plugin: EfficientNMS_TRT version: 1")
             return None
         return _Engine(self, content[4:])
 

@@ -339,6 +339,10 @@ class OldLibrary:
             build_serialized_network=lambda network, config: b"plan",
         )
 
+    def init_libnvinfer_plugins(self, logger: Any, namespace: str) -> bool:
+        self.asked["plugins"] = namespace
+        return True
+
     def OnnxParser(self, network: Any, logger: Any) -> Any:  # noqa: N802 - its name
         return SimpleNamespace(parse=lambda model: True)
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from contracts.failures import Failure, FailureCode
@@ -135,6 +136,14 @@ def test_a_plan_of_another_version_is_refused_with_what_tensorrt_says(model: Pat
         TensorRtRuntime(broken, library=FakeTensorRt(gpu), open_gpu=gpu.open)
     assert refused.value.code == FailureCode.MODEL_CORRUPT
     assert_nothing_is_left(gpu)
+
+
+def test_a_plan_that_holds_a_plugin_of_nvidia_is_loaded(model: Path, gpu: FakeGpu) -> None:
+    named = onnx.load(model)
+    named.graph.doc_string = "EfficientNMS_TRT"
+    onnx.save(named, model)
+
+    TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open).close()
 
 
 @pytest.mark.parametrize("memory_max_bytes", [100, 3 * 4 * 64 * 64 * 4 + 200, 3 * 4 * 64 * 64 * 4 * 2 + 50])
