@@ -1,6 +1,6 @@
 """TensorRT on a GPU: frames/s of our runtime against the bare engine, and the gap when it takes over from ONNX.
 
-`python -m benchmarks.gpu MODEL.onnx`; without a GPU or TensorRT it says so and measures nothing.
+`python -m benchmarks.gpu MODEL.onnx [--library tensorrt_rtx]`; without a GPU or TensorRT it says so and measures nothing.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from engine.reference_pictures import reference_pictures
 from engine.runtime import Tensor
 from engine.runtimes.tensorrt import TensorRtRuntime
 from engine.tensorrt_engine import TensorRtEngine
+from engine.tensorrt_library import LIBRARIES
 
 BATCHES = (1, 8, 32)
 MEASURED_S = 5.0
@@ -39,9 +40,11 @@ SWITCH_AFTER_S = 3.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", help="an ONNX detector with a free batch")
-    model = parser.parse_args().model
+    parser.add_argument("--library", choices=LIBRARIES, default="tensorrt")
+    asked = parser.parse_args()
+    model, library = asked.model, asked.library
     try:
-        machine = machine_here()
+        machine = machine_here(library)
     except Failure as failure:
         print(f"nothing measured: {failure.detail}")
         return
@@ -51,7 +54,8 @@ def main() -> None:
     if model is None:
         parser.error("a model is needed")
     print(f"{machine.gpu.name}, TensorRT {machine.library_version}, {model.name} in FP16")
-    plan = convert(BuildOrder(model=str(model), precision="fp16", batch_max=max(BATCHES)), lambda _share, _doing: True)
+    order = BuildOrder(model=str(model), precision="fp16", library=library, batch_max=max(BATCHES))
+    plan = convert(order, lambda _share, _doing: True)
     print_speeds(model, plan)
     print_switch(model, plan)
 

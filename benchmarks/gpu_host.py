@@ -48,6 +48,7 @@ class NoTensorRt:
 
     def __init__(self) -> None:
         self._rows: int | None = None
+        self.init_libnvinfer_plugins = _nothing
         self.Runtime = lambda _logger: self
         self.deserialize_cuda_engine = lambda _content: self
         self.get_tensor_name = list(SHAPES).__getitem__

@@ -43,9 +43,11 @@ ENTRYPOINT ["python", "-P", "-m", "consumers"]
 FROM consumer AS cpu
 COPY --from=packages-cpu /venv /venv
 
-# the driver comes with the machine; CUDA and cuDNN are in the lock file
+# the driver comes with the machine; CUDA and cuDNN are in the lock file. The driver keeps what it compiles in HOME, 256 MB or
+# more untold: Kubernetes ends a pod whose /tmp exceeds its 64 MiB
 FROM consumer AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    CUDA_CACHE_MAXSIZE=33554432 \
     CONSUMER_TENSORRT_LIBRARY=tensorrt_rtx
 COPY --from=packages-gpu /venv /venv

@@ -9,6 +9,7 @@ import msgspec
 
 from contracts.failures import Failure, FailureCode
 from engine.agreement import AgreementLimits, compare
+from engine.checksums import sha256_of
 from engine.detector import Detector
 from engine.picture import Picture
 from engine.plans import PlanRecord, Verdict, drop_plan, read_record, write_record
@@ -45,7 +46,7 @@ def _judge(
         detector = load(plan)
     except Failure as failure:
         if failure.code is FailureCode.MODEL_CORRUPT:
-            drop_plan(plan)  # it is built again next time
+            _give_up(plan, model, failure)
         raise
     record = read_record(plan)
     if record is None or (record.verdict is not None and record.verdict.is_enough):
@@ -61,11 +62,30 @@ def _judge(
     return detector
 
 
-def _record_verdict(plan: Path, record: PlanRecord, verdict: Verdict) -> None:
-    """Write the verdict down. Raises `Failure(engine_unavailable)` if it is not enough; the plan is gone then."""
+def _give_up(plan: Path, model: Path, failure: Failure) -> None:
+    """Refuse what was built for what it is (outputs that are not finite, of any size): built again it would be the same.
+
+    One whose bytes are others by now, or that once passed, is dropped and built again next time.
+    """
+    record = read_record(plan)
+    if record is None or record.verdict is not None or record.plan_sha256 != sha256_of(plan):
+        drop_plan(plan)
+    else:
+        pictures = digest_of_pictures(model)
+        _write_verdict(plan, record, Verdict(is_enough=False, agreement=failure.detail, pictures=pictures))
+
+
+def _write_verdict(plan: Path, record: PlanRecord, verdict: Verdict) -> None:
+    """The plan is gone if it is not enough."""
     write_record(plan, msgspec.structs.replace(record, verdict=verdict))
     if not verdict.is_enough:
         plan.unlink(missing_ok=True)
+
+
+def _record_verdict(plan: Path, record: PlanRecord, verdict: Verdict) -> None:
+    """Write the verdict down. Raises `Failure(engine_unavailable)` if it is not enough."""
+    _write_verdict(plan, record, verdict)
+    if not verdict.is_enough:
         raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"it does not see the same: {verdict.agreement}")
 
 

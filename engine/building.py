@@ -4,6 +4,7 @@ Networks are strongly typed: TensorRT 11 knows nothing else, so the precision is
 exception is the older way to INT8 on 10.x, with a calibration cache.
 """
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,7 +40,7 @@ class BuildPlan(msgspec.Struct, frozen=True, kw_only=True):
     workspace_bytes: int
     """What the builder may take of the GPU for trying kernels."""
     capability: tuple[int, int] | None = None
-    """Build for such a GPU though there is none here (RTX only); None: for the one that is here."""
+    """Of the GPU that the plan is for (RTX only: otherwise it builds for Ampere and later); None: of the one here."""
     calibration_cache: bytes | None = None
     """Build in INT8 with these scales (TensorRT 10 only)."""
 
@@ -135,18 +136,24 @@ def _progress_monitor(library: Any, told: Told) -> Any:
             library.IProgressMonitor.__init__(self)
             self.is_cancelled = False
             self._phases = Phases()
+            self._lock = (
+                threading.Lock()
+            )  # "must be thread-safe so that it can be called from multiple internal threads"
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._phases.start(phase_name, parent_phase, num_steps)
+            with self._lock:
+                self._phases.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            self._phases.step(phase_name, step)
-            if not self.is_cancelled:
-                self.is_cancelled = not told(self._phases.share, phase_name)
-            return not self.is_cancelled
+            with self._lock:
+                self._phases.step(phase_name, step)
+                if not self.is_cancelled:
+                    self.is_cancelled = not told(self._phases.share, phase_name)
+                return not self.is_cancelled
 
         def phase_finish(self, phase_name: str) -> None:
-            self._phases.finish(phase_name)
+            with self._lock:
+                self._phases.finish(phase_name)
 
     return Monitor()
 

@@ -32,7 +32,7 @@ from engine.plans import PlanRecord, Precision, plan_path, read_record, stalenes
 from engine.precision import PICTURES_MAX, as_it_is, in_eighth, in_half
 from engine.preprocess import NATIVE_SIDE_FACTOR, InputRule, up_to_multiple
 from engine.runtime import TensorSpec
-from engine.tensorrt_library import load_library
+from engine.tensorrt_library import NEEDS_NO_GPU, load_library
 
 NICENESS = 15
 """Of 19: whatever else runs goes first."""
@@ -138,7 +138,7 @@ def _built(order: BuildOrder, digest: str, gpu: GpuFacts, library: Any, told: "T
             model=_of_precision(order, card),
             ranges={spec.name: _range(spec, card.input, order.batch_max) for spec in card.inputs if None in spec.shape},
             workspace_bytes=_workspace_bytes(gpu),
-            capability=order.for_gpu.capability if order.for_gpu else None,
+            capability=gpu.capability if order.library == NEEDS_NO_GPU else None,
             calibration_cache=_cache(order),
         ),
         library,

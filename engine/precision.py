@@ -1,6 +1,8 @@
 """The same model in fewer bits: the precision is in the ONNX file, since TensorRT 11 takes it from nowhere else."""
 
-from collections.abc import Iterable
+import contextlib
+import tempfile
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +74,30 @@ def in_eighth(path: Path, card: ModelCard, pictures: Iterable[Picture], folder: 
     except (RuntimeError, ValueError) as error:
         raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"opset {OPSET_OF_INT8} is needed for INT8: {error}") from error
     onnx.save(model, source)
-    quantize_static(
-        str(source),
-        str(target),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        calibrate_method=CalibrationMethod.Percentile,
-        nodes_to_exclude=head_of(model.graph, CONVOLUTIONS),
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-    )
+    with _temporary_files_in(folder):
+        quantize_static(
+            str(source),
+            str(target),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=CalibrationMethod.Percentile,
+            nodes_to_exclude=head_of(model.graph, CONVOLUTIONS),
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+        )
     return target.read_bytes()
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Generator[None]:
+    """The quantiser writes the whole model into a folder that only `tempfile` chooses."""
+    usual, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = usual
 
 
 def _drop_repeated(graph: Any) -> None:

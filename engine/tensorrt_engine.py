@@ -1,5 +1,6 @@
 """A deserialised plan; where it computes is in `engine/tensorrt_lanes.py`."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,23 +10,26 @@ from engine.plans import Plan
 from engine.runtime import TensorSpec
 from engine.tensorrt_library import load_library, logger_of
 
+_OF_THE_GPU = re.compile(r"cuda (runtime|driver)|cudaerror|out ?of ?memory", re.IGNORECASE)
+"""In what TensorRT says, for instance `Error Code 1: Cuda Runtime (out of memory)`."""
+
 
 class TensorRtEngine:
     """What a plan becomes on the GPU whose context is current in this thread."""
 
     def __init__(self, plan: Plan, library: Any = None) -> None:
-        """Raises `Failure`: `engine_unavailable` without the library, `model_corrupt` with what it says of the plan."""
+        """Raises `Failure`: `engine_unavailable` without library or memory, `model_corrupt` with what it says of the plan."""
         self.library = library or load_library(plan.library)
         logger = logger_of(self.library)
         self.complaints = logger.complaints
         self._runtime: Any = self.library.Runtime(logger)
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan.content)
         if self._engine is None:  # it raises nothing, also where there is no GPU at all
-            why = self.complaints.taken("TensorRT does not say why")
-            raise Failure(FailureCode.MODEL_CORRUPT, f"{plan.name} is no plan for this GPU: {why}")
+            raise _not_loaded(plan.name, self.complaints.taken("TensorRT does not say why"))
         try:
             specs = [self._spec(self._engine.get_tensor_name(at)) for at in range(self._engine.num_io_tensors)]
         except TypeError as error:
+            self.free()  # here: the failure's traceback would hold it until another thread lets that go
             raise Failure(FailureCode.MODEL_CORRUPT, f"{plan.name}: {error}") from error
         self.inputs = tuple(spec for spec in specs if self._is_input(spec.name))
         self.outputs = tuple(spec for spec in specs if not self._is_input(spec.name))
@@ -61,3 +65,10 @@ class TensorRtEngine:
 
     def _is_input(self, name: str) -> bool:
         return self._engine.get_tensor_mode(name) == self.library.TensorIOMode.INPUT
+
+
+def _not_loaded(name: str, why: str) -> Failure:
+    """The plan's fault, which is dropped and built again, or the GPU's, which says nothing of the plan."""
+    if _OF_THE_GPU.search(why):
+        return Failure(FailureCode.ENGINE_UNAVAILABLE, f"{name} was not loaded: {why}")
+    return Failure(FailureCode.MODEL_CORRUPT, f"{name} is no plan for this GPU: {why}")

@@ -7,7 +7,9 @@ from typing import Any
 
 from contracts.failures import Failure, FailureCode
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
+NEEDS_NO_GPU = "tensorrt_rtx"
+"""For building: it is told for which GPU."""
+LIBRARIES = ("tensorrt", NEEDS_NO_GPU)
 MAJORS = (10, 11)
 
 
@@ -51,6 +53,7 @@ def logger_of(library: Any) -> Any:
     """The logger of that library, which keeps errors in its `complaints` and prints nothing; one, for as long as the process.
 
     TensorRT keeps the address of the first logger that it is given, also when that is gone and what came later still runs.
+    NVIDIA's plugins are registered with it: a plan that holds one (EfficientNMS_TRT, which suppresses repeats) loads only then.
     """
 
     class Logger(library.ILogger):
@@ -62,4 +65,6 @@ def logger_of(library: Any) -> Any:
             if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
                 self.complaints.add(" ".join(msg.split()))
 
-    return Logger()
+    logger = Logger()
+    library.init_libnvinfer_plugins(logger, "")
+    return logger

@@ -164,13 +164,23 @@ class FakeTensorRt:
     class ILogger:
         Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
 
-    def __init__(self, gpu: FakeGpu, *, batch_max: int = 4, contexts_max: int = 8) -> None:
+    def __init__(
+        self, gpu: FakeGpu, *, batch_max: int = 4, contexts_max: int = 8, weights_bytes: int = 0, dtype: str = ""
+    ) -> None:
+        """dtype: of every tensor, whatever the model says."""
         self.gpu = gpu
+        self.weights_bytes = weights_bytes
+        self.dtype = dtype
         self.batch_max = batch_max
         self.contexts_max = contexts_max
         self.refuses_to_start = False
         self.raises_after: int | None = None
         """Calls of its contexts until one raises, as bindings do that find no memory; None: no more."""
+        self.has_plugins = False
+
+    def init_libnvinfer_plugins(self, logger: Any, namespace: str) -> bool:
+        self.has_plugins = True
+        return True
 
     def Runtime(self, logger: Any) -> "_Runtime":  # noqa: N802 - its name
         return _Runtime(self, logger)
@@ -183,6 +193,8 @@ class FakeTensorRt:
 
     @staticmethod
     def nptype(dtype: str) -> Any:
+        if dtype == "bfloat16":
+            raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
         return np.dtype(dtype)
 
 
@@ -200,7 +212,14 @@ class _Runtime:
         if not content.startswith(b"ftrt"):
             self.logger.log(1, "Error 1: magic tag does\nnot match")
             return None
-        return _Engine(self, content[4:])
+        if b"EfficientNMS_TRT" in content and not self.library.has_plugins:
+            self.logger.log(1, "getPluginCreator could not find plugin: EfficientNMS_TRT version: 1")
+            return None
+        try:
+            return _Engine(self, content[4:])
+        except DeviceError:
+            self.logger.log(1, "[defaultAllocator.cpp::allocate::62] Error Code 1: Cuda Runtime (out of memory)")
+            return None
 
     def __del__(self) -> None:
         self.log.append("free runtime")
@@ -210,6 +229,8 @@ class _Engine:
     def __init__(self, runtime: _Runtime, model: bytes) -> None:
         self.runtime = runtime
         self.library = runtime.library
+        self._weights: int | None = None
+        self._weights = self.library.gpu.allocate(self.library.weights_bytes)
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         graph = onnx.load_model_from_string(model).graph
         self._tensors = [(node, "input") for node in graph.input] + [(node, "output") for node in graph.output]
@@ -227,7 +248,10 @@ class _Engine:
         return tuple(side.dim_value if side.HasField("dim_value") else -1 for side in sides)
 
     def get_tensor_dtype(self, name: str) -> str:
-        return onnx.helper.tensor_dtype_to_np_dtype(self._found(name)[0].type.tensor_type.elem_type).name
+        return (
+            self.library.dtype
+            or onnx.helper.tensor_dtype_to_np_dtype(self._found(name)[0].type.tensor_type.elem_type).name
+        )
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         assert profile == 0
@@ -246,7 +270,9 @@ class _Engine:
         return next(found for found in self._tensors if found[0].name == name)
 
     def __del__(self) -> None:
-        self.runtime.log.append("free engine")
+        if self._weights is not None:
+            del self.library.gpu.memory[self._weights]
+            self.runtime.log.append("free engine")
 
 
 class _Context:

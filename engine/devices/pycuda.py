@@ -1,11 +1,15 @@
 """A GPU through pycuda; the only module that knows it.
 
 Never `pycuda.autoinit`: it makes a context of its own, and TensorRT, onnxruntime and cuDNN use the primary one (pycuda #242,
-TensorRT #1107). A context that is still pushed when the module is torn down aborts the process, hence `close`.
+TensorRT #1107). A context that is still pushed when the module is torn down aborts the process, hence `close`. The primary one
+is kept for the life of the process: pycuda's `detach` pushes a context that is not current, expects the driver to pop it, and
+for a primary one the driver does not ("in any circumstances", cuDevicePrimaryCtxRelease), so that the thread goes on in a
+context that may be gone by then, and whatever of CUDA runs there next (TensorRT's builder) fails.
 """
 
 import importlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,7 +39,7 @@ class PycudaDevice:
         self._driver = driver or pycuda_driver()
         self._call(self._driver.init)
         self._device = self._call(self._driver.Device, 0)
-        self._context = self._call(self._device.retain_primary_context)
+        self._context = self._call(_primary_context, self._driver)
         self._call(self._context.push)
         self._streams: dict[int, Any] = {}
         """By handle; pycuda frees a stream with its last reference, in the thread where that goes."""
@@ -85,13 +89,18 @@ class PycudaDevice:
 
     def close(self) -> None:
         self._call(self._context.pop)
-        self._call(self._context.detach)
 
     def _call(self, function: Callable[..., _Value], *arguments: Any) -> _Value:
         try:
             return function(*arguments)
         except self._driver.Error as error:
             raise DeviceError(str(error)) from error
+
+
+@cache
+def _primary_context(driver: Any) -> Any:
+    """Of the first device; one object, since pycuda detaches each that nobody refers to any more."""
+    return driver.Device(0).retain_primary_context()
 
 
 class _Memory:

@@ -19,7 +19,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 """The default searches longest at each new shape, and a batch is of any number of pictures; others measured this one faster at
 first and no slower afterwards (PaddleX #5057, VOICEVOX core #1391 with onnxruntime 1.23)."""
-_LOST = frozenset((214, 220, 700, 702, 710, 714, 715, 716, 717, 718, 719))
+_LOST = frozenset((214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911))
 """Of CUDA's errors (cudaError_t) those that NVIDIA says leave the process unable to go on, and memory that is defect."""
 _QUIET = 4  # fatal only: what goes wrong is raised, and warnings about a model's graph help nobody who serves it
 _ERRORS: tuple[type[BaseException], ...] = (

@@ -1,5 +1,6 @@
 """What needs CUDA: real plans on a real GPU, beside the ONNX file they were made of."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,12 +24,14 @@ from tests.tiny_models import write_colour_model
 
 MODELS = ("yolox_nano_dynbatch.onnx", "deimv2_atto.onnx", "agpl_yolov8n_f32_dynbatch.onnx")
 SIZE = 1 << 20
+LIBRARY = os.environ.get("CONSUMER_TENSORRT_LIBRARY", "tensorrt")
+"""As consumers are told; in the image for GPUs it is `tensorrt_rtx`."""
 
 
 def why_not() -> str | None:
     """None where these tests can run."""
     try:
-        return "no GPU here" if machine_here() is None else None
+        return "no GPU here" if machine_here(LIBRARY) is None else None
     except Failure as failure:
         return failure.detail
 
@@ -77,7 +80,7 @@ def test_memory_comes_back(device: Device) -> None:
 @pytest.mark.parametrize("rows", [1, 3, 16, 21])
 def test_a_plan_computes_what_onnx_computes(tmp_path: Path, rows: int) -> None:
     model = write_colour_model(tmp_path / "tiny.onnx")
-    plan = convert(BuildOrder(model=str(model), precision="fp32"), always)
+    plan = convert(BuildOrder(model=str(model), precision="fp32", library=LIBRARY), always)
     tensors = {"images": np.random.default_rng(rows).random((rows, 3, 64, 64), np.float32)}
 
     with closing(TensorRtRuntime(read_plan(plan))) as runtime:
@@ -92,7 +95,7 @@ def test_a_plan_computes_what_onnx_computes(tmp_path: Path, rows: int) -> None:
 def test_an_engine_in_half_precision_sees_what_the_model_sees(name: str, tmp_path: Path) -> None:
     model = tmp_path / name
     model.symlink_to(SHARED_DATA / "models" / name)
-    plan = convert(BuildOrder(model=str(model), precision="fp16"), always)
+    plan = convert(BuildOrder(model=str(model), precision="fp16", library=LIBRARY), always)
     photos = [read_photo(path) for path in sorted((SHARED_DATA / "images" / "photos").glob("*.j*g"))]
 
     with closing(load_detector(plan)) as engine:

@@ -4,7 +4,9 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,7 @@ import onnxruntime
 import pytest
 
 from contracts.failures import Failure, FailureCode
+from engine import conversion
 from engine.agreement import compare
 from engine.building import BuildPlan, Phases, ShapeRange, build
 from engine.conversion import BuildOrder, Built, Line, NotBuilt, Progress, convert
@@ -30,6 +33,7 @@ from tests.pictures import RED, drawn, read_photo
 from tests.tiny_models import write_colour_model
 
 RTX = "tensorrt_rtx"
+H100 = GpuFacts(name="H100", capability=(9, 0), sm_count=132, free_bytes=20 << 30)
 
 
 def order(model: Path, **changes: Any) -> BuildOrder:
@@ -117,7 +121,7 @@ def test_a_build_that_is_told_to_stop_stops(model: Path) -> None:
     ("changes", "said"),
     [
         (
-            {"for_gpu": GpuFacts(name="H100", capability=(9, 0), sm_count=132, free_bytes=20 << 30)},
+            {"for_gpu": H100},
             "does not build for SM90",
         ),
         (
@@ -136,6 +140,14 @@ def test_what_cannot_be_built_here_says_why(model: Path, changes: dict[str, Any]
     with pytest.raises(Failure, match=said) as refused:
         convert(order(model, **changes), Told())
     assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
+
+
+def test_rtx_is_told_of_the_gpu_that_is_here_as_of_any_other(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untold it builds for Ampere and later: a plan that a Turing card or an H100 refuses to load."""
+    monkeypatch.setattr(conversion, "find_gpu", lambda: H100)
+
+    with pytest.raises(Failure, match="does not build for SM90"):
+        convert(order(model, for_gpu=None), Told())
 
 
 def test_the_model_is_read_on_the_cpu_so_that_the_gpu_is_left_to_what_serves(
@@ -250,6 +262,17 @@ def test_eight_bits_are_quantised_as_tensorrt_takes_them(tmp_path: Path) -> None
     assert points == {onnx.TensorProto.INT8}  # symmetric: no unsigned ones, and no biases of 32 bits
 
 
+def test_the_quantiser_writes_nothing_into_the_folder_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes the whole model, and that folder has 64 MiB in a container."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+    model = write_colour_model(tmp_path / "tiny.onnx")
+
+    assert in_eighth(model, describe(model), [drawn(64, 64, ((10, 10, 40, 30), RED))], tmp_path)
+    assert tempfile.gettempdir() == str(tmp_path / "full")
+
+
 def test_the_shipped_model_with_its_free_sides_is_built(tmp_path: Path) -> None:
     for name in ("aerial-vehicle.onnx", "aerial-vehicle.json"):
         (tmp_path / name).symlink_to(REPOSITORY / "models" / name)
@@ -316,6 +339,10 @@ class OldLibrary:
             build_serialized_network=lambda network, config: b"plan",
         )
 
+    def init_libnvinfer_plugins(self, logger: Any, namespace: str) -> bool:
+        self.asked["plugins"] = namespace
+        return True
+
     def OnnxParser(self, network: Any, logger: Any) -> Any:  # noqa: N802 - its name
         return SimpleNamespace(parse=lambda model: True)
 
@@ -335,6 +362,33 @@ def test_tensorrt_10_is_asked_for_a_strongly_typed_network_with_the_range_and_th
     assert library.asked["flags"] == []
     assert library.asked["workspace"] == 5
     assert library.asked["profile"] == ("images", (1, 3, 8, 8), (4, 3, 8, 8), (16, 3, 8, 8))
+
+
+def test_progress_may_be_told_by_several_threads_of_the_builder(may_switch_anywhere: None) -> None:
+    """What a monitor raises is printed and cancels the build."""
+    library = OldLibrary()
+    build(BuildPlan(model=b"", ranges=RANGES, workspace_bytes=5), library, Told())
+    monitor = library.asked["config"].progress_monitor
+
+    def compile_parts(name: str) -> None:
+        for _ in range(1000):
+            for part in range(4):
+                monitor.phase_start(f"{name} {part}", None, 5)
+            assert monitor.step_complete(f"{name} 0", 0)
+            for part in range(4):
+                monitor.phase_finish(f"{name} {part}")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(compile_parts, "abcd"))
+
+
+@pytest.fixture
+def may_switch_anywhere() -> Iterator[None]:
+    """Another thread may come between any two steps, as it seldom does."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual_s)
 
 
 def test_tensorrt_11_has_no_flag_for_it() -> None:

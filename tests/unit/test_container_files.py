@@ -207,6 +207,15 @@ def test_a_consumer_is_asked_on_the_port_of_its_operator() -> None:
     assert re.search(r"CONSUMER_METRICS_ADDRESS.*/health/live", image.health_check[-1])
 
 
+def test_what_the_driver_keeps_of_its_own_leaves_room_in_the_small_folder_for_such_files() -> None:
+    image = image_of("consumer-gpu")
+    room_mib = re.search(r"emptyDir: \{sizeLimit: (\d+)Mi\}", (COMPOSE / "helm/templates/consumer.yaml").read_text())
+
+    assert image.environ["HOME"] == "/tmp"
+    assert room_mib
+    assert int(image.environ["CUDA_CACHE_MAXSIZE"]) <= int(room_mib[1]) << 19  # half of it
+
+
 def metrics_port(image: Image, service: str) -> int:
     return address_of(image.environ[f"{service}_METRICS_ADDRESS"]).port
 

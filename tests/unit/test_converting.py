@@ -155,6 +155,22 @@ async def test_an_engine_that_never_detects_is_refused_with_numbers_and_not_buil
     assert not model.with_name(ENGINE).exists()
 
 
+async def test_an_engine_that_does_not_run_is_refused_with_the_reason_and_not_built_again(model: Path) -> None:
+    """FP16 that overflows does so each time, and building takes minutes at each start."""
+
+    def load_overflowing(path: Path) -> Detector:
+        if is_plan(path):
+            raise Failure(FailureCode.MODEL_CORRUPT, "its outputs are not finite")
+        return load(path)
+
+    room = await run(Converter(MACHINE, builder=builder("builds", model), load=load_overflowing), model)
+    again = await run(Converter(MACHINE, builder=builder("crashes", model), load=load_overflowing), model)
+
+    assert "no fp16 engine: its outputs are not finite" in str(room.state.reason)
+    assert "refused before: its outputs are not finite" in str(again.state.reason)
+    assert not model.with_name(ENGINE).exists()
+
+
 @pytest.mark.parametrize("folder", ["reference", "calibration"])
 async def test_an_engine_that_was_refused_is_built_again_for_other_pictures(
     model: Path, tmp_path: Path, folder: str

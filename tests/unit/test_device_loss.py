@@ -49,6 +49,8 @@ class Failing:
     [
         ("CudaCall(ERRTYPE) CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; file=x", True),
         ("CUDA failure 719: unspecified launch failure ; GPU=0", True),
+        ("CUDA failure 226: Invalid access of peer GPU memory over nvlink or a hardware error ; GPU=0", True),
+        ("CUDA failure 810: MPS client terminated ; GPU=0", True),
         ("CUDA failure 2: out of memory ; GPU=0", False),
         ("CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0", False),
         ("Got invalid dimensions for input: images", False),

@@ -28,6 +28,8 @@ class Card:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.blocks: dict[int, Any] = {}
+        self.current: list[str] = []
+        """Contexts of this thread, the current one last."""
         self.is_full = False
         self.is_busy = False
 
@@ -71,22 +73,42 @@ def move(to: int, source: int, size_bytes: int) -> None:
     ctypes.memmove(to, source, size_bytes)
 
 
-def pycuda_device(card: Card) -> Device:
-    context = SimpleNamespace(
-        push=lambda: card.log.append("push"),
-        pop=lambda: card.log.append("pop"),
-        detach=lambda: card.log.append("detach"),
-    )
+class PrimaryContext:
+    """The one of pycuda, which gives it back when nobody refers to it, and leaves it current in that thread."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+        card.log.append("retain")
+
+    def push(self) -> None:
+        self._card.current.append("primary")
+
+    def pop(self) -> None:
+        self._card.current.pop()
+
+    def detach(self) -> None:
+        self._card.log.append("release")
+        self._card.current.append("primary, released")
+
+    def __del__(self) -> None:
+        self.detach()
+
+
+class PycudaDriver(SimpleNamespace):
+    __hash__ = object.__hash__  # as a module has one
+
+
+def pycuda_driver(card: Card) -> PycudaDriver:
     native = SimpleNamespace(
-        retain_primary_context=lambda: context,
+        retain_primary_context=lambda: PrimaryContext(card),
         name=lambda: "A GPU",
         compute_capability=lambda: (8, 9),
         get_attribute={"count": 128}.__getitem__,
     )
     stream = SimpleNamespace(handle=77, is_done=lambda: not card.is_busy, synchronize=lambda: card.log.append("wait"))
-    driver = SimpleNamespace(
+    return PycudaDriver(
         Error=Refused,
-        init=lambda: card.log.append("init"),
+        init=lambda: None,
         Device=lambda index: native,
         device_attribute=SimpleNamespace(MULTIPROCESSOR_COUNT="count"),
         mem_get_info=lambda: (7, 9),
@@ -96,7 +118,10 @@ def pycuda_device(card: Card) -> Device:
         memcpy_htod_async=lambda to, array, stream: move(to, array.ctypes.data, array.nbytes),
         memcpy_dtoh_async=lambda array, source, stream: move(array.ctypes.data, source, array.nbytes),
     )
-    return PycudaDevice(driver=driver)
+
+
+def pycuda_device(card: Card) -> Device:
+    return PycudaDevice(driver=pycuda_driver(card))
 
 
 def cuda_core_device(card: Card) -> Device:
@@ -186,12 +211,18 @@ def test_a_full_card_is_a_device_error(open_on: Any) -> None:
         device.pinned(SIZE)
 
 
-def test_pycuda_uses_the_primary_context_and_lets_it_go() -> None:
+def test_pycuda_keeps_one_primary_context_and_leaves_none_current() -> None:
+    """What is given back stays current, and TensorRT's builder, which runs next in that thread, would take it."""
     card = Card()
+    driver = pycuda_driver(card)
+    for _ in range(2):
+        device = PycudaDevice(driver=driver)
+        assert card.current == ["primary"]
+        device.close()
+        del device
 
-    pycuda_device(card).close()
-
-    assert card.log == ["init", "push", "pop", "detach"]
+        assert card.current == []
+    assert card.log == ["retain"]
 
 
 def test_a_status_of_the_driver_becomes_an_error_with_its_name() -> None:

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from contracts.failures import Failure, FailureCode
@@ -135,6 +136,29 @@ def test_a_plan_of_another_version_is_refused_with_what_tensorrt_says(model: Pat
         TensorRtRuntime(broken, library=FakeTensorRt(gpu), open_gpu=gpu.open)
     assert refused.value.code == FailureCode.MODEL_CORRUPT
     assert_nothing_is_left(gpu)
+
+
+def test_a_plan_for_which_the_gpu_has_no_memory_is_not_called_corrupt(model: Path, gpu: FakeGpu) -> None:
+    """It would be dropped, and built again each time."""
+    with pytest.raises(Failure, match=r"was not loaded: .* \(out of memory\)") as refused:
+        TensorRtRuntime(plan(model), library=FakeTensorRt(gpu, weights_bytes=2 << 30), open_gpu=gpu.open)
+    assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
+    assert_nothing_is_left(gpu)
+
+
+def test_a_plan_of_a_type_that_numpy_does_not_know_is_refused_and_freed(model: Path, gpu: FakeGpu) -> None:
+    with pytest.raises(Failure, match="Could not resolve TensorRT datatype") as refused:
+        TensorRtRuntime(plan(model), library=FakeTensorRt(gpu, dtype="bfloat16"), open_gpu=gpu.open)
+    assert refused.value.code == FailureCode.MODEL_CORRUPT
+    assert_nothing_is_left(gpu)  # though the failure is still held
+
+
+def test_a_plan_that_holds_a_plugin_of_nvidia_is_loaded(model: Path, gpu: FakeGpu) -> None:
+    named = onnx.load(model)
+    named.graph.doc_string = "EfficientNMS_TRT"
+    onnx.save(named, model)
+
+    TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=gpu.open).close()
 
 
 @pytest.mark.parametrize("memory_max_bytes", [100, 3 * 4 * 64 * 64 * 4 + 200, 3 * 4 * 64 * 64 * 4 * 2 + 50])
