@@ -19,15 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts import topology
-from contracts.broker_calls import plainly
-from contracts.broker_nodes import without_password
 from contracts.commands import AnyCommand
 from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.message_spans import trace_of
 from contracts.posts import DeadPost
 from contracts.trace_context import TraceContext
 from contracts.wire import CONTENT_TYPE, decode_command, decode_outgoing, encode
-from detections.broker_connection import connect
+from detections.broker_connection import broker_failures, connect
 from detections.broker_setup import AMQP_URL_DEFAULT
 
 if TYPE_CHECKING:
@@ -240,10 +238,5 @@ async def _channel(amqp_url: str) -> AsyncGenerator["AbstractChannel"]:
 
 def _run(amqp_url: str, work: Coroutine[Any, Any, _Done]) -> _Done:
     """Raises `Failure(broker_unavailable)`."""
-    from aio_pika.exceptions import AMQPError
-
-    try:
+    with broker_failures(amqp_url):
         return asyncio.run(work)
-    except (AMQPError, OSError, TimeoutError) as error:
-        reason = plainly(str(error)) or type(error).__name__
-        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
