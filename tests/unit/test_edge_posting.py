@@ -25,7 +25,7 @@ from contracts.wire import encode
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
 from edge.posting import Poster, PosterParts
-from edge.posting_line import Line
+from edge.posting_line import Line, TurnLostError
 from edge.posts import BATCH_REPORTS, MediaTypes, Posts
 from edge.settings import EdgeSettings
 from edge.task_store import TaskStore
@@ -530,7 +530,8 @@ def test_an_edge_whose_clock_was_ahead_holds_up_no_medium_once_it_is_gone(tmp_pa
     turn = gone.claim()
     assert turn is not None
     assert here.claim() is not None
-    assert not gone.is_ours(turn)
+    with pytest.raises(TurnLostError):
+        gone.check_ours(turn)
 
 
 async def test_a_broker_that_is_away_keeps_the_wake_up_unacknowledged(edge: Edge) -> None:
