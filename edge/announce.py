@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from functools import partial
 
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
@@ -77,9 +75,16 @@ class Announcer:
     async def assure(self, task_id: str) -> None:
         """Return when the broker has the command of a task that is written down, perhaps by an edge that died since.
 
-        Tries again while the broker is away; cancelled before that, it leaves the rest to `run`.
+        Tries again while the broker is away; broken off before that, it leaves the rest to `run`.
         """
-        await self._until(partial(self._is_told, task_id), task_id)
+        try:
+            while True:
+                if await self._is_told(task_id):
+                    return
+                await asyncio.sleep(RETRY_S)
+        except BaseException:
+            self._pending.add(task_id)
+            raise
 
     async def waited_for(self, announcement: "asyncio.Task[None]") -> None:
         """Return when an announcement is done. Raises `TimeoutError` while the broker is in alarm."""
@@ -181,17 +186,6 @@ class Announcer:
     async def _is_told(self, task_id: str) -> bool:
         """Whether the broker has what there is to tell of a task, if need be told just now."""
         return not await asyncio.to_thread(self.tasks.is_unpublished, task_id) or await self.finish(task_id)
-
-    async def _until(self, attempt: Callable[[], Awaitable[bool]], task_id: str) -> None:
-        """Try until the broker has what there is to tell of a task; broken off, the rest is left to `run`."""
-        try:
-            while True:
-                if await attempt():
-                    return
-                await asyncio.sleep(RETRY_S)
-        except BaseException:
-            self._pending.add(task_id)
-            raise
 
     async def _try_to_publish(self, message: AnyCommand | TaskEnded) -> bool:
         """False if the broker is away."""
