@@ -19,6 +19,10 @@ from engine.side_files import BoxForm, HeadName, Unit
 
 ROWS, BATCH = 2, 3
 """Dimensions of an output with a row per box, and of one with such rows per picture."""
+BOX = 4
+"""Numbers of a box."""
+# what is not finite is dropped at the end: no need to hear of it before
+quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class InputSize(msgspec.Struct, frozen=True, kw_only=True):
