@@ -10,7 +10,7 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.threads import to_its_end
 from contracts.trace_context import continued
 from edge.again_later import again_later
-from edge.clock import Clock, system_clock
+from edge.clock import system_clock
 from edge.failures import RequestFailed
 from edge.ports import CommandsOut
 from edge.task_store import TaskStore
@@ -28,15 +28,14 @@ LEASE_WAIT_S = 2.0
 class Announcer:
     """Writes tasks down and tells the broker; ends tasks that nobody has taken."""
 
-    def __init__(self, tasks: TaskStore, outbox: CommandsOut, *, clock: Clock = system_clock) -> None:
+    def __init__(self, tasks: TaskStore, outbox: CommandsOut) -> None:
         self.tasks = tasks
         self._outbox = outbox
-        self._clock = clock
         self._pending: set[str] = set()
 
     def now(self) -> datetime:
         """The moment at which a command is made."""
-        return self._clock()
+        return system_clock()
 
     @property
     def unpublished(self) -> int:
@@ -154,8 +153,7 @@ class Announcer:
 
     def orphans(self) -> list[str]:
         """Tasks that an edge wrote down and did not live to publish."""
-        before: datetime = self._clock() - ORPHANED_AFTER
-        return self.tasks.unpublished(before=before)
+        return self.tasks.unpublished(before=system_clock() - ORPHANED_AFTER)
 
     async def finish(self, task_id: str) -> bool:
         """Publish the command of a task, or its end if it has one; False if the broker is still away."""

@@ -117,13 +117,12 @@ def grid_cells(width: int, height: int, strides: Sequence[int]) -> int:
 
 
 @lru_cache(maxsize=16)  # a model with free sides sees few sizes; beyond that the oldest is computed again
-def grid(width: int, height: int, strides: tuple[int, ...], *, boxes_per_cell: int = 1) -> Floats:
+def grid(width: int, height: int, strides: tuple[int, ...]) -> Floats:
     """float32[A, 3]: x and y of each cell in cells, and its stride in pixels; grid by grid, row by row."""
     parts: list[Floats] = []
     for stride in strides:
         y, x = np.mgrid[0 : -(-height // stride), 0 : -(-width // stride)].reshape(2, -1)
-        cells = np.stack([x, y, np.full_like(x, stride)], axis=1).astype(np.float32)
-        parts += [cells] * boxes_per_cell
+        parts.append(np.stack([x, y, np.full_like(x, stride)], axis=1).astype(np.float32))
     return np.concatenate(parts)
 
 
