@@ -8,6 +8,9 @@ import msgspec
 MEDIA_ID_PATTERN = r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}"
 """What a medium may be called where its id names a folder or is a part of an address."""
 
+TAIL_BYTES_MAX = 64 * 1024 * 1024
+"""Of the end of a file that is sent before the rest (`X-Tail-Bytes`)."""
+
 _MEDIA_ID = re.compile(MEDIA_ID_PATTERN)
 
 

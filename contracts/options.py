@@ -11,6 +11,9 @@ from contracts.failures import NOT_READ, Failure, FailureCode
 CAMERA_ALIASES = {"altitude": "current_height", "focal_length": "focal_length", "sensor_width": "sensor_width"}
 """The older flat names, by what they are called in `camera_config`."""
 
+CONFIG_BYTES_MAX = 64 * 1024
+"""Of its JSON, as a client sends it."""
+
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 

@@ -249,6 +249,11 @@ def upload_medium(
     return Medium(root="storage", path=path, kind=kind, name=name, is_growing=is_growing, media_id=media_id)
 
 
+def is_of_an_upload(medium: Medium) -> bool:
+    """Whether it came in here and lies in its upload, which is removed when its task has ended."""
+    return medium.root == "storage" and medium.path.startswith("uploads/")
+
+
 def read_record(path: Path, record: type[_Record]) -> _Record | None:
     """The record at `path`, None if there is no such file. Raises `msgspec.DecodeError` if it holds something else."""
     try:

@@ -5,8 +5,8 @@ from typing import BinaryIO
 
 import msgspec
 
-TAIL_BYTES_MAX = 64 * 1024 * 1024
-"""CONTRACT 1: `X-Tail-Bytes` is 1 byte to 64 MiB."""
+from contracts.media import TAIL_BYTES_MAX
+
 _BOXES_MAX = 1_000
 """Boxes looked at before the first `moov`; a file with more is sent in its own order."""
 _FIRST_TYPES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"))

@@ -1,9 +1,13 @@
 """A connection to the broker for a command that a person gives: to the first node that answers."""
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from contracts.broker_nodes import check_nodes, nodes
+from contracts.broker_calls import plainly
+from contracts.broker_nodes import check_nodes, nodes, without_password
+from contracts.failures import Failure, FailureCode
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -12,7 +16,7 @@ if TYPE_CHECKING:
 async def connect(amqp_url: str, *, name: str, timeout_s: float) -> "AbstractConnection":
     """name: of the connection, as the broker's management shows it.
 
-    Raises `ConfigurationError`, or what the last node raises: `AMQPError`, `OSError`, `TimeoutError`.
+    Raises `ConfigurationError`, or what the last node raises: see `broker_failures`.
     """
     check_nodes(amqp_url)
     import aio_pika
@@ -30,3 +34,15 @@ async def connect(amqp_url: str, *, name: str, timeout_s: float) -> "AbstractCon
         except (AMQPError, OSError, TimeoutError):
             continue
     return await connected(last)
+
+
+@contextmanager
+def broker_failures(amqp_url: str) -> Generator[None]:
+    """The library's failures enter here. Raises `Failure(broker_unavailable)`, which says of which broker, and why."""
+    from aio_pika.exceptions import AMQPError
+
+    try:
+        yield
+    except (AMQPError, OSError, TimeoutError) as error:
+        reason = plainly(str(error)) or type(error).__name__
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error

@@ -10,10 +10,9 @@ import httpx
 import msgspec
 
 from contracts import topology
-from contracts.broker_calls import plainly
-from contracts.broker_nodes import nodes, without_password
+from contracts.broker_nodes import nodes
 from contracts.failures import Failure, FailureCode
-from detections.broker_connection import connect
+from detections.broker_connection import broker_failures, connect
 from detections.management import access
 
 if TYPE_CHECKING:
@@ -76,18 +75,14 @@ def declare(amqp_url: str) -> None:
     Raises `Failure(broker_unavailable)` if there is no broker, this user may not create, or something is there already that
     differs; what is missing is created all the same.
     """
-    from aio_pika.exceptions import AMQPError
 
     async def declared() -> list[str]:
         connection = await connect(amqp_url, name="detections broker setup", timeout_s=TIMEOUT_S)
         async with connection:
             return await _created(connection)
 
-    try:
+    with broker_failures(amqp_url):
         differing = asyncio.run(asyncio.wait_for(declared(), TIMEOUT_S * len(nodes(amqp_url))))
-    except (AMQPError, OSError, TimeoutError) as error:
-        reason = plainly(str(error)) or type(error).__name__
-        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
     if differing:
         advice = "these came from an older version; how to drain and replace them is in docs/broker.md"
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{'; '.join(differing)}; {advice}")

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from contracts import topology, wire
-from contracts.broker_calls import plainly
 from contracts.events import ActiveModel, ConsumerSeen, ModelChanged
 from contracts.failures import Failure, FailureCode
-from detections.broker_connection import connect
+from detections.broker_connection import broker_failures, connect
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
@@ -101,12 +100,8 @@ async def announced(
     """
     from aio_pika.exceptions import AMQPError
 
-    try:
+    with broker_failures(amqp_url):
         connection = await connect(amqp_url, name="detections models use", timeout_s=CONNECT_TIMEOUT_S)
-    except (AMQPError, OSError, TimeoutError) as error:
-        raise Failure(
-            FailureCode.BROKER_UNAVAILABLE, f"no broker: {plainly(str(error)) or type(error).__name__}"
-        ) from error
     async with connection:
         try:
             channel = await connection.channel()

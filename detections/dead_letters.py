@@ -19,15 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts import topology
-from contracts.broker_calls import plainly
-from contracts.broker_nodes import without_password
 from contracts.commands import AnyCommand
 from contracts.failures import NOT_READ, Failure, FailureCode
 from contracts.message_spans import trace_of
 from contracts.posts import DeadPost
+from contracts.storage import is_of_an_upload
 from contracts.trace_context import TraceContext
 from contracts.wire import CONTENT_TYPE, decode_command, decode_outgoing, encode
-from detections.broker_connection import connect
+from detections.broker_connection import broker_failures, connect
 from detections.broker_setup import AMQP_URL_DEFAULT
 
 if TYPE_CHECKING:
@@ -58,14 +57,6 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     """None: nobody can read it, so it cannot be sent on its way again."""
     trace: TraceContext | None = None
     """Where it belongs, also when it is sent again."""
-
-    @property
-    def is_of_an_upload(self) -> bool:
-        """True: what it speaks of went a minute after its task had ended. A medium that was kept has another place."""
-        if self.content is None or isinstance(self.content, DeadPost):
-            return False
-        medium = self.content.medium
-        return medium.root == "storage" and medium.path.startswith("uploads/")
 
 
 def register(commands: typer.Typer) -> None:
@@ -132,7 +123,7 @@ async def _replayed(amqp_url: str, wanted: set[str] | None) -> list[str]:
             if letter.content is None or (wanted is not None and letter.id not in wanted):
                 await _put_back(channel, message)
                 continue
-            if letter.is_of_an_upload:
+            if not isinstance(letter.content, DeadPost) and is_of_an_upload(letter.content.medium):
                 lines.append(f"{letter.id}: left here, its upload is gone: POST /tasks/{letter.task_id}/retry")
                 await _put_back(channel, message)
                 continue
@@ -240,10 +231,5 @@ async def _channel(amqp_url: str) -> AsyncGenerator["AbstractChannel"]:
 
 def _run(amqp_url: str, work: Coroutine[Any, Any, _Done]) -> _Done:
     """Raises `Failure(broker_unavailable)`."""
-    from aio_pika.exceptions import AMQPError
-
-    try:
+    with broker_failures(amqp_url):
         return asyncio.run(work)
-    except (AMQPError, OSError, TimeoutError) as error:
-        reason = plainly(str(error)) or type(error).__name__
-        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error

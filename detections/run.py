@@ -16,6 +16,7 @@ from contracts.formats import ResultFormat, render
 from contracts.media import MediumKind
 from contracts.options import read_options
 from contracts.settings import Provider
+from contracts.shots import Shot
 from detections.exits import EXIT_INTERRUPTED
 from detections.looks import Looks
 from detections.model_files import DEFAULT_MODEL, find_model, find_shot_model
@@ -95,8 +96,8 @@ def run(
         progress.say(progress.summary())
         if save_video is not None and looks is not None:
             _save_video(task, save_video, looks, stop, progress)
-        if thumbnails is not None:
-            _save_thumbnails(task, thumbnails, stop, progress)
+        if thumbnails is not None and not stop.is_set():
+            progress.say(save_thumbnails(task.file, thumbnails, progress.shots, stop=stop, on_percent=progress.drew))
     _conclude(stop, progress)
 
 
@@ -149,6 +150,24 @@ def check_thumbnails(folder: Path, *, has_shots: bool) -> None:
         raise typer.BadParameter(f"--thumbnails: {folder} is to be a folder in one that exists")
 
 
+def save_thumbnails(
+    file: Path,
+    folder: Path,
+    shots: list[Shot],
+    *,
+    stop: threading.Event,
+    on_percent: Callable[[int], None] = lambda _: None,
+) -> str:
+    """Write a picture of each shot; a line that says so. Raises `Failure(storage_full)`, as `opened_video`."""
+    from detections.thumbnails import write_thumbnails  # the engine: not before it is needed
+
+    try:
+        count = write_thumbnails(file, folder, shots, stop=stop, on_percent=on_percent)
+    except OSError as error:
+        raise Failure(FailureCode.STORAGE_FULL, f"{folder}: {error.strerror or error}") from error
+    return f"pictures of {count} shots: {folder}"
+
+
 def _check_target(target: Path, task: "Task") -> None:
     if task.kind is MediumKind.IMAGE:
         raise typer.BadParameter(f"{task.file.name} is a picture; --save-video is for videos")
@@ -168,18 +187,6 @@ def _save_video(task: "Task", target: Path, looks: Looks, stop: threading.Event,
     except OSError as error:
         raise Failure(FailureCode.STORAGE_FULL, f"{target}: {error.strerror or error}") from error
     progress.say(f"boxes drawn: {target}")
-
-
-def _save_thumbnails(task: "Task", folder: Path, stop: threading.Event, progress: Progress) -> None:
-    from detections.thumbnails import write_thumbnails
-
-    if stop.is_set():
-        return
-    try:
-        count = write_thumbnails(task.file, folder, progress.shots, stop=stop, on_percent=progress.drew)
-    except OSError as error:
-        raise Failure(FailureCode.STORAGE_FULL, f"{folder}: {error.strerror or error}") from error
-    progress.say(f"pictures of {count} shots: {folder}")
 
 
 @contextmanager

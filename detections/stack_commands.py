@@ -16,15 +16,14 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from contracts.failures import Failure, FailureCode
+from contracts.failures import Failure
 from contracts.formats import ResultFormat, render
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
-from contracts.shots import Shot
 from detections.answers import DEFAULT_URL, ClientError
 from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISUSED
 from detections.model_files import find_model
-from detections.run import Config, Thumbnails, check_thumbnails
+from detections.run import Config, Thumbnails, check_thumbnails, save_thumbnails
 
 if TYPE_CHECKING:
     from detections.local import LocalStack
@@ -225,20 +224,10 @@ def _stream(submission: "Submission") -> None:
     elif not submission.follow:
         print(msgspec.json.encode(started).decode(), flush=True)
     if submission.thumbnails is not None:
-        _save_thumbnails(submission.file, submission.thumbnails, view.shots)
+        _say(save_thumbnails(submission.file, submission.thumbnails, view.shots, stop=threading.Event()))
     if view.end is not None and view.end.error is not None:
         raise Failure(view.end.error.code, view.end.error.detail)
     view.say(f"{view.found()}, task {started.task_id}")
-
-
-def _save_thumbnails(file: Path, folder: Path, shots: list[Shot]) -> None:
-    from detections.thumbnails import write_thumbnails  # the engine: not before it is needed
-
-    try:
-        count = write_thumbnails(file, folder, shots, stop=threading.Event(), on_percent=lambda _: None)
-    except OSError as error:
-        raise Failure(FailureCode.STORAGE_FULL, f"{folder}: {error.strerror or error}") from error
-    _say(f"pictures of {count} shots: {folder}")
 
 
 @contextmanager

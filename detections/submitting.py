@@ -1,27 +1,22 @@
 """`detections submit`: the upload and what is detected meanwhile, side by side on stderr; events on stdout."""
 
 import asyncio
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Self
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from contracts.events import DetectionEvent, MediaStatus
 from contracts.formats import ResultFormat
 from contracts.shots import Shot
 from detections.answers import ClientError, Started
+from detections.bars import Bars
 from detections.client import AsyncClient
 from detections.uploading import Progress
 
 _LAST_EVENTS_TIMEOUT_S = 2.0
 """For the end of a task that failed while it was uploaded."""
-_ERASE_LINE = "\r\x1b[2K"
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +42,11 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         return self.follow or self.result_format is not None or self.thumbnails is not None
 
 
-class View:
-    """Two bars on stderr where it is a terminal; a report for each event on stdout if asked for."""
+class View(Bars):
+    """Two bars; a report for each event on stdout if asked for."""
 
     def __init__(self, name: str, *, prints_events: bool, keeps_reports: bool = False) -> None:
+        super().__init__(auto_refresh=True)
         self.detections = 0
         self.shots: list[Shot] = []
         self.reports: list[DetectionEvent] = []
@@ -58,32 +54,13 @@ class View:
         self.end: DetectionEvent | None = None
         self._prints_events = prints_events
         self._keeps_reports = keeps_reports
-        self._console = Console(stderr=True)
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not self._console.is_terminal,
-        )
-        self._upload = self._bars.add_task(f"upload {name}", total=100, note="")
-        self._detection = self._bars.add_task("detection", total=100, note="")
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self._upload = self._add(f"upload {name}")
+        self._detection = self._add("detection")
 
     def sent(self, progress: Progress) -> None:
         """The upload has come so far."""
         percent = 100 * progress.sent_bytes / progress.total_bytes if progress.total_bytes else 0
-        self._bars.update(self._upload, completed=percent, note=f"{progress.sent_bytes / 1e6:.1f} MB")
+        self._move(self._upload, percent, f"{progress.sent_bytes / 1e6:.1f} MB")
 
     async def follow(self, events: AsyncIterator[DetectionEvent]) -> None:
         """Show the events until the last one."""
@@ -99,25 +76,15 @@ class View:
         if event.media_status is not MediaStatus.AI_PROCESSING:
             self.end = event
         note = "waits for the end of the file" if event.waiting_for else self.found()
-        self._bars.update(self._detection, completed=event.media_percent, note=note)
+        self._move(self._detection, event.media_percent, note)
         if self._prints_events:
-            self._print(msgspec.json.encode(event))
+            self.write(msgspec.json.encode(event) + b"\n")
 
     def found(self) -> str:
         """What has been found so far."""
         shots = [f"{len(self.shots)} shots"] if self.shots else []
         objects = [f"{self.detections} detections"] if self.detections or not shots else []
         return ", ".join(objects + shots)
-
-    def say(self, text: str) -> None:
-        """One line on stderr."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def _print(self, line: bytes) -> None:
-        if self._console.is_terminal and sys.stdout.isatty():
-            self._console.file.write(_ERASE_LINE)
-        sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.buffer.flush()
 
 
 async def submit(submission: Submission, view: View) -> Started:

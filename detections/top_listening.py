@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from contracts import topology, wire
-from contracts.broker_calls import plainly
 from contracts.broker_nodes import without_password
-from contracts.failures import Failure, FailureCode
-from detections.broker_connection import connect
+from contracts.failures import Failure
+from detections.broker_connection import broker_failures, connect
 from detections.management import Management
 from detections.top_board import Board
 
@@ -92,13 +91,8 @@ async def _ask_for_queues(board: Board, management: Management) -> None:
 
 
 async def _connected(amqp_url: str) -> "AbstractConnection":
-    from aio_pika.exceptions import AMQPError
-
-    try:
+    with broker_failures(amqp_url):
         return await connect(amqp_url, name="detections top", timeout_s=CONNECT_TIMEOUT_S)
-    except (AMQPError, OSError, TimeoutError, ValueError) as error:
-        reason = plainly(str(error)) or type(error).__name__
-        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
 
 
 async def _connected_again(amqp_url: str) -> "AbstractConnection":

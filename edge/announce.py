@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from functools import partial
 
 from contracts.commands import AnyCommand
 from contracts.events import TaskEnded
@@ -12,7 +10,7 @@ from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.threads import to_its_end
 from contracts.trace_context import continued
 from edge.again_later import again_later
-from edge.clock import Clock, system_clock
+from edge.clock import system_clock
 from edge.failures import RequestFailed
 from edge.ports import CommandsOut
 from edge.task_store import TaskStore
@@ -30,15 +28,14 @@ LEASE_WAIT_S = 2.0
 class Announcer:
     """Writes tasks down and tells the broker; ends tasks that nobody has taken."""
 
-    def __init__(self, tasks: TaskStore, outbox: CommandsOut, *, clock: Clock = system_clock) -> None:
+    def __init__(self, tasks: TaskStore, outbox: CommandsOut) -> None:
         self.tasks = tasks
         self._outbox = outbox
-        self._clock = clock
         self._pending: set[str] = set()
 
     def now(self) -> datetime:
         """The moment at which a command is made."""
-        return self._clock()
+        return system_clock()
 
     @property
     def unpublished(self) -> int:
@@ -77,9 +74,16 @@ class Announcer:
     async def assure(self, task_id: str) -> None:
         """Return when the broker has the command of a task that is written down, perhaps by an edge that died since.
 
-        Tries again while the broker is away; cancelled before that, it leaves the rest to `run`.
+        Tries again while the broker is away; broken off before that, it leaves the rest to `run`.
         """
-        await self._until(partial(self._is_told, task_id), task_id)
+        try:
+            while True:
+                if await self._is_told(task_id):
+                    return
+                await asyncio.sleep(RETRY_S)
+        except BaseException:
+            self._pending.add(task_id)
+            raise
 
     async def waited_for(self, announcement: "asyncio.Task[None]") -> None:
         """Return when an announcement is done. Raises `TimeoutError` while the broker is in alarm."""
@@ -149,8 +153,7 @@ class Announcer:
 
     def orphans(self) -> list[str]:
         """Tasks that an edge wrote down and did not live to publish."""
-        before: datetime = self._clock() - ORPHANED_AFTER
-        return self.tasks.unpublished(before=before)
+        return self.tasks.unpublished(before=system_clock() - ORPHANED_AFTER)
 
     async def finish(self, task_id: str) -> bool:
         """Publish the command of a task, or its end if it has one; False if the broker is still away."""
@@ -181,17 +184,6 @@ class Announcer:
     async def _is_told(self, task_id: str) -> bool:
         """Whether the broker has what there is to tell of a task, if need be told just now."""
         return not await asyncio.to_thread(self.tasks.is_unpublished, task_id) or await self.finish(task_id)
-
-    async def _until(self, attempt: Callable[[], Awaitable[bool]], task_id: str) -> None:
-        """Try until the broker has what there is to tell of a task; broken off, the rest is left to `run`."""
-        try:
-            while True:
-                if await attempt():
-                    return
-                await asyncio.sleep(RETRY_S)
-        except BaseException:
-            self._pending.add(task_id)
-            raise
 
     async def _try_to_publish(self, message: AnyCommand | TaskEnded) -> bool:
         """False if the broker is away."""

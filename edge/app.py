@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from functools import partial
 from types import FrameType
 
@@ -29,7 +30,7 @@ from edge.feed import Feed
 from edge.health import Presence
 from edge.media_by_id import MediaById
 from edge.outbox import Outbox
-from edge.parts import IntakeLimits, IntakeParts
+from edge.parts import IntakeParts
 from edge.ports import Neighbours
 from edge.posting import Poster
 from edge.replay import Replay
@@ -110,13 +111,12 @@ def _parts(settings: EdgeSettings) -> Parts:
     annotations = Annotations(settings)
     tokens = Tokens(layout, Vault(sealer), annotations.refresh)
     told = AnnotationsParts(settings, annotations=annotations, tokens=tokens)
-    limits = msgspec.convert(settings, IntakeLimits, from_attributes=True)
+    tasks_kept = timedelta(seconds=settings.tasks_kept_s)
     intake = IntakeParts(
-        settings.storage,
-        limits=limits,
+        settings,
         neighbours=Neighbours(outbox=outbox, feed=feed, presence=presence),
         owners=told.owners,
-        expiring=(tickets, tokens, OldTurns(layout.running, layout.posting, kept=limits.retention().tasks)),
+        expiring=(tickets, tokens, OldTurns(layout.running, layout.posting, kept=tasks_kept)),
     )
     return Parts(
         settings=settings,

@@ -8,23 +8,22 @@ answer of unknown length to HTTP/1.0, which knows no chunks, ends with its conne
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 import msgspec
+from litestar.types import Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from contracts.failures import Failure, FailureCode
-from edge.failures import PROBLEM_JSON, STATUS, problem_of
+from edge.failures import STATUS, closing_headers, problem_of, send_problem
 from edge.lingering import LingeringTransport
 from edge.request_end import tell_refused
 
 _PHRASES = {104: "Upload Resumption Supported"}
 """What the standard library does not know yet."""
-
-Send = Callable[[Any], Awaitable[None]]
 
 
 class HeaderLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +157,7 @@ class _Connection(HttpToolsProtocol):
             return
         tell_refused(code.value, int(STATUS[code]))
         body = msgspec.json.encode(problem_of(Failure(code, detail)))
-        self.transport.write(_head(STATUS[code], dict(_headers(body))) + body)
+        self.transport.write(_head(STATUS[code], closing_headers(body)) + body)
         self.transport.close()
 
     def _interim(self, status: int, headers: Mapping[str, str]) -> None:
@@ -171,10 +170,7 @@ class _Connection(HttpToolsProtocol):
     async def _answer_too_large(self, _scope: object, _receive: object, send: Send) -> None:
         code = FailureCode.HEADERS_TOO_LARGE
         tell_refused(code.value, int(STATUS[code]))
-        body = msgspec.json.encode(problem_of(Failure(code, self._too_large())))
-        headers = [(name.encode(), value.encode()) for name, value in _headers(body).items()]
-        await send({"type": "http.response.start", "status": int(STATUS[code]), "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send_problem(send, Failure(code, self._too_large()))
 
 
 def guarded(limits: HeaderLimits) -> type[HttpToolsProtocol]:
@@ -194,10 +190,6 @@ def _end_with_the_connection(cycle: RequestResponseCycle) -> None:
         await send(message)
 
     cycle.send = sent
-
-
-def _headers(body: bytes) -> dict[str, str]:
-    return {"content-type": PROBLEM_JSON, "content-length": str(len(body)), "connection": "close"}
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:

@@ -2,11 +2,10 @@
 
 import asyncio
 
-import msgspec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.failures import Failure, FailureCode
-from edge.failures import PROBLEM_JSON, RETRY_AFTER_S, STATUS, problem_of
+from edge.failures import RETRY_AFTER_S, STATUS, send_problem
 from edge.metrics import HTTP_FAILURES
 from edge.request_end import note_problem
 
@@ -35,16 +34,6 @@ def cut_off(app: ASGIApp) -> ASGIApp:
 
 
 async def _say_so(send: Send) -> None:
-    status = STATUS[_STOPS.code]
     HTTP_FAILURES.labels(_STOPS.code.value).inc()
-    note_problem(_STOPS.code.value, _STOPS.detail, status)
-    body = msgspec.json.encode(problem_of(_STOPS))
-    said = {
-        "content-type": PROBLEM_JSON,
-        "content-length": str(len(body)),
-        "retry-after": str(RETRY_AFTER_S),
-        "connection": "close",
-    }
-    headers = [(name.encode(), value.encode()) for name, value in said.items()]
-    await send({"type": "http.response.start", "status": int(status), "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    note_problem(_STOPS.code.value, _STOPS.detail, STATUS[_STOPS.code])
+    await send_problem(send, _STOPS, headers={"retry-after": str(RETRY_AFTER_S)})

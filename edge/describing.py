@@ -13,9 +13,10 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from contracts.commands import TASK_ID_PATTERN
 from contracts.failures import FailureCode
+from contracts.media import TAIL_BYTES_MAX
 from contracts.options import DetectionOptions
 from edge.failures import PROBLEM_JSON, STATUS, Problem, problem_type, title
-from edge.headers import NAME_CHARS_MAX, TAIL_BYTES_MAX
+from edge.headers import NAME_CHARS_MAX
 from edge.resumption import PARTIAL_UPLOAD
 
 _EVERYWHERE = (

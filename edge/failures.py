@@ -12,6 +12,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.exceptions.http_exceptions import ValidationException
+from litestar.types import Send
 
 from contracts.failures import Failure, FailureCode
 from edge.metrics import HTTP_FAILURES
@@ -169,6 +170,20 @@ def problem_of(failure: Failure) -> Problem:
     """What is said of a failure where nothing is known of the request."""
     code = failure.code
     return Problem(type=problem_type(code), title=title(code), status=STATUS[code], code=code, detail=failure.detail)
+
+
+async def send_problem(send: Send, failure: Failure, *, headers: Mapping[str, str] = {}) -> None:
+    """Answer with a failure where the framework does not, and end the connection with it."""
+    problem = problem_of(failure)
+    body = msgspec.json.encode(problem)
+    said = [(name.encode(), value.encode()) for name, value in (closing_headers(body) | dict(headers)).items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": said})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def closing_headers(body: bytes) -> dict[str, str]:
+    """Of a problem after which the connection ends."""
+    return {"content-type": PROBLEM_JSON, "content-length": str(len(body)), "connection": "close"}
 
 
 def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> "Response[Problem]":

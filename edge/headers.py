@@ -8,11 +8,10 @@ from uuid import uuid4
 
 from contracts.commands import TASK_ID_PATTERN
 from contracts.failures import Failure, FailureCode
-from contracts.media import VIDEO_EXTENSIONS, MediumKind, kind_by_extension
+from contracts.media import TAIL_BYTES_MAX, VIDEO_EXTENSIONS, MediumKind, kind_by_extension
 from edge.growing_body import UploadPlan
 
 NAME_CHARS_MAX = 255
-TAIL_BYTES_MAX = 64 * 1024 * 1024
 WARNED_FIELDS_MAX = 10
 WARNED_CHARS_MAX = 64
 

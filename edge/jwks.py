@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from contracts.broker_nodes import without_password
-from contracts.failures import Failure, FailureCode
+from contracts.failures import NOT_READ, Failure, FailureCode
 from edge.jwts import Key
 
 FRESH_S = 600.0
@@ -132,7 +132,7 @@ def read_keys(document: bytes) -> dict[str | None, Key]:
     """
     try:
         listed = msgspec.json.decode(document, type=_KeySet).keys
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         raise ValueError("the answer is no JSON Web Key Set") from error
     read = ((entry.get("kid"), _key(entry)) for entry in listed[:KEYS_MAX])
     keys = {kid: key for kid, key in read if key is not None and isinstance(kid, str | None)}

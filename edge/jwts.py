@@ -13,7 +13,7 @@ import jwt
 import msgspec
 from jwt.algorithms import HMACAlgorithm
 
-from contracts.failures import Failure, FailureCode
+from contracts.failures import NOT_READ, Failure, FailureCode
 
 LEEWAY_S = 60.0
 """By how much clocks may differ."""
@@ -150,7 +150,7 @@ def read_claims(token: str) -> Claims:
         return Claims()
     try:
         payload = msgspec.json.decode(_decoded(parts[1]), type=dict[str, Any])
-    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (binascii.Error, *NOT_READ):
         return Claims()
     return Claims(user_id=_user_id(payload), expires_at_s=_moment(payload.get("exp")))
 
@@ -158,7 +158,7 @@ def read_claims(token: str) -> Claims:
 def _header(token: str) -> _Header:
     try:
         return msgspec.json.decode(_decoded(token.partition(".")[0]), type=_Header)
-    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (binascii.Error, *NOT_READ) as error:
         raise Failure(FailureCode.UNAUTHENTICATED, "the token is no JWT") from error
 
 

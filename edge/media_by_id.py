@@ -14,7 +14,7 @@ from litestar.params import FromPath
 from contracts.commands import COMMANDS, AnyCommand, TaskKind, kind_of
 from contracts.failures import Failure, FailureCode
 from contracts.media import Medium, MediumKind
-from contracts.options import ReadOptions, read_options
+from contracts.options import CONFIG_BYTES_MAX, ReadOptions, read_options
 from edge import headers
 from edge.annotations import Annotations
 from edge.announce import Announcer
@@ -30,10 +30,8 @@ from edge.tokens import Tokens
 from edge.upload import small_body
 from edge.user_settings import merged
 
-CONFIG_BYTES_MAX = 64 * 1024
-"""Bytes of the configuration; more is 413."""
 CONFIG_WAIT_S = 30.0
-"""How long they may take; then 408."""
+"""How long a configuration may take; then 408."""
 
 _Request = Request[Any, Any, Any]
 

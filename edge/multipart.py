@@ -6,12 +6,11 @@ import msgspec
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from contracts.failures import Failure, FailureCode
+from contracts.options import CONFIG_BYTES_MAX
 from edge.headers import checked_name
 
 FIELDS_MAX = 32
 """Fields of one form."""
-CONFIG_BYTES_MAX = 64 * 1024
-"""Bytes of the field `config`."""
 FIELD_HEADER_BYTES_MAX = 4 * 1024
 """Bytes of one header line of a field, so of a file name too."""
 

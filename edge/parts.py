@@ -5,9 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 
-import msgspec
 from litestar.di import Provide
 
 from contracts.broker_calls import end
@@ -25,6 +23,7 @@ from edge.janitor import Expiring, Janitor, Retention
 from edge.owners import Owners
 from edge.ports import Neighbours
 from edge.retries import Retries
+from edge.settings import EdgeSettings
 from edge.storage import UploadStore
 from edge.task_store import TaskStore
 from edge.upload import UploadLimits
@@ -33,70 +32,26 @@ UNFINISHED_KEPT_S = 7200.0
 """Files that no task refers to, beyond the time that a request, or an upload without a byte, may wait: an edge's that died."""
 
 
-class IntakeLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of this half, each from a setting of the same name."""
-
-    upload_bytes_max: int = 64 * 1024**3
-    upload_idle_s: float = 60.0
-    upload_resume_s: int = 120
-    uploads_per_client_max: int = 256
-    free_bytes_min: int = 256 * 1024**2
-    media_kept_s: float = 24 * 3600.0
-    confirm_wait_s: float = 10.0
-    answer_wait_s: float = 300.0
-    disk_threads: int = 32
-    tasks_kept_s: float = 30 * 24 * 3600.0
-    tasks_silent_s: float = 7 * 24 * 3600.0
-    sweep_interval_s: float = 300.0
-
-    def of_one_upload(self) -> UploadLimits:
-        return UploadLimits(
-            bytes_max=self.upload_bytes_max,
-            idle_s=self.upload_idle_s,
-            resume_s=self.upload_resume_s,
-            confirm_wait_s=self.confirm_wait_s,
-        )
-
-    def keys(self, layout: Layout) -> IdempotencyKeys:
-        """Those of requests, none kept for longer than the task that its outcome speaks of."""
-        claim_max, tasks_kept = timedelta(seconds=self.answer_wait_s * 2), timedelta(seconds=self.tasks_kept_s)
-        return IdempotencyKeys(layout, claim_max=claim_max, kept_for=min(KEPT_FOR, tasks_kept))
-
-    def retention(self) -> Retention:
-        return Retention(
-            tasks=timedelta(seconds=self.tasks_kept_s),
-            silent=timedelta(seconds=self.tasks_silent_s),
-            unfinished=timedelta(seconds=UNFINISHED_KEPT_S + max(self.answer_wait_s, self.upload_resume_s)),
-            interval=timedelta(seconds=self.sweep_interval_s),
-        )
-
-
 class IntakeParts:
     """One of each, shared by all requests of an edge."""
 
     def __init__(
-        self,
-        root: Path,
-        *,
-        limits: IntakeLimits,
-        neighbours: Neighbours,
-        owners: Owners,
-        expiring: Sequence[Expiring] = (),
+        self, settings: EdgeSettings, *, neighbours: Neighbours, owners: Owners, expiring: Sequence[Expiring] = ()
     ) -> None:
         """expiring: what the janitor looks through beside the records of this half."""
-        layout = Layout(root)
-        bounds = limits.of_one_upload()
-        self._limits = limits
+        layout = Layout(settings.storage)
+        self._settings = settings
+        self._upload_limits = _upload_limits(settings)
         self.background = Background()
         self.tasks = TaskStore(layout)
         self.announcer = Announcer(self.tasks, neighbours.outbox)
-        self.keys = limits.keys(layout)
-        self.janitor = Janitor(layout, (self.keys, *expiring), retention=limits.retention())
+        self.keys = _keys(settings, layout)
+        self.janitor = Janitor(layout, (self.keys, *expiring), retention=_retention(settings))
         self.uploads = UploadStore(
             layout,
-            free_bytes_min=limits.free_bytes_min,
-            keep_for=timedelta(seconds=limits.media_kept_s),
-            each_client_max=limits.uploads_per_client_max,
+            free_bytes_min=settings.free_bytes_min,
+            keep_for=timedelta(seconds=settings.media_kept_s),
+            each_client_max=settings.uploads_per_client_max,
         )
         self.video_intake = VideoIntake(
             uploads=self.uploads,
@@ -104,12 +59,12 @@ class IntakeParts:
             feed=neighbours.feed,
             background=self.background,
             owners=owners,
-            limits=bounds,
+            limits=self._upload_limits,
         )
-        self.abandonment = Abandonment(self.uploads.resumable, self.video_intake, resume_s=limits.upload_resume_s)
+        self.abandonment = Abandonment(self.uploads.resumable, self.video_intake, resume_s=settings.upload_resume_s)
         self.guard = Guard(self.tasks)
         self.retries = Retries(
-            announcer=self.announcer, guard=self.guard, owners=owners, confirm_wait_s=limits.confirm_wait_s
+            announcer=self.announcer, guard=self.guard, owners=owners, confirm_wait_s=settings.confirm_wait_s
         )
         self.forms = Forms(self._form_parts(neighbours, owners))
 
@@ -118,7 +73,7 @@ class IntakeParts:
         """What the handlers of this half ask for by name."""
         return {
             "video_intake": Provide(lambda: self.video_intake, sync_to_thread=False),
-            "upload_limits": Provide(self._limits.of_one_upload, sync_to_thread=False),
+            "upload_limits": Provide(lambda: self._upload_limits, sync_to_thread=False),
             "idempotency_keys": Provide(lambda: self.keys, sync_to_thread=False),
             "forms": Provide(lambda: self.forms, sync_to_thread=False),
             "retries": Provide(lambda: self.retries, sync_to_thread=False),
@@ -126,27 +81,26 @@ class IntakeParts:
         }
 
     def _form_parts(self, neighbours: Neighbours, owners: Owners) -> FormParts:
-        bounds = self._limits.of_one_upload()
         return FormParts(
-            intake=FormIntake(uploads=self.uploads, presence=neighbours.presence, limits=bounds),
+            intake=FormIntake(uploads=self.uploads, presence=neighbours.presence, limits=self._upload_limits),
             uploads=self.uploads,
             announcer=self.announcer,
             answers=Answers(
                 outbox=neighbours.outbox,
                 feed=neighbours.feed,
                 announcer=self.announcer,
-                wait_s=self._limits.answer_wait_s,
+                wait_s=self._settings.answer_wait_s,
             ),
             keys=self.keys,
             owners=owners,
             background=self.background,
-            limits=bounds,
+            limits=self._upload_limits,
         )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Everything that runs beside the requests, for as long as the edge lives."""
-        threads = ThreadPoolExecutor(self._limits.disk_threads, thread_name_prefix="disk")
+        threads = ThreadPoolExecutor(self._settings.disk_threads, thread_name_prefix="disk")
         with threads as disk, self.video_intake.running():
             asyncio.get_running_loop().set_default_executor(disk)  # its own default has 6 threads on 2 cores
             works = (self.announcer.run(), self.janitor.run(), self.abandonment.run())
@@ -156,3 +110,27 @@ class IntakeParts:
             finally:
                 await asyncio.gather(*(end(task) for task in beside))
                 await self.background.stop()
+
+
+def _upload_limits(settings: EdgeSettings) -> UploadLimits:
+    return UploadLimits(
+        bytes_max=settings.upload_bytes_max,
+        idle_s=settings.upload_idle_s,
+        resume_s=settings.upload_resume_s,
+        confirm_wait_s=settings.confirm_wait_s,
+    )
+
+
+def _keys(settings: EdgeSettings, layout: Layout) -> IdempotencyKeys:
+    """Those of requests, none kept for longer than the task that its outcome speaks of."""
+    claim_max, tasks_kept = timedelta(seconds=settings.answer_wait_s * 2), timedelta(seconds=settings.tasks_kept_s)
+    return IdempotencyKeys(layout, claim_max=claim_max, kept_for=min(KEPT_FOR, tasks_kept))
+
+
+def _retention(settings: EdgeSettings) -> Retention:
+    return Retention(
+        tasks=timedelta(seconds=settings.tasks_kept_s),
+        silent=timedelta(seconds=settings.tasks_silent_s),
+        unfinished=timedelta(seconds=UNFINISHED_KEPT_S + max(settings.answer_wait_s, settings.upload_resume_s)),
+        interval=timedelta(seconds=settings.sweep_interval_s),
+    )

@@ -195,19 +195,15 @@ class Poster:
     async def _tell_of(self, subject: Subject, line: Line, turn: Turn[Telling]) -> bool:
         """Make every post that is due; False if one has to wait. Raises `TurnLostError`."""
         while True:
-            due_posts = self._parts.posts.due(subject)
-            due = await asyncio.to_thread(_next, due_posts, line, turn)
-            if due is None:
-                return True
-            while due is not None:
+            before, due_posts = subject, self._parts.posts.due(subject)
+            while (due := await asyncio.to_thread(_next, due_posts, line, turn)) is not None:
                 told = await self._tell(subject, due, line, turn)
                 if told is None:
                     return False
                 subject = told
-                due = await asyncio.to_thread(_next, due_posts, line, turn)
-            if subject.cursor.is_done:
-                if subject.cursor.dead == 0:
-                    await self._sender.tokens.forget(subject.task_id)
+            if subject.cursor.is_done and subject.cursor.dead == 0:
+                await self._sender.tokens.forget(subject.task_id)
+            if subject.cursor.is_done or subject is before:  # else there may be more by now
                 return True
 
     async def _tell(self, subject: Subject, due: Due, line: Line, turn: Turn[Telling]) -> Subject | None:

@@ -20,6 +20,7 @@ from contracts.storage import (
     Layout,
     Seal,
     TaskRecord,
+    is_of_an_upload,
     read_extent,
     read_record,
     replace_record,
@@ -99,7 +100,7 @@ class Posts:
         task = read_record(self._layout.task_record(task_id), TaskRecord)
         if task is None or not task.command.is_posted:
             return None
-        is_known = not _came_in_here(task)  # the service itself said where it lies
+        is_known = not is_of_an_upload(task.command.medium)  # the service itself said where it lies
         cursor = read_record(self._layout.posted(task_id), Cursor) or Cursor(is_known=is_known)
         media_id = self._media_id(task)
         if cursor.is_done or media_id is None or not is_media_id(media_id):  # whoever publishes commands names it
@@ -121,7 +122,7 @@ class Posts:
         cursor = subject.cursor
         if not cursor.is_recorded:
             cursor = msgspec.structs.replace(cursor, is_recorded=True, is_known=True)
-            if _came_in_here(subject.task):
+            if is_of_an_upload(subject.task.command.medium):
                 yield Due(post=self._record(subject), after=cursor)
         if not cursor.is_begun:
             cursor = msgspec.structs.replace(cursor, is_begun=True)
@@ -204,11 +205,6 @@ class Posts:
             return seal.media_id
         end = self._end(task.task_id)  # the upload's folder goes after the end
         return end.media_id if end is not None and end.media_id != task.task_id else None
-
-
-def _came_in_here(task: TaskRecord) -> bool:
-    medium = task.command.medium
-    return medium.root == "storage" and medium.path.startswith("uploads/")
 
 
 def _post(method: str, path: str, said: Mapping[str, object], *, key: str) -> Post:

@@ -9,7 +9,7 @@ from contracts.commands import AnyCommand, kind_of
 from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode
 from contracts.media import Medium, is_media_id
-from contracts.storage import MediaRecord, TaskRecord, read_record
+from contracts.storage import MediaRecord, TaskRecord, is_of_an_upload, read_record
 from edge.announce import Announcer
 from edge.auth import Caller
 from edge.guard import Guard
@@ -93,7 +93,7 @@ def _failed(tasks: TaskStore, task_id: str) -> TaskRecord:
 def _where_it_lies(tasks: TaskStore, record: TaskRecord) -> Medium:
     """The medium: an upload's where it was kept, another one where it was."""
     medium = record.command.medium
-    if not (medium.root == "storage" and medium.path.startswith("uploads/")):
+    if not is_of_an_upload(medium):
         return medium
     media_id = tasks.media_id(record.task_id)
     if (

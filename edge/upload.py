@@ -38,9 +38,9 @@ class UploadLimits(msgspec.Struct, frozen=True, kw_only=True):
     bytes_max: int
     idle_s: float
     """Longest silence of a client in the middle of its body."""
-    resume_s: int = 120
+    resume_s: int
     """How long a client may take to come back to a resumable upload."""
-    confirm_wait_s: float = 10.0
+    confirm_wait_s: float
     """How long an upload that is whole waits for a broker that is away; then the client is told, and the task starts later."""
 
 

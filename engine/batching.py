@@ -96,8 +96,11 @@ class Workers:
 
     @property
     def held_max(self) -> int:
-        """Frames of one stream that may be in flight now, where it is the only one."""
-        return self._wanted()
+        """Frames in flight that keep everybody busy now: so many of one stream, where it is the only one."""
+        wanted = self._count + 1  # each worker has one and one waits
+        if (sight := self._serving.detector.gathering) is not None:
+            wanted += INFERENCES_MAX * min(sight.rows_max or self._batch_max, self._batch_max)
+        return wanted
 
     def submit(self, picture: Picture, options: DetectionOptions, *, stream: str) -> Detections:
         """The detections to come; waits while the stream has enough frames in flight.
@@ -170,14 +173,7 @@ class Workers:
     def _frames_max(self, stream: str) -> int:
         """Frames of one stream at a time: its share of what keeps everybody busy, so memory is a few frames."""
         busy = sum(1 for name, count in self._in_flight.items() if count or name == stream)
-        return max(FRAMES_MIN, self._wanted() // busy)
-
-    def _wanted(self) -> int:
-        """Frames in flight that keep everybody busy."""
-        wanted = self._count + 1  # each worker has one and one waits
-        if (sight := self._serving.detector.gathering) is not None:
-            wanted += INFERENCES_MAX * min(sight.rows_max or self._batch_max, self._batch_max)
-        return wanted
+        return max(FRAMES_MIN, self.held_max // busy)
 
     def _leave(self, stream: str) -> None:
         with self._lock:

@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 
 from contracts.failures import Failure, FailureCode
 from engine.containers import HEAD_BYTES, Family, family, is_cut, is_fragmented, is_index_last
+from engine.picture import check_size
 from engine.reading import Progressive, Seekable, Source
 from engine.timeline import Timeline
 from engine.video import EVERYTHING, VideoLimits, Wanted
@@ -288,11 +289,8 @@ def _video_stream(container: InputContainer) -> VideoStream:
 
 def _check_header(container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
     """Refuse what the header claims before a frame is decoded."""
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > limits.pixels_max:
-        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
-    if max(width, height) > limits.side_px_max:
-        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
+    codec = stream.codec_context
+    check_size(codec.width, codec.height, pixels_max=limits.pixels_max, side_px_max=limits.side_px_max)
     begins = max(container.start_time or 0, 0)  # a clock that ran before may be part of the length
     duration_s = 0.0 if container.format.name in MPEG else ((container.duration or 0) - begins) / 1_000_000
     if duration_s > limits.duration_max_s:

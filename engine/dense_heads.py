@@ -5,14 +5,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from engine.heads import BATCH, Shown, around, corners_of, grid, output_at, real_boxes, unreadable
+from engine.heads import BATCH, BOX, Shown, around, corners_of, grid, output_at, quiet, real_boxes, unreadable
 from engine.postprocess import Boxes, Floats
 from engine.runtime import Tensor
 from engine.scoring import Scored, Scoring, activated
 from engine.side_files import BoxForm, HeadName, Unit
 
-BOX = 4
-"""Numbers of a box."""
 NANODET_BINS = 8
 """Values of the distribution of each of the four distances of a box (reg_max 7)."""
 FASTESTDET_OBJECTNESS, FASTESTDET_CLASS = 0.6, 0.4
@@ -20,8 +18,6 @@ FASTESTDET_OBJECTNESS, FASTESTDET_CLASS = 0.6, 0.4
 MAPS = 4
 """Dimensions of an output with a map of cells per picture and number."""
 _OBJECTNESS = Scoring(has_objectness=True)
-# what is not finite is dropped at the end: no need to hear of it before
-_quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class DenseHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +34,7 @@ class DenseHead(msgspec.Struct, frozen=True, kw_only=True):
     scoring: Scoring = Scoring()
     nms_iou: float | None = None
 
-    @_quiet
+    @quiet
     def boxes(self, outputs: Sequence[Tensor], shown: Shown) -> list[Boxes]:
         boxes = output_at(outputs, self.boxes_at, rank=BATCH, rows_min=shown.count)
         scores = output_at(outputs, self.scores_at, rank=BATCH, rows_min=shown.count)
@@ -64,7 +60,7 @@ class YoloxHead(msgspec.Struct, frozen=True, kw_only=True):
     scoring: Scoring = _OBJECTNESS
     nms_iou: float | None = None
 
-    @_quiet
+    @quiet
     def boxes(self, outputs: Sequence[Tensor], shown: Shown) -> list[Boxes]:
         rows, cells = _rows_of_cells(outputs, shown, self.strides, columns_min=BOX + self.scoring.columns_min)
         found: list[Boxes] = []
@@ -87,7 +83,7 @@ class NanoDetHead(msgspec.Struct, frozen=True, kw_only=True):
     scoring: Scoring = Scoring()
     nms_iou: float | None = None
 
-    @_quiet
+    @quiet
     def boxes(self, outputs: Sequence[Tensor], shown: Shown) -> list[Boxes]:
         rows, cells = _rows_of_cells(outputs, shown, self.strides, columns_min=BOX * NANODET_BINS + 1)
         found: list[Boxes] = []
@@ -107,7 +103,7 @@ class FastestDetHead(msgspec.Struct, frozen=True, kw_only=True):
     name: HeadName = "fastestdet"
     nms_iou: float | None = None
 
-    @_quiet
+    @quiet
     def boxes(self, outputs: Sequence[Tensor], shown: Shown) -> list[Boxes]:
         maps = output_at(outputs, 0, rank=MAPS, rows_min=shown.count)
         _, columns, rows, across = maps.shape

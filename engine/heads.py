@@ -19,6 +19,10 @@ from engine.side_files import BoxForm, HeadName, Unit
 
 ROWS, BATCH = 2, 3
 """Dimensions of an output with a row per box, and of one with such rows per picture."""
+BOX = 4
+"""Numbers of a box."""
+# what is not finite is dropped at the end: no need to hear of it before
+quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class InputSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,13 +117,12 @@ def grid_cells(width: int, height: int, strides: Sequence[int]) -> int:
 
 
 @lru_cache(maxsize=16)  # a model with free sides sees few sizes; beyond that the oldest is computed again
-def grid(width: int, height: int, strides: tuple[int, ...], *, boxes_per_cell: int = 1) -> Floats:
+def grid(width: int, height: int, strides: tuple[int, ...]) -> Floats:
     """float32[A, 3]: x and y of each cell in cells, and its stride in pixels; grid by grid, row by row."""
     parts: list[Floats] = []
     for stride in strides:
         y, x = np.mgrid[0 : -(-height // stride), 0 : -(-width // stride)].reshape(2, -1)
-        cells = np.stack([x, y, np.full_like(x, stride)], axis=1).astype(np.float32)
-        parts += [cells] * boxes_per_cell
+        parts.append(np.stack([x, y, np.full_like(x, stride)], axis=1).astype(np.float32))
     return np.concatenate(parts)
 
 

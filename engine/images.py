@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from contracts.failures import Failure, FailureCode
-from engine.picture import Crop, Picture, Rgb
+from engine.picture import Crop, Picture, Rgb, check_size
 
 PIXELS_MAX = 100_000_000
 """The largest survey cameras; 300 MB while decoded, twice that while an EXIF orientation turns it."""
@@ -149,10 +149,7 @@ def _check_header(path: Path, limits: PictureLimits) -> None:
         ) from error
     except _HEADER_ERRORS as error:
         raise Failure(FailureCode.UNREADABLE_MEDIA, f"broken header: {error}") from error
-    if width * height > limits.pixels_max:
-        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.pixels_max} in all")
-    if max(width, height) > limits.side_px_max:
-        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {limits.side_px_max} a side")
+    check_size(width, height, pixels_max=limits.pixels_max, side_px_max=limits.side_px_max)
 
 
 def _content(path: Path) -> NDArray[np.uint8]:

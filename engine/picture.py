@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.failures import Failure, FailureCode
+
 Rgb = NDArray[np.uint8]
 """uint8[H, W, 3], RGB, in the orientation in which the picture is displayed."""
 
@@ -35,3 +37,11 @@ class Picture(Protocol):
     def scaled(self, *, width: int, height: int, crop: Crop | None = None) -> Rgb:
         """The picture, or `crop` of it, stretched to exactly `width` x `height` (bilinear)."""
         ...
+
+
+def check_size(width: int, height: int, *, pixels_max: int, side_px_max: int) -> None:
+    """Refuse a picture, or the frames of a video, by the size that the header claims. Raises `Failure(too_many_pixels)`."""
+    if width * height > pixels_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {pixels_max} in all")
+    if max(width, height) > side_px_max:
+        raise Failure(FailureCode.TOO_MANY_PIXELS, f"{width} x {height} pixels, at most {side_px_max} a side")

@@ -5,15 +5,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from engine.heads import BATCH, ROWS, Shown, corners_of, output_at, real_boxes, unreadable
+from engine.heads import BATCH, BOX, ROWS, Shown, corners_of, output_at, quiet, real_boxes, unreadable
 from engine.postprocess import Boxes, Flags
 from engine.runtime import Tensor
 from engine.side_files import BOX_COLUMNS, BoxForm, Column, HeadName, Unit
 
 END_TO_END_COLUMNS: tuple[Column, ...] = ("x1", "y1", "x2", "y2", "score", "class")
-_BOX = 4
-# what is not finite is dropped at the end: no need to hear of it before
-_quiet = np.errstate(over="ignore", invalid="ignore")
 
 
 class RowsHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +28,7 @@ class RowsHead(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the rows of all pictures lie one after the other."""
         return self.name == "flat"
 
-    @_quiet
+    @quiet
     def boxes(self, outputs: Sequence[Tensor], shown: Shown) -> list[Boxes]:
         rows = output_at(outputs, 0, rank=ROWS if self.is_flat else BATCH, rows_min=0 if self.is_flat else shown.count)
         if rows.shape[-1] != len(self.columns):
@@ -71,7 +68,7 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
     """What the model calls its first class."""
     nms_iou: float | None = None
 
-    @_quiet
+    @quiet
     def boxes(self, outputs: Sequence[Tensor], shown: Shown) -> list[Boxes]:
         if not self.is_batched and shown.count > 1:
             raise unreadable(f"boxes of one picture for {shown.count}")
@@ -80,7 +77,7 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
         has_scores = self.scores_at == self.boxes_at
         scores = boxes[..., -1] if has_scores else self._of_all(outputs, self.scores_at, rank - 1)
         is_alike = boxes.shape[:2] == scores.shape == classes.shape
-        if not is_alike or len(boxes) < shown.count or boxes.shape[2] != _BOX + has_scores:
+        if not is_alike or len(boxes) < shown.count or boxes.shape[2] != BOX + has_scores:
             raise unreadable(f"boxes, scores, classes {[list(part.shape) for part in (boxes, scores, classes)]}")
         counts = self._counts(outputs, shown.count, boxes.shape[1])
         return [self._of_one(boxes[at, :n], scores[at, :n], classes[at, :n], shown) for at, n in enumerate(counts)]
@@ -101,7 +98,7 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
 
     def _of_one(self, boxes: Tensor, scores: Tensor, classes: Tensor, shown: Shown) -> Boxes:
         chosen = _worth(scores, classes, shown.score_min)
-        corners = corners_of(boxes[chosen, :_BOX], form=self.form, unit=self.unit, size=shown.size)
+        corners = corners_of(boxes[chosen, :BOX], form=self.form, unit=self.unit, size=shown.size)
         numbers = classes[chosen].astype(np.float64) - self.first_class
         return real_boxes(corners, scores[chosen], numbers, nms_iou=self.nms_iou)
 

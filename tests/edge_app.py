@@ -17,7 +17,7 @@ from edge.auth import Auth
 from edge.cut_off import cut_off
 from edge.failures import EXCEPTION_HANDLERS
 from edge.owners import Owners
-from edge.parts import IntakeLimits, IntakeParts
+from edge.parts import IntakeParts
 from edge.ports import Neighbours
 from edge.request_end import request_end
 from edge.request_trace import request_trace
@@ -44,22 +44,20 @@ class Edge:
 
     def __init__(
         self,
-        root: Path,
+        settings: EdgeSettings,
         *,
-        limits: IntakeLimits,
         presence: FakePresence,
         auth: Auth | None = None,
-        annotations_url: str = "",
     ) -> None:
         self.outbox = FakeOutbox()
         self.feed = FakeFeed()
         self.presence = presence
-        layout = Layout(root)
-        annotations = Annotations(EdgeSettings(storage_dir=str(root), annotations_url=annotations_url))
+        layout = Layout(settings.storage)
+        annotations = Annotations(settings)
         self.tokens = Tokens(layout, Vault(Sealer("", layout)), annotations.refresh)
         owners = Owners(annotations, self.tokens)
         neighbours = Neighbours(outbox=self.outbox, feed=self.feed, presence=presence)
-        self.parts = IntakeParts(root, limits=limits, neighbours=neighbours, owners=owners)
+        self.parts = IntakeParts(settings, neighbours=neighbours, owners=owners)
         self.layout = self.parts.tasks.layout
         self.app = Litestar(
             route_handlers=[*detect.routes, *uploads.routes, *tasks.routes],
@@ -146,17 +144,14 @@ async def running_edge(
     *,
     is_consumer_alive: bool = True,
     auth: Auth | None = None,
-    annotations_url: str = "",
-    **limits: Any,
+    **settings: Any,
 ) -> AsyncGenerator[Edge, None]:
-    """An edge with the given limits; its background work runs. annotations_url: of a service that nobody calls here."""
-    limits = {"free_bytes_min": 0, "confirm_wait_s": 2.0, "tasks_kept_s": 1e9} | limits
+    """An edge with the given settings; its background work runs. `annotations_url`: of a service that nobody calls here."""
+    settings = {"free_bytes_min": 0, "confirm_wait_s": 2.0, "tasks_kept_s": 1e9} | settings
     edge = Edge(
-        root,
-        limits=IntakeLimits(**limits),
+        EdgeSettings(storage_dir=str(root), **settings),
         presence=FakePresence(is_alive=is_consumer_alive),
         auth=auth,
-        annotations_url=annotations_url,
     )
     async with edge.parts.running(), edge.app.lifespan():
         yield edge

@@ -4,7 +4,6 @@ import msgspec
 import pytest
 
 from contracts.settings import ConfigurationError
-from edge.parts import IntakeLimits
 from edge.settings import EdgeSettings, from_environment, unread
 
 
@@ -60,8 +59,3 @@ def test_every_setting_says_what_it_is(field: msgspec.structs.FieldInfo) -> None
     meta = field.type.__metadata__[0]
     assert meta.description
     assert msgspec.convert(str(field.default), field.type, strict=False) == field.default
-
-
-@pytest.mark.parametrize("name", IntakeLimits.__struct_fields__)
-def test_every_limit_of_the_uploads_is_a_setting(name: str) -> None:
-    assert name in EdgeSettings.__struct_fields__
