@@ -136,9 +136,7 @@ def _progress_monitor(library: Any, told: Told) -> Any:
             library.IProgressMonitor.__init__(self)
             self.is_cancelled = False
             self._phases = Phases()
-            self._lock = (
-                threading.Lock()
-            )  # "must be thread-safe so that it can be called from multiple internal threads"
+            self._lock = threading.Lock()  # several of the builder's threads call, as its documentation says
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
