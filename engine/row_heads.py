@@ -75,7 +75,7 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
         rank = BATCH if self.is_batched else ROWS
         boxes, classes = self._of_all(outputs, self.boxes_at, rank), self._of_all(outputs, self.classes_at, rank - 1)
         has_scores = self.scores_at == self.boxes_at
-        scores = boxes[..., -1] if has_scores else self._of_all(outputs, self.scores_at, rank - 1)
+        scores = _last(boxes) if has_scores else self._of_all(outputs, self.scores_at, rank - 1)
         is_alike = boxes.shape[:2] == scores.shape == classes.shape
         if not is_alike or len(boxes) < shown.count or boxes.shape[2] != BOX + has_scores:
             raise unreadable(f"boxes, scores, classes {[list(part.shape) for part in (boxes, scores, classes)]}")
@@ -101,6 +101,13 @@ class TensorsHead(msgspec.Struct, frozen=True, kw_only=True):
         corners = corners_of(boxes[chosen, :BOX], form=self.form, unit=self.unit, size=shown.size)
         numbers = classes[chosen].astype(np.float64) - self.first_class
         return real_boxes(corners, scores[chosen], numbers, nms_iou=self.nms_iou)
+
+
+def _last(boxes: Tensor) -> Tensor:
+    """The last column of boxes [N, K, columns]. Raises `Failure(inference_failed)` without any."""
+    if not boxes.shape[2]:
+        raise unreadable(f"boxes {list(boxes.shape)}")
+    return boxes[..., -1]
 
 
 def _worth(scores: Tensor, classes: Tensor, score_min: float) -> Flags:

@@ -231,3 +231,11 @@ def test_classes_may_count_from_one(dtype: str) -> None:
     [found] = head.boxes([boxes, scores, np.array([[3, 0]], dtype)], shown())
 
     assert found.classes.tolist() == [2]
+
+
+def test_boxes_without_a_single_number_are_a_failure() -> None:
+    head = TensorsHead(boxes_at=0, scores_at=0, classes_at=1)
+    outputs = (np.empty((1, 300, 0), np.float32), np.zeros((1, 300), np.float32))
+
+    with pytest.raises(Failure, match="boxes"):
+        head.boxes(outputs, Shown(count=1, size=InputSize(width=128, height=128), score_min=0.1))
