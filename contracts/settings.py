@@ -1,5 +1,6 @@
 """How a process is configured: a struct of settings, read from the environment."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,6 +17,9 @@ DecodeIn = Literal["sandbox", "thread"]
 
 HTTP_PATTERN = r"^(https?://[^\s/?#]\S*)?$"
 """The address of an HTTP service; empty: none."""
+
+_USER = re.compile(r"^(\w+://)?.*@", re.DOTALL)
+"""In an address: who asks, with the password."""
 
 FROM_FILE = "_FILE"
 """`<VARIABLE>_FILE` names a file that holds the value: a secret that is mounted, and is in nobody's environment."""
@@ -42,7 +46,7 @@ def read_settings(
             msgspec.convert(text, fields[name].type, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigurationError(
-                f"{variable_name(name, prefix=prefix, shared=shared)}={text!r}: {error}"
+                f"{variable_name(name, prefix=prefix, shared=shared)}={_shown(text)!r}: {error}"
             ) from error
     return msgspec.convert(stated, settings, strict=False)
 
@@ -58,6 +62,11 @@ def unread_variables(
 def variable_name(field: str, *, prefix: str, shared: frozenset[str]) -> str:
     """The environment variable of a setting."""
     return field.upper() if field in shared else prefix + field.upper()
+
+
+def _shown(text: str) -> str:
+    """A value without the password that an address may have in it."""
+    return _USER.sub(r"\1***@", text)
 
 
 def _value(environ: Mapping[str, str], variable: str) -> str | None:

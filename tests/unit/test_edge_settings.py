@@ -45,6 +45,15 @@ def test_a_misspelt_setting_is_noticed_and_one_from_a_file_or_of_somebody_else_i
     assert unread(environ) == ["EDGE_STOP_TIMEOUT"]
 
 
+@pytest.mark.parametrize("value", ["htp://user:pass/w@rd@annotations/x", "user:pass/w@rd@annotations/x"])
+def test_a_misspelt_address_is_shown_without_its_password(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\*\*\*@annotations/x") as raised:
+        from_environment({"ANNOTATIONS_URL": value})
+
+    assert "pass" not in str(raised.value)
+    assert ("htp://" in str(raised.value)) == value.startswith("htp://")
+
+
 @pytest.mark.parametrize("value", ["inf", "1e12"])
 @pytest.mark.parametrize(
     "variable", ["EDGE_MEDIA_KEPT_S", "EDGE_TASKS_KEPT_S", "EDGE_TASKS_SILENT_S", "EDGE_POST_RETRY_FOR_S"]
