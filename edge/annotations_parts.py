@@ -12,9 +12,10 @@ from edge.outbox import Outbox
 from edge.owners import Owners
 from edge.parts import IntakeParts
 from edge.post_sending import PostSender
-from edge.posting import Poster, PosterParts
+from edge.posting import Poster
 from edge.posts import MediaTypes, Posts
 from edge.settings import EdgeSettings
+from edge.telling import PosterParts
 from edge.tokens import Tokens
 
 

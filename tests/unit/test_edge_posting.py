@@ -25,11 +25,12 @@ from contracts.wire import encode
 from edge.annotations import PutOffError
 from edge.media_roots import MediaRoots
 from edge.post_sending import PostSender
-from edge.posting import Poster, PosterParts
+from edge.posting import Poster
 from edge.posting_line import Line, TurnLostError
 from edge.posts import BATCH_REPORTS, MediaTypes, Posts
 from edge.settings import EdgeSettings
 from edge.task_store import TaskStore
+from edge.telling import PosterParts
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WAIT_S = 30.0
