@@ -41,7 +41,7 @@ async def take_streamed(
 def _resumable_plan(request: _Request, *, is_rest: bool, limits: UploadLimits) -> UploadPlan:
     """Raises `Failure`: `malformed_request`, `length_required`, `upload_length_inconsistent`."""
     length_bytes, total_bytes = headers.content_length(request.headers), resumption.total_bytes(request)
-    if is_rest and None is not length_bytes != (total_bytes if total_bytes is not None else length_bytes):
+    if is_rest and None not in (length_bytes, total_bytes) and length_bytes != total_bytes:
         detail = f"Content-Length says {length_bytes}, Upload-Length {total_bytes}"
         raise Failure(FailureCode.UPLOAD_LENGTH_INCONSISTENT, detail)
     if total_bytes is None and is_rest:
