@@ -118,7 +118,7 @@ def _ranges(options: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
             if isinstance(kind, msgspec.inspect.StructType):
                 ranges |= _ranges(kind.cls, prefix=f"{prefix}{field.name}.")
             elif isinstance(kind, msgspec.inspect.LiteralType):
-                ranges[prefix + field.name] = ", ".join(str(value) for value in sorted(kind.values))
+                ranges[prefix + field.name] = ", ".join(sorted(str(value) for value in kind.values))
             elif isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
                 low = f"{kind.ge:g}" if kind.ge is not None else f"above {kind.gt or 0:g}"
                 ranges[prefix + field.name] = f"{low}..{kind.le or 0:.7g}"
