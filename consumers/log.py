@@ -52,6 +52,7 @@ def log_as_json(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.captureWarnings(capture=True)  # Python's own, else on stderr as no JSON
     quietest_of = {
         "aiormq": logging.ERROR,
         "aiormq.connection": logging.CRITICAL,  # what aio_pika says again

@@ -111,15 +111,17 @@ def _named(error: msgspec.ValidationError) -> str:
 
 
 def _ranges(options: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
-    """`{"model_batch_size": "1..64"}` for every number of the struct and of the structs in it."""
+    """`{"model_batch_size": "1..64"}` for every number and choice of the struct and of the structs in it."""
     ranges: dict[str, str] = {}
     for field in msgspec.structs.fields(options):
         for kind in _alternatives(msgspec.inspect.type_info(field.type)):
             if isinstance(kind, msgspec.inspect.StructType):
                 ranges |= _ranges(kind.cls, prefix=f"{prefix}{field.name}.")
+            elif isinstance(kind, msgspec.inspect.LiteralType):
+                ranges[prefix + field.name] = ", ".join(sorted(str(value) for value in kind.values))
             elif isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
                 low = f"{kind.ge:g}" if kind.ge is not None else f"above {kind.gt or 0:g}"
-                ranges[prefix + field.name] = f"{low}..{kind.le or 0:g}"
+                ranges[prefix + field.name] = f"{low}..{kind.le or 0:.7g}"
     return ranges
 
 

@@ -107,6 +107,7 @@ def log_to_stdout(settings: EdgeSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.captureWarnings(capture=True)  # Python's own, else on stderr as no JSON
     logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # each try of each connection; we say it once
     for chatty in ("aio_pika", "aiormq", "uvicorn.error", "httpx", "httpcore", "urllib3"):
         logging.getLogger(chatty).setLevel(max(level, logging.ERROR))

@@ -73,7 +73,8 @@ _STREAMED_REFUSALS = (
     status_code=202,
     response_headers=(TASK_AT, WARNED, WHOLE),
     request_max_body_size=None,
-    responses=part_taken(HTTPStatus.CREATED) | problems(*_STREAMED_REFUSALS, also=FAILED_MEANWHILE),
+    responses=part_taken(HTTPStatus.CREATED)
+    | problems(*_STREAMED_REFUSALS, FailureCode.UNSUPPORTED_CONTENT_TYPE, also=FAILED_MEANWHILE),
 )
 async def detect_video(
     request: _Request,
@@ -82,6 +83,9 @@ async def detect_video(
     caller: NamedDependency[Caller],
 ) -> Response[Started | None]:
     """Store a video and look at it while it arrives; its detections are events of `GET /detect/stream`."""
+    if headers.is_form(request.headers.get("content-type")):
+        detail = "the body of POST /detect/video is the file itself, not a form: POST /detect takes forms"
+        raise Failure(FailureCode.UNSUPPORTED_CONTENT_TYPE, detail)
     return await _streamed(request, video_intake, caller, upload_limits, kind=TaskKind.VIDEO)
 
 

@@ -92,10 +92,10 @@ class Detector:
         metres = ground_m_per_px(options.camera(), image_width_px=picture.width)
         if metres is None:
             return boxes
-        sides = (boxes.corners[:, 2:] - boxes.corners[:, :2]).max(axis=1, initial=0) * metres
+        sides_px = (boxes.corners[:, 2:] - boxes.corners[:, :2]).max(axis=1, initial=0).astype(np.float64)
         sizes_max = (self.model.max_size_m(int(number)) for number in boxes.classes)
         limits = np.array([np.inf if size is None else size for size in sizes_max], np.float64)
-        return boxes.take(sides <= limits)
+        return boxes.take(sides_px * metres <= limits)  # in float64: an odd camera's metres are beyond float32
 
     def _detections(self, boxes: Boxes, picture: Picture) -> list[Detection]:
         """In fractions of the picture, rounded to a hundredth of a pixel of the largest; what is empty then is no box."""

@@ -6,6 +6,7 @@ Those of the Loader (FT-N-03, 06, NFT-RES-01, 03) are in `test_model_lifecycle.p
 import itertools
 import json
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.probes import rss_bytes
+from benchmarks.probes import peak_rss_bytes, reset_peak, rss_bytes
 from detections.local import LocalStack
 from tests.annotations import AnnotationsProcess
 from tests.media import BLUE, GREEN, RED, Square, write_image, write_video
@@ -26,6 +27,8 @@ from tests.processes import wait_until
 pytestmark = pytest.mark.e2e
 
 EVENTS_TIMEOUT_S = 60.0
+DENSE_FRAMES = 800
+SMALL_BUFFER = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 65536),)
 Json = dict[str, Any]
 
 
@@ -278,19 +281,16 @@ def test_ft_p_05_thresholds(http: httpx.Client, tmp_path: Path) -> None:
     assert counts == [3, 3, 2, 1, 0]
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.8])
 @pytest.mark.real_media
-def test_ft_p_06_no_pair_overlaps_more_than_asked(shipped: httpx.Client, shared_data: Path, threshold: float) -> None:
-    found = detect(
-        shipped,
-        shared_data / "images/aerial/MOS155.png",
-        probability_threshold=0.05,
-        tracking_intersection_threshold=threshold,
-    )
-
-    assert len(found) > 20
-    worst = max(share_of_the_smaller(one, other) for one, other in itertools.combinations(found, 2))
-    assert worst <= threshold + 1e-6
+def test_ft_p_06_no_pair_overlaps_more_than_asked(shipped: httpx.Client, shared_data: Path) -> None:
+    """And what overlaps less stays: a higher threshold leaves more."""
+    picture, counts = shared_data / "images/aerial/MOS155.png", []
+    for threshold in (0.0, 0.1, 0.5):
+        found = detect(shipped, picture, probability_threshold=0.05, tracking_intersection_threshold=threshold)
+        worst = max(share_of_the_smaller(one, other) for one, other in itertools.combinations(found, 2))
+        assert threshold * 0.8 <= worst <= threshold + 1e-3, "less than 300 boxes, some just below the threshold"
+        counts.append(len(found))
+    assert 100 < counts[0] < counts[1] < counts[2] < 300
 
 
 def test_ft_p_07_nothing_larger_than_its_class_allows(http: httpx.Client, tmp_path: Path) -> None:
@@ -340,13 +340,26 @@ def test_ft_p_16_a_square_in_two_tiles_is_one(http: httpx.Client, tmp_path: Path
 
 
 def test_ft_p_09_a_listener_hears_the_work_and_its_end(http: httpx.Client, tmp_path: Path) -> None:
-    clip = write_video(tmp_path / "a.mp4", frames=100)
-    events = heard_while_uploading(http, clip, frame_recognition_seconds=0)
+    events = heard_while_uploading(http, clip_of_a_slow_square(tmp_path, 100), frame_recognition_seconds=0)
+    task_id = events[0]["taskId"]
 
-    assert reports(events)
-    assert all(event["mediaStatus"] == "AIProcessing" for event in events[:-1])
     assert all(event["annotations"] for event in reports(events))
+    assert [event["frameIndex"] for event in reports(events)] == list(range(0, 100, 4))
+    assert all(event["mediaStatus"] == "AIProcessing" for event in events[:-1])
     assert (events[-1]["mediaStatus"], events[-1]["mediaPercent"]) == ("AIProcessed", 100)
+    assert {event["taskId"] for event in events} == {task_id}
+    assert [event["sequence"] for event in events if "sequence" in event] == list(range(1, 27))
+    percents = [event["mediaPercent"] for event in events]
+    assert percents == sorted(percents)
+    assert percents[-2] <= 99
+    assert events[-1]["counts"] == {
+        "decoded": 100,
+        "sampled": 25,
+        "inferred": 25,
+        "reported": 25,
+        "failed": 0,
+        "shots": 0,
+    }
 
 
 def test_ft_p_10_every_fourth_of_300_frames_is_inferred(http: httpx.Client, tmp_path: Path) -> None:
@@ -369,18 +382,20 @@ def ended(http: httpx.Client, task_id: str) -> Json:
 def test_ft_p_11_reports_are_two_seconds_apart(http: httpx.Client, tmp_path: Path) -> None:
     events = heard_while_uploading(http, clip_of_a_slow_square(tmp_path, 250), frame_recognition_seconds=2)
 
-    times = [seconds(event) for event in reports(events)]
-    assert len(times) >= 3
-    assert all(later - earlier >= 2 for earlier, later in itertools.pairwise(times))
+    assert [seconds(event) for event in reports(events)] == pytest.approx([0, 2.08, 4.16, 6.24, 8.32])
 
 
 def test_ft_p_12_only_what_moved_is_news(http: httpx.Client, tmp_path: Path) -> None:
-    moving = write_video(tmp_path / "moving.mp4", frames=100, squares=[Square(x=4, y=40, dx=1)])
-    static = write_video(tmp_path / "static.mp4", frames=100, squares=[Square(x=4, y=40)])
+    """Of 160 pixels 0.05 are 8: the slow one needs 2 s for them, the fast one a third of one."""
     rule = {"frame_recognition_seconds": 1, "tracking_distance_confidence": 0.05, "tracking_probability_increase": 0.5}
 
-    assert len(reports(heard_while_uploading(http, moving, **rule))) >= 3
-    assert len(reports(heard_while_uploading(http, static, **rule))) == 1
+    def report_times(name: str, px_a_frame: float) -> list[float]:
+        clip = write_video(tmp_path / f"{name}.mp4", frames=125, squares=[Square(x=4, y=40, dx=px_a_frame)])
+        return [seconds(event) for event in reports(heard_while_uploading(http, clip, **rule))]
+
+    assert report_times("static", 0) == [0]
+    assert report_times("slow", 0.16) == pytest.approx([0, 2.08, 4.16], abs=0.32)
+    assert report_times("fast", 1) == pytest.approx([0, 1.12, 2.24, 3.36, 4.48])
 
 
 # Media by id
@@ -471,18 +486,30 @@ def test_ft_n_01_and_02_nothing_and_noise_are_refused(http: httpx.Client, name: 
     assert answer.json()["detail"]
 
 
+def test_ft_n_05_without_classes_the_model_names_its_own(
+    tmp_path: Path, new_host: Callable[[], dict[str, str]]
+) -> None:
+    model = write_model(tmp_path / "models")
+    model.with_name("classes.json").unlink()
+    with asked(LocalStack(tmp_path / "storage", model=model, environ=new_host())) as http:
+        (found,) = detect(http, write_image(tmp_path / "a.png", squares=squares((16, 16))))
+        health = after_a_heartbeat(http)
+
+    assert (found["classNum"], found["label"]) == (0, "red")
+    assert (health["aiAvailability"], health["errorMessage"]) == ("Enabled", None)
+
+
 @pytest.mark.parametrize("classes", ["{ this is no json", '[{"Id": "x"}]'])
 def test_ft_n_05_broken_classes_are_said_and_do_not_crash(
     tmp_path: Path, new_host: Callable[[], dict[str, str]], classes: str
 ) -> None:
     model = write_model(tmp_path / "models", classes=classes)
-    picture = write_image(tmp_path / "a.png", squares=squares((16, 16)))
     with asked(LocalStack(tmp_path / "storage", model=model, environ=new_host())) as http:
-        answer = http.post("/detect", files={"file": ("a.png", picture.read_bytes())})
+        (found,) = detect(http, write_image(tmp_path / "a.png", squares=squares((16, 16))))
         health = after_a_heartbeat(http)
 
-    assert answer.status_code in (200, 503)
-    assert health["aiAvailability"] in ("Warning", "Error")
+    assert (found["classNum"], found["label"]) == (0, "red")
+    assert health["aiAvailability"] == "Warning"
     assert "classes.json" in health["errorMessage"]
 
 
@@ -500,15 +527,20 @@ def test_nft_sec_01_a_broken_form_is_refused(http: httpx.Client) -> None:
 
 
 def test_nft_sec_02_much_noise_costs_no_memory(http: httpx.Client, system: LocalStack) -> None:
-    (edge,) = system.pids("edge")
-    before = rss_bytes(edge)
+    """As a form it begins like a JPEG: then all of it is stored before anybody looks at it."""
     block = os.urandom(1024 * 1024)
-    answer = http.post(
-        "/detect/video", content=itertools.repeat(block, 500), headers={"X-Filename": "a.mp4"}, timeout=120
-    )
+    opening = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n\xff\xd8\xff\xe0'
+    form = itertools.chain([opening], itertools.repeat(block, 500), [b"\r\n--b--\r\n"])
+    pids = [*system.pids("edge"), *system.pids("consumer-1")]
+    before = {pid: rss_bytes(pid) for pid in pids}
+    for pid in pids:
+        reset_peak(pid)
+    stored = http.post("/detect", content=form, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    streamed = http.post("/detect/video", content=itertools.repeat(block, 500), headers={"X-Filename": "a.mp4"})
 
-    assert answer.status_code in (400, 413, 422)
-    assert rss_bytes(edge) - before < 60_000_000
+    assert (stored.status_code, stored.json()["code"]) == (400, "unsupported_media")
+    assert (streamed.status_code, streamed.json()["code"]) == (422, "unsupported_media")
+    assert max(peak_rss_bytes(pid) - before[pid] for pid in pids) < 60_000_000, "a first picture costs 40 MB"
     assert http.get("/health").json()["status"] == "healthy"
 
 
@@ -518,20 +550,32 @@ def test_nft_sec_02_much_noise_costs_no_memory(http: httpx.Client, system: Local
 def test_ft_n_08_and_nft_res_lim_02_a_listener_that_stops_reading_disturbs_nobody_and_catches_up(
     http: httpx.Client, system: LocalStack, tmp_path: Path
 ) -> None:
-    clip = clip_of_a_slow_square(tmp_path, 300)
+    """300 boxes a frame are 30 MB of events: more than sockets hold, and more than the 8 MB that the edge keeps at hand."""
+    dense = [Square(x=x, y=y, side=4) for x in range(2, 158, 8) for y in range(2, 126, 8)]
+    clip = write_video(tmp_path / "dense.mp4", frames=DENSE_FRAMES, squares=dense)
     every_frame = {"frame_period_recognition": 1, "frame_recognition_seconds": 0}
     task_id = str(uuid.uuid4())
-    with http.stream("GET", "/detect/stream", params={"taskId": task_id}) as stalled:
+    (edge,) = system.pids("edge")
+    with (
+        httpx.Client(
+            base_url=system.url, timeout=60, transport=httpx.HTTPTransport(socket_options=SMALL_BUFFER)
+        ) as slow,
+        slow.stream("GET", "/detect/stream", params={"taskId": task_id}) as stalled,
+    ):
         lines = stalled.iter_lines()
         wait_until_listening(lines)
+        before = rss_bytes(edge)
+        reset_peak(edge)
         upload(http, clip, task_id=task_id, **every_frame)
         assert ended(http, task_id)["status"] == "Succeeded"
-        assert (
-            heard_while_uploading(http, write_video(tmp_path / "b.mp4", frames=20))[-1]["mediaStatus"] == "AIProcessed"
-        )
+        other = heard_while_uploading(http, write_video(tmp_path / "b.mp4", frames=20))
+        grown = peak_rss_bytes(edge) - before
         events = list(until_the_end(lines))
 
-    assert [event["sequence"] for event in events if "sequence" in event] == list(range(1, 302))
+    assert other[-1]["mediaStatus"] == "AIProcessed"
+    assert len(events[0]["annotations"]) == 300
+    assert [event["sequence"] for event in events if "sequence" in event] == list(range(1, DENSE_FRAMES + 2))
+    assert grown < 20_000_000
 
 
 # Load
@@ -567,10 +611,12 @@ def test_nft_perf_03_a_large_tiled_image(shipped: httpx.Client, tmp_path: Path) 
 
 
 def test_nft_perf_04_a_video_of_ten_seconds(http: httpx.Client, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "a.mp4", frames=250)
     began = time.monotonic()
-    upload(http, write_video(tmp_path / "a.mp4", frames=250), frame_period_recognition=4)
+    task = ended(http, upload(http, clip, frame_period_recognition=4)["taskId"])
 
     assert time.monotonic() - began < 50
+    assert (task["status"], task["counts"]["inferred"]) == ("Succeeded", 63)
 
 
 def test_nft_res_lim_03_at_most_300_detections(http: httpx.Client, tmp_path: Path) -> None:
@@ -582,28 +628,28 @@ def test_nft_res_lim_03_at_most_300_detections(http: httpx.Client, tmp_path: Pat
 
 def test_nft_res_lim_04_logs_are_json_lines(system: LocalStack) -> None:
     for name in ("edge", "consumer-1"):
-        lines = [
-            line
-            for log in [system.logs / f"{name}.log"]
-            for line in log.read_text().splitlines()
-            if line.startswith("{")
-        ]
+        lines = (system.logs / f"{name}.log").read_text().splitlines()
         assert lines
         assert all({"event", "level", "timestamp"} <= set(json.loads(line)) for line in lines)
 
 
-def test_nft_res_04_a_restart_leaves_a_clean_state(tmp_path: Path, new_host: Callable[[], dict[str, str]]) -> None:
-    clip = write_video(tmp_path / "a.mp4", frames=50)
-    model = write_model(tmp_path / "models")
-    media_ids, environ = [], new_host()
-    for _ in range(2):
-        with (
-            LocalStack(tmp_path / "storage", model=model, environ=environ) as stack,
-            httpx.Client(base_url=stack.url, timeout=60) as http,
-        ):
-            assert http.get("/health").json()["aiAvailability"] == "None"
-            started = upload(http, clip)
-            assert ended(http, started["taskId"])["status"] == "Succeeded"
-            media_ids.append(started["mediaId"])
+def test_nft_res_04_a_restart_leaves_a_clean_state(
+    tmp_path: Path, new_host: Callable[[], dict[str, str]], annotations: AnnotationsProcess
+) -> None:
+    """Also if the first run ends in the middle of the work: that goes on to its end, and then the id is accepted again."""
+    write_video(tmp_path / "a.mp4", frames=1000)
+    media_id = annotations.add_medium("nft-res-04", "a.mp4")
+    model = write_model(tmp_path / "models", delay_s=0.01)
+    every_frame = {"frame_period_recognition": 1}
+    environ = {**new_host(), "ANNOTATIONS_URL": annotations.url, "VIDEOS_DIR": str(tmp_path)}
+    with asked(LocalStack(tmp_path / "storage", model=model, environ=environ)) as http:
+        assert http.get("/health").json()["aiAvailability"] == "None"
+        first = http.post(f"/detect/{media_id}", headers=annotations.headers(), json=every_frame).json()
+        wait_until(lambda: http.get(f"/tasks/{first['taskId']}").json()["counts"]["inferred"] > 0)
+    with asked(LocalStack(tmp_path / "storage", model=model, environ=environ)) as http:
+        task = ended(http, first["taskId"])
+        again = http.post(f"/detect/{media_id}", headers=annotations.headers())
+        assert ended(http, again.json()["taskId"])["status"] == "Succeeded"
 
-    assert media_ids[0] == media_ids[1]
+    assert (task["status"], task["counts"]["inferred"]) == ("Succeeded", 1000)
+    assert (again.status_code, again.json()["mediaId"]) == (202, media_id)

@@ -89,7 +89,7 @@ def use(system: LocalStack, file: Path, **environ: str) -> "subprocess.Completed
 # In this order: the system is one, and its life goes on from test to test.
 
 
-def test_ft_n_03_06_and_nft_res_03_a_loader_that_is_down_is_a_503_and_the_next_request_initialises(
+def test_ft_n_03_06_and_nft_res_03_a_loader_that_is_down_or_fails_is_a_503_and_the_next_request_initialises(
     system: LocalStack, loader: LoaderService, picture: Path
 ) -> None:
     refused = detect(system, picture)
@@ -101,6 +101,15 @@ def test_ft_n_03_06_and_nft_res_03_a_loader_that_is_down_is_a_503_and_the_next_r
     assert any("the Loader did not answer" in (entry["errorMessage"] or "") for entry in failed["consumers"])
 
     loader.start()
+    loader.fault("500")
+    refused = detect(system, picture)
+    assert (refused.status_code, refused.json()["code"]) == (503, "model_missing")
+    assert "Retry-After" in refused.headers
+    wait_until(
+        lambda: any("the disk is on fire" in (entry["errorMessage"] or "") for entry in health(system)["consumers"])
+    )
+
+    loader.fault("none")
     assert labels(detect(system, picture)) == ["red"]
 
 

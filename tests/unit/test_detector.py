@@ -141,6 +141,18 @@ def test_what_is_larger_on_the_ground_than_its_class_can_be_goes(tmp_path: Path)
     assert len(everything) == 3
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_camera_that_no_one_can_build_is_reckoned_with_and_not_warned_of(tmp_path: Path) -> None:
+    path = write_script(tmp_path / "model.json")
+    (tmp_path / "classes.json").write_text('[{"Id": 0, "Name": "Car", "MaxSizeM": 3.0}, {"Id": 1, "Name": "Field"}]')
+    picture = drawn(128, 128, ((5, 5, 25, 15), RED), ((5, 80, 125, 120), GREEN))
+    camera = CameraConfig(current_height=1, focal_length=1e-300)  # 1e298 m a pixel
+
+    found = load_detector(path).detect(picture, DetectionOptions(camera_config=camera))
+
+    assert [entry.label for entry in found] == ["Field"]
+
+
 def test_contained_boxes_of_a_class_are_removed_unless_the_threshold_is_one(tmp_path: Path) -> None:
     boxes = [(0, 0, 40, 40, 0.9, 0), (10, 10, 20, 20, 0.8, 0), (10, 10, 20, 20, 0.7, 1)]
     detector = load_detector(write_constant_model(tmp_path / "model.onnx", rows(*boxes)))

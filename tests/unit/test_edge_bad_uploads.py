@@ -49,6 +49,7 @@ NAME = {"X-Filename": "clip.mp4"}
             (NAME | {"X-Tail-Bytes": tail, "Content-Length": "100"}, 400, "malformed_request")
             for tail in ("0", "-1", "100", "x", "1e3", "٣", str(65 * 1024 * 1024))
         ),
+        (NAME | {"Content-Type": "multipart/form-data; boundary=b"}, 415, "unsupported_content_type"),
         (NAME | {"Content-Length": "0"}, 400, "empty_media"),
         (NAME | {"Content-Length": "1000001"}, 413, "too_large"),
         (NAME | {"Content-Length": "100, 100"}, 400, "malformed_request"),

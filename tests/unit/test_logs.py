@@ -1,5 +1,6 @@
 """What a process logs while its broker is away: once what is wrong, and not at each try what a library knows of it."""
 
+import json
 import subprocess
 import sys
 
@@ -44,7 +45,7 @@ def printed_by(program: str) -> list[str]:
     return (ended.stdout + ended.stderr).splitlines()
 
 
-@pytest.mark.parametrize(
+logging_begun = pytest.mark.parametrize(
     "begin",
     [
         "from edge.__main__ import log_to_stdout; from edge.settings import EdgeSettings; log_to_stdout(EdgeSettings())",
@@ -52,9 +53,21 @@ def printed_by(program: str) -> list[str]:
     ],
     ids=["edge", "consumer"],
 )
+
+
+@logging_begun
 def test_a_try_that_failed_is_no_error_of_the_library_and_others_of_its_errors_are(begin: str) -> None:
     (line,) = printed_by(begin + TRY)
     assert "of a channel" in line
+
+
+@logging_begun
+def test_a_warning_of_python_is_a_line_of_json_too(begin: str) -> None:
+    (line,) = printed_by(f"{begin}\nimport warnings; warnings.warn('overflow in cast', RuntimeWarning)")
+    said = json.loads(line)
+
+    assert "overflow in cast" in said["event"]
+    assert said["level"] == "warning"
 
 
 def test_a_command_leaves_it_to_its_own_line_that_the_broker_is_away() -> None:

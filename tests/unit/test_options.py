@@ -70,6 +70,19 @@ def test_a_field_inside_the_camera_is_named_with_its_path() -> None:
         read_options('{"camera_config": {"current_angle": 0}}')
 
 
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ('{"tiling": "on"}', r"tiling: .*\(auto, off\)"),
+        ('{"tiling": 1}', r"tiling: .*\(auto, off\)"),
+        ('{"altitude": 0}', r"altitude: .*\(above 0\.\.1000000\)"),
+    ],
+)
+def test_choices_and_large_ranges_are_told_in_full(text: str, allowed: str) -> None:
+    with pytest.raises(Failure, match=allowed):
+        read_options(text)
+
+
 def test_unknown_fields_are_named_and_ignored() -> None:
     read = read_options('{"colour": "red", "model_batch_size": 4}')
 
