@@ -650,6 +650,8 @@ def test_nft_res_04_a_restart_leaves_a_clean_state(
         task = ended(http, first["taskId"])
         again = http.post(f"/detect/{media_id}", headers=annotations.headers())
         assert ended(http, again.json()["taskId"])["status"] == "Succeeded"
+    with asked(LocalStack(tmp_path / "storage", model=model, environ=environ)) as http:
+        assert http.get("/health").json()["aiAvailability"] == "None"
 
     assert (task["status"], task["counts"]["inferred"]) == ("Succeeded", 1000)
     assert (again.status_code, again.json()["mediaId"]) == (202, media_id)
