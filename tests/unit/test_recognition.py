@@ -362,7 +362,7 @@ def test_a_model_of_nonsense_is_recognised_or_refused_and_never_crashes(
 def test_a_side_file_that_takes_a_single_number_for_the_boxes_is_refused() -> None:
     side = SideFile(head="detr", output=OutputStatement(boxes="a"))
 
-    assert "its outputs are not of head detr" in refusal(zeros(), zeros(1, 300), side=side)
+    assert "its outputs are not of head detr" in refusal(zeros(), side=side)
 
 
 # -- the side file's word --
