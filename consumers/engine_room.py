@@ -191,15 +191,16 @@ class EngineRoom:
         try:
             [active] = chosen or [await asyncio.to_thread(self._models.active)]
             loaded = await self._loaded_or_the_one_before(active)
+            workers = self._make_workers(loaded.detector)
         except Failure as failure:
             self._board.step(Step.LOAD_FAILED, str(failure))
             if isinstance(self._asked, RemoteModel) and failure.code in TRANSIENT:
                 self._start_behind(self._asked)
             raise
         if self._is_closed:
-            loaded.detector.close()
+            workers.close()
             raise closed()
-        self.ready = self._make_workers(loaded.detector)
+        self.ready = workers
         self._serve(loaded)
         self._start_behind(loaded.source)
         return self.ready

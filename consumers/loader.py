@@ -26,6 +26,8 @@ SILENCE_TIMEOUT_S = 30.0
 """Without a byte in either direction."""
 TOTAL_TIMEOUT_S = 300.0
 BYTES_MAX = 4 << 30
+_BUSY = frozenset({429, 502, 503, 504})
+"""Of a proxy before the Loader, or of one that is asked too much: whether it has the file nobody knows."""
 _REASON_BYTES_MAX = 4_000
 _CHUNK_BYTES = 1 << 20
 
@@ -149,9 +151,15 @@ class _Reason(msgspec.Struct, frozen=True):
     detail: str
 
 
-def _refusal(filename: str, status: int, body: bytes) -> Refused:
+def _refusal(filename: str, status: int, body: bytes) -> Failure:
+    """`Refused`, or that it is away for now."""
     try:
         reason = msgspec.json.decode(body, type=_Reason).detail
     except NOT_READ:
         reason = "no reason given"
-    return Refused(FailureCode.MODEL_MISSING, f"the Loader does not give {filename}: {status} {reason}")
+    detail = f"the Loader does not give {filename}: {status} {reason}"
+    return (
+        Failure(FailureCode.ENGINE_UNAVAILABLE, detail)
+        if status in _BUSY
+        else Refused(FailureCode.MODEL_MISSING, detail)
+    )

@@ -97,13 +97,14 @@ class ShotRoom:
         try:
             with every_fault_named():
                 loaded = await asyncio.to_thread(self._load)
+            workers = ShotWorkers(loaded.finder, count=self._cores)
         except Failure as failure:
             self._board.step(Step.LOAD_FAILED, str(failure))
             raise
         if self._is_closed:
-            loaded.finder.close()
+            workers.close()
             raise closed()
-        self._ready, self.model = ShotWorkers(loaded.finder, count=self._cores), loaded
+        self._ready, self.model = workers, loaded
         crashpoint("consumer.shots.loaded")
         self._board.step(Step.LOADED)
         return self._ready

@@ -48,6 +48,7 @@ class Workers:
         """Start `count` threads, one per core.
 
         batch_max: views of one inference where the runtime gathers. batch_wait_s: what the first of them waits for others.
+        Raises `Failure(engine_unavailable)` where there is no room for another thread; then the detector is closed.
         """
         self._count = count
         self._batch_max = batch_max
@@ -60,12 +61,15 @@ class Workers:
         self._in_flight: dict[str, int] = {}
         """Frames of each stream, from `submit` until nobody looks at them any more."""
         self._is_closed = False
-        self._threads = [
-            threading.Thread(target=self._work, args=(core,), name=f"worker-{index}")
-            for index, core in enumerate(_cores_of(count, detector))
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        try:
+            for index, core in enumerate(_cores_of(count, detector)):
+                thread = threading.Thread(target=self._work, args=(core,), name=f"worker-{index}")
+                thread.start()
+                self._threads.append(thread)
+        except RuntimeError as error:
+            self.close()
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, str(error)) from error
 
     @property
     def detector(self) -> Detects:

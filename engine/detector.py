@@ -18,6 +18,9 @@ from engine.runtime import Runtime
 from engine.sight import Sight
 from engine.tiling import TileBoxes, ground_m_per_px, merged, plan
 
+BATCH_BYTES_MAX = 200_000_000
+"""Of the pictures of one inference where the model leaves their number free: 40 of 640 x 640 as float32. A server refuses a
+message not much larger (`engine/kserve.py`), and a few of them wait for each other in memory."""
 _DIGITS = 6
 
 
@@ -27,7 +30,7 @@ class Detector:
     def __init__(self, opened: OpenModel) -> None:
         self.model: ModelCard = opened.card
         self._runtime: Runtime | None = opened.runtime
-        self._sight = Sight(opened.runtime, opened.head, opened.card.input, rows_max=opened.card.batch_max)
+        self._sight = Sight(opened.runtime, opened.head, opened.card.input, rows_max=_rows_max(opened.card))
         is_batch_fixed = (opened.card.input.batch or 1) > 1  # with one view a call the other rows would be wasted
         self.gathering: Sight | None = self._sight if opened.runtime.gathers or is_batch_fixed else None
         """How views of several pictures are seen in one inference; None: a view a call is best."""
@@ -115,3 +118,12 @@ class Detector:
             for (x1, y1, x2, y2), score, number in rows
             if x1 < x2 and y1 < y2
         ]
+
+
+def _rows_max(card: ModelCard) -> int | None:
+    """Pictures of one inference."""
+    rule = card.input
+    if rule.batch is not None:
+        return card.batch_max
+    most = max(1, BATCH_BYTES_MAX // (3 * rule.width * rule.height * np.dtype(rule.dtype).itemsize))
+    return min(card.batch_max or most, most)

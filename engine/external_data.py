@@ -13,7 +13,7 @@ from contracts.failures import Failure, FailureCode
 from engine.checksums import sha256_of
 
 FIELDS_MAX = 5_000_000
-"""Fields looked at in one file; a detector has tens of thousands. Beyond it nothing more is looked for."""
+"""Fields looked at in one file; a detector has tens of thousands. Beyond it a file is refused: it could hide anything."""
 DEPTH_MAX = 32
 """Of graphs in graphs."""
 _VARINT_BYTES_MAX = 10
@@ -34,13 +34,14 @@ _WAY: dict[str, dict[int, str]] = {
 
 
 class _NotOnnxError(Exception):
-    """It does not follow the wire format, or is larger than anybody's."""
+    """It does not follow the wire format, or nests deeper than anybody reads."""
 
 
 def external_names(model: Path) -> tuple[str, ...]:
     """The files that hold weights of the model, as it names them, each once; none for what is no ONNX file.
 
-    Raises `Failure(forbidden_path)` for one that does not lie beside the model, `OSError` if the model cannot be read.
+    Raises `Failure`: `forbidden_path` for one that does not lie beside the model, `model_corrupt` for a file of more than
+    `FIELDS_MAX` fields; `OSError` if the model cannot be read.
     """
     if model.suffix != ".onnx" or model.stat().st_size == 0:
         return ()
@@ -56,7 +57,7 @@ def external_names(model: Path) -> tuple[str, ...]:
 
 
 def external_files(model: Path) -> list[Path]:
-    """The same, where they lie. Raises `Failure`: `forbidden_path`, `model_missing`."""
+    """The same, where they lie. Raises `Failure`: `forbidden_path`, `model_corrupt`, `model_missing`."""
     try:
         files = [model.with_name(name) for name in external_names(model)]
     except OSError as error:
@@ -84,33 +85,32 @@ class _Reading:
         self._fields = 0
 
     def locations(self) -> Iterator[str]:
-        """Raises `_NotOnnxError`."""
+        """Raises `_NotOnnxError`, `Failure(model_corrupt)`."""
         yield from self._locations("model", 0, len(self._content), depth=0)
 
     def _locations(self, message: str, start: int, end: int, *, depth: int) -> Iterator[str]:
         if depth > DEPTH_MAX * len(_WAY):
             raise _NotOnnxError
         way = _WAY[message]
-        key = None
+        said: dict[str, bytes] = {}
         for number, begin, stop in self._fields_of(start, end):
             match way.get(number):
                 case None:
                     pass
-                case "key":
-                    key = self._content[begin:stop]
-                case "value":
-                    if key == b"location":
-                        yield self._content[begin:stop].decode(errors="backslashreplace")
+                case "key" | "value" as part:  # in any order, and the last of each counts
+                    said[part] = self._content[begin:stop]
                 case inner:
                     yield from self._locations(inner, begin, stop, depth=depth + 1)
+        if said.get("key") == b"location":
+            yield said.get("value", b"").decode(errors="backslashreplace")
 
     def _fields_of(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Number, begin and end of each field that has bytes."""
-        at = start
+        """Number, begin and end of each field that has bytes, but for those in groups, of which ONNX has none."""
+        at, groups = start, 0
         while at < end:
             self._fields += 1
             if self._fields > FIELDS_MAX:
-                raise _NotOnnxError
+                raise Failure(FailureCode.MODEL_CORRUPT, f"more than {FIELDS_MAX} fields are in the file")
             tag, at = self._varint(at, end)
             match tag & 7:
                 case 0:  # a number
@@ -121,8 +121,13 @@ class _Reading:
                     length, at = self._varint(at, end)
                     if length > end - at:
                         raise _NotOnnxError
-                    yield tag >> 3, at, at + length
+                    if not groups:
+                        yield tag >> 3, at, at + length
                     at += length
+                case 3:  # a group begins
+                    groups += 1
+                case 4:  # and ends
+                    groups -= 1
                 case _:
                     raise _NotOnnxError
 

@@ -23,7 +23,7 @@ _NO_SUCH_QUESTION = ("StatusCode.UNIMPLEMENTED", "404")
 
 
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a server may take, seconds; over HTTP each is for one silence of the server."""
+    """How long a server may take, seconds."""
 
     connect_s: float = 2.0
     ask_s: float = 5.0

@@ -6,9 +6,13 @@ its encoding is used, and the connections are the standard library's.
 
 import contextlib
 import http.client
+import io
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -75,7 +79,10 @@ class HttpConnection:
     def _ask(self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> "_Answer":
         """Raises `InferenceServerException` with the server's words, `OSError`, `HTTPException`."""
         connection = self._connected()
-        connection.sock.settimeout(self._deadlines.ask_s if body is None else self._deadlines.infer_s)
+        within_s = self._deadlines.ask_s if body is None else self._deadlines.infer_s
+        connection.sock.settimeout(within_s)  # to send all of the question, too
+        answering: Any = partial(_Response, until_s=time.monotonic() + within_s)  # the stubs want a class
+        connection.response_class = answering
         try:
             connection.request("GET" if body is None else "POST", path, body, headers or {})
             response = connection.getresponse()
@@ -101,6 +108,38 @@ class HttpConnection:
         connection = kind(self._model.host, self._model.port, timeout=self._deadlines.connect_s)
         connection.connect()
         return connection
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that ends by a deadline: a timeout of the socket is for one silence only, and a server may drip."""
+
+    def __init__(self, sock: Any, *, method: str | None, until_s: float) -> None:
+        super().__init__(sock, method=method)
+        self.fp = io.BufferedReader(_Arriving(sock, self.fp, until_s))
+
+
+class _Arriving(io.RawIOBase):
+    """What comes through a socket until then. Raises `TimeoutError` after it."""
+
+    def __init__(self, sock: Any, file: io.BufferedIOBase, until_s: float) -> None:
+        """file: of that socket, which it keeps open where the connection ends with the answer."""
+        self._socket = sock
+        self._file = file
+        self._until_s = until_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left_s)
+        return self._socket.recv_into(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _content(response: http.client.HTTPResponse) -> bytes:

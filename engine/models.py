@@ -21,7 +21,16 @@ from engine.probing import Probe, mixes_pictures, probe
 from engine.recognition import recognise
 from engine.runtime import Runtime, Tensor, TensorSpec
 from engine.seen import Seen
-from engine.side_files import CLASSES_MAX, HeadName, InputStatement, ObjectClass, SideFile, read_classes, read_side_file
+from engine.side_files import (
+    CLASS_NAME_CHARACTERS_MAX,
+    CLASSES_MAX,
+    HeadName,
+    InputStatement,
+    ObjectClass,
+    SideFile,
+    read_classes,
+    read_side_file,
+)
 from engine.sources import ModelSource, beside, name_of
 
 VARIANT_OFFSET = 20
@@ -224,7 +233,7 @@ def _metadata_names(text: str) -> dict[int, str]:
         return {}
     try:
         value: object = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return {}
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = dict(enumerate(value))
@@ -232,4 +241,9 @@ def _metadata_names(text: str) -> dict[int, str]:
         names = msgspec.convert(value, dict[int, str], strict=False)  # the keys of JSON are texts
     except msgspec.ValidationError:
         return {}
-    return {number: name for number, name in names.items() if 0 <= number < CLASSES_MAX and name}
+    return {number: _sayable(name) for number, name in names.items() if 0 <= number < CLASSES_MAX and name}
+
+
+def _sayable(name: str) -> str:
+    """A name that fits into a message: it stands in each of 300 detections, and half a character has no bytes in UTF-8."""
+    return name[:CLASS_NAME_CHARACTERS_MAX].encode(errors="replace").decode()

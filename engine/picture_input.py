@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
 from contracts.failures import Failure, FailureCode
 from engine.heads import InputSize
 from engine.preprocess import InputRule, up_to_multiple
-from engine.refusals import line, not_a_detector
+from engine.refusals import described, line, not_a_detector
 from engine.runtime import TensorSpec
 from engine.side_files import InputStatement, SideFile
 
@@ -15,6 +16,8 @@ SIDE_PX_DEFAULT = 640
 """Side of the frames of a model with free sides whose side file states none."""
 MULTIPLE_DEFAULT = 32
 """Of which free sides are a multiple if the side file states none: the coarsest stride of most detectors."""
+INPUT_BYTES_MAX = 2 << 30
+"""Of one tensor of pictures: a model may say any size, and a server's is tried in the process that serves."""
 _IMAGE_DTYPES = ("float32", "float16", "uint8")
 
 
@@ -35,7 +38,7 @@ def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], sid
     """The input that takes pictures.
 
     Raises `Failure`: `model_not_a_detector` naming the shapes if there is none, `model_corrupt` if it has another size than
-    the side file states.
+    the side file states, or one that nobody has memory for.
     """
     pictures = [spec for spec in inputs if _layout(spec, side.input) is not None]
     sizes = [spec for spec in inputs if spec not in pictures and _is_size_tensor(spec)]
@@ -56,7 +59,7 @@ def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], sid
         )
     default = stated or InputSize(width=SIDE_PX_DEFAULT, height=SIDE_PX_DEFAULT)
     has_free_sides = width is None and height is None
-    return ImageInput(
+    image = ImageInput(
         spec=spec,
         layout=layout,
         size=_padded(default, side.input)
@@ -67,6 +70,8 @@ def image_input(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], sid
         is_size_stated=(width is not None and height is not None) or stated is not None,
         size_tensor=sizes[0].name if sizes else None,
     )
+    _refuse_too_large(image)
+    return image
 
 
 def input_rule(image: ImageInput, usual: InputStatement, stated: InputStatement) -> InputRule:
@@ -98,6 +103,17 @@ def input_rule(image: ImageInput, usual: InputStatement, stated: InputStatement)
         pad=stated.pad if stated.pad is not None else 114 if usual.pad is None else usual.pad,
         size_tensor=image.size_tensor,
     )
+
+
+def _refuse_too_large(image: ImageInput) -> None:
+    """Raises `Failure(model_corrupt)`."""
+    pixels = image.size.width * image.size.height * (image.batch or 1)
+    mebibytes = 3 * pixels * np.dtype(image.spec.dtype).itemsize >> 20
+    if mebibytes > INPUT_BYTES_MAX >> 20:
+        raise Failure(
+            FailureCode.MODEL_CORRUPT,
+            f"its input {described([image.spec])} has {mebibytes} MiB, more than {INPUT_BYTES_MAX >> 20}",
+        )
 
 
 def _layout(spec: TensorSpec, stated: InputStatement) -> str | None:

@@ -14,6 +14,7 @@ from engine.dense_recognition import (
     yolox,
     yolox_decoded,
 )
+from engine.heads import BATCH
 from engine.pair_recognition import boxes_scores, detr_logits
 from engine.refusals import NAME_CHARACTERS_MAX
 from engine.row_recognition import detr, end_to_end, flat, padded
@@ -62,6 +63,8 @@ def recognise(seen: Seen) -> Recognised:
     """The head of a model. Raises `Failure(model_not_a_detector)` with what was seen and what would help."""
     if not seen.values:
         raise seen.refused("it has no outputs")
+    if any(output.ndim >= BATCH and not len(output) for output in seen.values):
+        raise seen.refused("an output has no place for the picture it was shown")
     if seen.side.head is not None:
         found = RECOGNISERS[seen.side.head](seen)
         if found is None:

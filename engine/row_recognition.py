@@ -157,7 +157,7 @@ def _roles(seen: Seen) -> Roles:
         if role is None or at[role] is not None:
             return Roles()  # the others may not be what they seem
         at[role] = place
-    if at["boxes"] is not None and seen.outputs[at["boxes"]].shape[-1] == _BOX_AND_SCORE:
+    if at["boxes"] is not None and seen.outputs[at["boxes"]].shape[-1:] == (_BOX_AND_SCORE,):
         at["scores"] = at["boxes"] if at["scores"] is None else None
     return Roles(**at)
 

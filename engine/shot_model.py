@@ -53,14 +53,12 @@ class ShotModel:
     def look(self, windows: Sequence[Window]) -> tuple[Odds, Odds]:
         """Boundary and transition, float32[N, 50] each, 0..1, of the middle frames of N windows.
 
-        Raises `Failure(inference_failed)`, also for what is not finite.
+        Raises `Failure(inference_failed)`, also for what is not finite or not shaped as when the model was loaded.
         """
         card = self.card
         most = card.input.shape[0] or len(windows)
         parts = [self._infer(windows[start : start + most]) for start in range(0, len(windows), most)]
-        boundary, transition = (
-            np.concatenate([_middle(part[at]) for part in parts]) for at in (card.boundary_at, card.transition_at)
-        )
+        boundary, transition = (np.concatenate(same) for same in zip(*parts, strict=True))
         if not (np.isfinite(boundary).all() and np.isfinite(transition).all()):
             raise Failure(FailureCode.INFERENCE_FAILED, "the model's outputs are not finite")
         return (_sigmoid(boundary), _sigmoid(transition)) if card.has_logits else (boundary, transition)
@@ -69,9 +67,12 @@ class ShotModel:
         """Free the model; nothing else is called afterwards."""
         self._runtime.close()
 
-    def _infer(self, windows: Sequence[Window]) -> tuple[Tensor, ...]:
-        tensor = _tensor(windows, rows=self.card.input.shape[0] or len(windows), dtype=self.card.input.dtype)
-        return tuple(output[: len(windows)] for output in self._runtime.infer({self.card.input.name: tensor}))
+    def _infer(self, windows: Sequence[Window]) -> tuple[Odds, Odds]:
+        """What is said of the middle frames, float32[N, 50] each."""
+        card = self.card
+        tensor = _tensor(windows, rows=card.input.shape[0] or len(windows), dtype=card.input.dtype)
+        outputs = self._runtime.infer({card.input.name: tensor})
+        return _middle(outputs, card.boundary_at, len(windows)), _middle(outputs, card.transition_at, len(windows))
 
 
 def shot_model_file(folders: Sequence[Path]) -> Path:
@@ -148,8 +149,15 @@ def _is_per_frame(output: Tensor) -> bool:
             return False
 
 
-def _middle(output: Tensor) -> Odds:
-    frames = output.reshape(len(output), -1)
+def _middle(outputs: Sequence[Tensor], at: int, count: int) -> Odds:
+    """float32[count, 50] of that output, whose first rows are those of the windows. Raises `Failure(inference_failed)`."""
+    output = outputs[at] if at < len(outputs) else np.empty(0)
+    if not _is_per_frame(output) or len(output) < count:
+        raise Failure(
+            FailureCode.INFERENCE_FAILED,
+            f"outputs of another shape than when the model was loaded: {list(output.shape)} for {count} windows",
+        )
+    frames = output[:count].reshape(count, -1)
     middle = frames if frames.shape[1] == STEP else frames[:, MARGIN : MARGIN + STEP]
     return middle.astype(np.float32, copy=False)
 

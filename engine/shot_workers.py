@@ -61,7 +61,10 @@ class ShotWorkers:
     """They own the model. Every method may be called from any thread."""
 
     def __init__(self, model: LooksForShots, *, count: int) -> None:
-        """Start the threads. count: cores that may be used."""
+        """Start the threads. count: cores that may be used.
+
+        Raises `Failure(engine_unavailable)` where there is no room for another thread; then the model is closed.
+        """
         self.model = model
         gathers = model.rows_best != 1
         self._rows_max = min(model.rows_best or GATHERED_MAX, GATHERED_MAX)
@@ -74,9 +77,15 @@ class ShotWorkers:
         self._came = threading.Condition()
         self._is_closed = False
         names = range(min(count, INFERENCES_MAX) if gathers else count)
-        self._threads = [threading.Thread(target=self._work, name=f"shot-worker-{number}") for number in names]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        try:
+            for number in names:
+                thread = threading.Thread(target=self._work, name=f"shot-worker-{number}")
+                thread.start()
+                self._threads.append(thread)
+        except RuntimeError as error:
+            self.close()
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, str(error)) from error
 
     def submit(self, window: Window) -> "Future[WindowOdds]":
         """What the model will say of a window; cancelled, also at once, if the workers are closed."""

@@ -11,6 +11,7 @@ from contracts.failures import Failure, FailureCode
 
 SIDE_FILE_BYTES_MAX = 1_000_000
 CLASSES_MAX = 10_000
+CLASS_NAME_CHARACTERS_MAX = 200
 SIDE_PX_MAX = 8192
 _COLOUR = re.compile("#([0-9A-Fa-f]{6}|[0-9A-Fa-f]{3})")
 
@@ -18,6 +19,7 @@ Side = Annotated[int, Meta(ge=32, le=SIDE_PX_MAX)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Triple = tuple[float, float, float]
+ClassName = Annotated[str, Meta(min_length=1, max_length=CLASS_NAME_CHARACTERS_MAX)]
 Resize = Literal["letterbox", "letterbox_top_left", "stretch", "native"]
 """How a picture comes to the size of the input; `native` shows it unscaled and needs a model with free sides."""
 HeadName = Literal[
@@ -119,7 +121,7 @@ class SideFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     input: InputStatement = InputStatement()
     output: OutputStatement = OutputStatement()
     thresholds: Thresholds = Thresholds()
-    classes: Annotated[list[str], Meta(min_length=1, max_length=CLASSES_MAX)] | Literal["coco"] | None = None
+    classes: Annotated[list[ClassName], Meta(min_length=1, max_length=CLASSES_MAX)] | Literal["coco"] | None = None
     class_variants: bool = False
     """Class ids from 20 are winter, from 40 night variants of the class 20 or 40 below."""
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
@@ -129,7 +131,7 @@ class ObjectClass(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """One class, as `classes.json` lists it."""
 
     id: Annotated[int, Meta(ge=0, le=CLASSES_MAX)]
-    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    name: ClassName
     color: str | None = None
     """As the page draws it: `#rrggbb` or `#rgb`; others are left out, since a colour is no reason to refuse a model."""
     max_size_m: Annotated[float, Meta(gt=0)] | None = msgspec.field(default=None, name="MaxSizeM")

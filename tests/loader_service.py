@@ -23,7 +23,19 @@ from detections.rabbitmq import free_port
 from tests.conftest import REPOSITORY
 from tests.processes import wait_until
 
-FAULTS = ("none", "500", "slow", "drip", "garbage", "truncated", "too_large", "other_content", "redirect")
+FAULTS = (
+    "none",
+    "500",
+    "slow",
+    "drip",
+    "garbage",
+    "truncated",
+    "too_large",
+    "other_content",
+    "redirect",
+    "busy",
+    "busy_beside",
+)
 
 
 class Asked(msgspec.Struct):
@@ -58,6 +70,8 @@ def app(folder: Path) -> Litestar:
         path = folder / filename
         if data.filename != filename or state["fault"] == "500":
             return failed("the disk is on fire")
+        if state["fault"] == "busy" or (state["fault"] == "busy_beside" and path.suffix == ".json"):
+            return Response("<h1>503</h1>", status_code=503)
         if not path.exists():
             return failed(f"no file {filename}")
         return await answer(state["fault"], path.read_bytes())

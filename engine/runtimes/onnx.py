@@ -102,7 +102,10 @@ class OnnxRuntime:
             outputs = self._session.run(self._names, dict(tensors))
         except _ERRORS as error:
             raise self._failure(error) from error
-        return tuple(np.asarray(output) for output in outputs)
+        for name, output in zip(self._names, outputs, strict=True):
+            if not isinstance(output, np.ndarray):  # a sequence, a map, or an optional one that is not there
+                raise Failure(FailureCode.INFERENCE_FAILED, f"output {name} is a {type(output).__name__} and no tensor")
+        return tuple(outputs)
 
     def watch(self, on_lost: Callable[[str], object]) -> None:
         """Be told once if the GPU is lost to this process: see `DeviceLoss`."""

@@ -87,6 +87,7 @@ async def test_a_file_is_sent_under_its_name(service: LoaderService, tmp_path: P
     [
         ("500", FailureCode.MODEL_MISSING, "500 the disk is on fire"),
         ("redirect", FailureCode.MODEL_MISSING, "307"),
+        ("busy", FailureCode.ENGINE_UNAVAILABLE, "503"),
         ("slow", FailureCode.ENGINE_UNAVAILABLE, "not done within 0.5 s"),
         ("drip", FailureCode.ENGINE_UNAVAILABLE, "not done within 0.5 s"),
         ("truncated", FailureCode.ENGINE_UNAVAILABLE, "peer closed connection"),
@@ -185,6 +186,20 @@ async def test_a_copy_serves_where_the_disk_takes_no_other(service: LoaderServic
     assert found.source == small_disk / "colours.json"
     assert found.copied_since is not None
     assert "No space left" in found.copied_since
+
+
+async def test_a_model_is_not_taken_without_a_side_file_that_was_only_not_to_be_had_now(
+    service: LoaderService, tmp_path: Path
+) -> None:
+    """It would be shown its pixels in another way than its side file says, and nobody would hear of it."""
+    write_colour_model(service.folder / "a.onnx")
+    (service.folder / "a.json").write_text('{"input": {"colour": "BGR"}}')
+    service.fault("busy_beside")
+    with pytest.raises(Failure, match=r"does not give a\.json: 503") as failed:
+        await store_of(service, tmp_path).find(ActiveModel(file="a.onnx"))
+
+    assert failed.value.code is FailureCode.ENGINE_UNAVAILABLE
+    assert not (tmp_path / "a.onnx").exists()
 
 
 async def test_without_a_copy_a_loader_that_is_away_is_a_failure(service: LoaderService, tmp_path: Path) -> None:

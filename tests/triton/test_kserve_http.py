@@ -39,6 +39,10 @@ class Answers(ThreadingHTTPServer):
         """To answer."""
         self.idle_s: float | None = None
         """A connection that is silent for longer is closed."""
+        self.drips = False
+        """An answer comes byte by byte, ten a second."""
+        self.hangs_up_after = False
+        """A connection is for one question."""
         self.set("", METADATA)
         self.set("/ready", {})
         self.set("/config", {"max_batch_size": 0})
@@ -72,13 +76,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         series = self.server.answers[self.path]
         status, content = series.pop(0) if len(series) > 1 else series[0]
-        if status in {HANGS_UP, HANGS_UP_IN_MID_ANSWER}:
+        if status in {HANGS_UP, HANGS_UP_IN_MID_ANSWER} or self.server.hangs_up_after:
             self.close_connection = True
         if status == HANGS_UP:
             return
         self.send_response(200 if status == HANGS_UP_IN_MID_ANSWER else status)
-        self.send_header("Content-Length", str(len(content)))
+        if self.server.hangs_up_after:
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        for at in range(len(content) if self.server.drips else 0):
+            self.wfile.write(content[at : at + 1])
+            time.sleep(0.1)
+        if self.server.drips:
+            return
         self.wfile.write(content[:5] if status == HANGS_UP_IN_MID_ANSWER else content)
 
     do_POST = do_GET  # noqa: N815 - its name for it
@@ -180,6 +192,27 @@ def test_an_answer_may_not_be_larger_than_a_message(server: Answers, monkeypatch
         connection.describe()
 
     connection.close()
+
+
+def test_a_server_that_drips_is_given_up_at_the_deadline(server: Answers) -> None:
+    """A timeout between two bytes would never end it, and a worker waits for it."""
+    runtime = TritonRuntime(server.model, deadlines=Deadlines(infer_s=0.5))
+    server.drips = True
+    started_s = time.monotonic()
+
+    assert code_of(runtime) is FailureCode.ENGINE_UNAVAILABLE
+    assert 0.4 < time.monotonic() - started_s < 2
+    server.drips = False
+    assert runtime.infer({"x": ROW})[0].tolist() == [[3, 4]]
+    runtime.close()
+
+
+def test_a_server_that_hangs_up_after_each_answer_will_do(server: Answers) -> None:
+    server.hangs_up_after = True
+    runtime = TritonRuntime(server.model)
+
+    assert [runtime.infer({"x": ROW})[0].tolist() for _ in range(2)] == [[[3, 4]]] * 2
+    runtime.close()
 
 
 def test_when_one_connection_turns_out_to_be_dead_those_beside_it_are_not_tried(

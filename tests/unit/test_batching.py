@@ -165,6 +165,28 @@ def test_as_many_pictures_as_workers_are_looked_at_at_once(detector: Gated) -> N
     workers.close()
 
 
+def test_workers_for_which_there_is_no_room_leave_nothing_behind(
+    detector: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container bounds its threads."""
+    started: list[threading.Thread] = []
+
+    class Third(threading.Thread):
+        def start(self) -> None:
+            if len(started) == 2:
+                raise RuntimeError("can't start new thread")
+            started.append(self)
+            super().start()
+
+    monkeypatch.setattr("engine.batching.threading.Thread", Third)
+    with pytest.raises(Failure, match="can't start new thread") as failure:
+        Workers(detector, count=3)
+
+    assert failure.value.code is FailureCode.ENGINE_UNAVAILABLE
+    assert [thread.is_alive() for thread in started] == [False, False]
+    assert detector.is_closed
+
+
 def cores_looked_from(count: int) -> set[frozenset[int]]:
     """Between which cores each of so many workers may move."""
 

@@ -149,6 +149,31 @@ async def test_a_fault_that_nobody_named_is_an_engine_that_is_not_available(tmp_
     assert room.state.status is EngineStatus.ERROR
 
 
+async def test_a_machine_without_room_for_another_thread_is_a_failure_and_the_next_one_tries_again(
+    tmp_path: Path,
+) -> None:
+    made: list[Detector] = []
+
+    def workers(detector: Detector) -> Workers:
+        made.append(detector)
+        if len(made) == 1:
+            detector.close()
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, "can't start new thread")
+        return Workers(detector, count=1)
+
+    models = FakeModels(tmp_path)
+    models.add("default.json")
+    room = EngineRoom(models=models, workers=workers)
+    with pytest.raises(Failure, match="can't start new thread") as failed:
+        await room.workers()
+
+    assert failed.value.code is FailureCode.ENGINE_UNAVAILABLE
+    assert room.state.status is EngineStatus.ERROR
+    await room.workers()
+    assert room.state.status is EngineStatus.ENABLED
+    room.close()
+
+
 async def test_a_copy_that_serves_for_an_absent_loader_is_a_warning_until_the_loader_is_back(stage: Stage) -> None:
     stage.models.copied_since = "the Loader is away"
     await stage.room.workers()

@@ -361,3 +361,23 @@ async def test_a_model_whose_load_ends_after_the_room_was_closed_is_freed_and_do
     assert refused.value.code is FailureCode.ENGINE_UNAVAILABLE
     assert finder.is_closed
     assert room.model is None
+
+
+async def test_a_machine_without_room_for_another_thread_is_a_failure_and_the_next_one_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    finder = CutFinder()
+    room = ShotRoom(lambda: LoadedShots(name="cuts", engine_type="scripted", finder=finder), cores=1)
+    await asyncio.to_thread(int)  # the loop's own thread is there
+    with monkeypatch.context() as full:
+        full.setattr("engine.shot_workers.threading.Thread", Refused)
+        with pytest.raises(Failure, match="can't start new thread"):
+            await room.workers()
+    assert room.state.status is EngineStatus.ERROR
+
+    assert await room.workers() is not None
+    room.close()

@@ -52,6 +52,45 @@ def test_a_file_that_does_not_lie_beside_the_model_is_refused_before_it_is_opene
     assert caught.value.code is FailureCode.FORBIDDEN_PATH
 
 
+KEY, VALUE = b"\x0a\x08location", b"\x12\x05a.bin"
+GROUP = b"\xfb\x06%b\xfc\x06"
+"""Field 111, which no message of ONNX has."""
+
+
+@pytest.mark.parametrize(
+    ("entry", "before"),
+    [
+        (VALUE + KEY, b""),
+        (b"\x0a\x01x" + VALUE + KEY, b""),
+        (KEY + VALUE, GROUP % b""),
+        (KEY + VALUE, GROUP % b"\x3a\x01\xff"),
+        (KEY + VALUE, GROUP % GROUP % b"\x08\x01"),
+    ],
+    ids=["value first", "two keys", "empty group", "a graph in a group that is none", "group in group"],
+)
+def test_a_file_that_onnxruntime_finds_is_found_however_it_is_written(
+    tmp_path: Path, entry: bytes, before: bytes
+) -> None:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    model = write(tmp_path / "a.onnx", helper.make_node("Identity", ["w"], ["output"]))
+    with_weights = tensor.SerializeToString() + b"\x6a" + varint(len(entry)) + entry
+    graph = b"\x2a" + varint(len(with_weights)) + with_weights
+    model.write_bytes(before + model.read_bytes() + b"\x3a" + varint(len(graph)) + graph)
+
+    assert onnx.load(model, load_external_data=False).graph.initializer[0].external_data[0].value == "a.bin"
+    assert external_names(model) == ("a.bin",)
+
+
+def test_a_file_in_which_anything_could_be_hidden_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.external_data.FIELDS_MAX", 100)
+    model = write(tmp_path / "a.onnx", initializer=[tensor_in("../a.bin")])
+    model.write_bytes(b"\xd0\x0f\x00" * 100 + model.read_bytes())
+
+    with pytest.raises(Failure, match="more than 100 fields") as caught:
+        open_model(model)
+    assert caught.value.code is FailureCode.MODEL_CORRUPT
+
+
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     model = put_weights_beside(write_colour_model(tmp_path / "a.onnx"), location="a.bin")
     assert external_files(model) == [tmp_path / "a.bin"]

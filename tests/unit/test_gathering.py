@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -12,7 +13,9 @@ from contracts.options import DetectionOptions
 from engine.batching import Workers
 from engine.detector import Detector
 from engine.gathering import BATCH_WAIT_S, BATCHES_MAX, INFERENCES_MAX
+from engine.models import OpenModel
 from engine.picture import Crop, Rgb
+from engine.row_heads import RowsHead
 from engine.runtime import Tensor
 from engine.showing import Detections
 from tests.detectors import SIDE_PX, WAIT_S, GatheringRuntime, gathering_detector, in_thread, wait_until
@@ -151,6 +154,20 @@ def test_a_model_of_a_fixed_batch_gets_its_rows(batch: int) -> None:
     workers.close()
     assert set(runtime.batches) == {batch}
     assert found == [alone(picture, gathering_detector(GatheringRuntime())) for picture in pictures]
+
+
+@pytest.mark.parametrize(("side_px", "rows"), [(640, 40), (1280, 10), (2560, 2), (8192, 1)])
+def test_large_pictures_are_gathered_as_far_as_there_is_memory(side_px: int, rows: int) -> None:
+    """32 of the largest would be 26 GB, which a worker cannot have, and then nobody would hear of its picture again."""
+    runtime = GatheringRuntime()
+    small = gathering_detector(runtime).model
+    rule = msgspec.structs.replace(small.input, width=side_px, height=side_px, dtype="float32")
+    card = msgspec.structs.replace(small, input=rule)
+
+    gathering = Detector(OpenModel(runtime=runtime, head=RowsHead(), card=card)).gathering
+
+    assert gathering is not None
+    assert gathering.rows_max == rows
 
 
 def test_only_views_of_one_size_share_an_inference() -> None:

@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from contracts.failures import Failure, FailureCode
 from engine.models import describe, open_model
+from engine.side_files import CLASS_NAME_CHARACTERS_MAX
 from tests.tiny_models import write_colour_model, write_constant_model, write_script
 
 NO_ROWS = {"output": np.zeros((1, 300, 6), np.float32)}
@@ -82,6 +86,26 @@ def test_a_model_that_does_not_run_is_corrupt(tmp_path: Path) -> None:
 
     assert failure.code is FailureCode.MODEL_CORRUPT
     assert failure.detail.startswith("it does not run:")
+
+
+def test_an_output_that_is_no_tensor_is_named(tmp_path: Path) -> None:
+    path = write_constant_model(tmp_path / "model.onnx", NO_ROWS)
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("SequenceConstruct", ["output", "images"], ["parts"]))
+    model.graph.output.append(helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None))
+    onnx.save(model, path)
+
+    assert refused(path).detail == "it does not run: output parts is a list and no tensor"
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 70_000, 70_000), (10**6, 3, 64, 64), (1, 1 << 31, 1 << 31, 3)])
+def test_an_input_that_nobody_has_memory_for_is_refused_before_it_is_filled(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    failure = refused(write_constant_model(tmp_path / "model.onnx", NO_ROWS, shape=shape))
+
+    assert failure.code is FailureCode.MODEL_CORRUPT
+    assert f"images float32{list(shape)} has " in failure.detail
 
 
 def test_a_classifier_is_no_detector_and_the_refusal_says_what_was_seen(tmp_path: Path) -> None:
@@ -285,11 +309,22 @@ def test_a_side_file_may_say_coco_where_the_outputs_do_not_count_classes(tmp_pat
     assert describe(path).label(2) == "car"
 
 
-@pytest.mark.parametrize("names", ["__import__('os')", "{0: 1}", "[", "'vehicle'", "((((", "{'a': 'b'}", "{-1: 'a'}"])
+@pytest.mark.parametrize(
+    "names", ["__import__('os')", "{0: 1}", "[", "'vehicle'", "((((", "{'a': 'b'}", "{-1: 'a'}", "{[]: 'a'}"]
+)
 def test_names_that_are_no_names_are_ignored_and_nothing_in_them_is_run(tmp_path: Path, names: str) -> None:
     card = describe(write_constant_model(tmp_path / "model.onnx", NO_ROWS, metadata={"names": names}))
 
     assert card.label(0) == "class_0"
+
+
+@pytest.mark.parametrize("name", ["half a character: \\ud83d", "x" * 100_000])
+def test_any_name_that_a_model_brings_fits_into_a_message(tmp_path: Path, name: str) -> None:
+    names = f"{{0: '{name}'}}"
+    card = describe(write_constant_model(tmp_path / "model.onnx", NO_ROWS, metadata={"names": names}))
+
+    assert name[:10] in card.label(0)
+    assert len(msgspec.json.encode(card.label(0))) <= CLASS_NAME_CHARACTERS_MAX + len('""')
 
 
 def test_names_may_be_written_as_json_with_texts_for_numbers(tmp_path: Path) -> None:

@@ -342,6 +342,8 @@ def test_numbers_that_are_not_finite_are_no_evidence() -> None:
         [(1, 1), (1, 300, 4), (1, 300), (1, 300)],
         [(), ()],
         [(0,), (0, 4)],
+        [(0, 85, 40, 40)],
+        [(0, 300, 4), (0, 300), (0, 300)],
         [],
     ],
 )
@@ -355,6 +357,12 @@ def test_a_model_of_nonsense_is_recognised_or_refused_and_never_crashes(
                 recognised(*values, side=SideFile(head=head))
             except Failure as failure:
                 assert failure.code is FailureCode.MODEL_NOT_A_DETECTOR  # noqa: PT017
+
+
+def test_a_side_file_that_takes_a_single_number_for_the_boxes_is_refused() -> None:
+    side = SideFile(head="detr", output=OutputStatement(boxes="a"))
+
+    assert "its outputs are not of head detr" in refusal(zeros(), side=side)
 
 
 # -- the side file's word --

@@ -1,5 +1,6 @@
 """Models that find shot boundaries are known by their shapes and answers, whatever their outputs are called."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from contracts.failures import Failure, FailureCode
-from engine.shot_model import open_shot_model, shot_model_file
+from engine.shot_model import ShotModel, open_shot_model, shot_model_file
 from engine.shot_windows import HEIGHT, MARGIN, STEP, WIDTH, WINDOW, Window
+from engine.shot_workers import ShotWorkers
+
+WAIT_S = 10
 
 CUT_AT = 60
 """The frame of `a_cut` that is the first bright one."""
@@ -62,6 +66,49 @@ def test_every_form_of_output_says_the_same(tmp_path: Path, shape: tuple[int, ..
     assert (boundary >= 0).all()
     assert (boundary <= 1).all()
     model.close()
+
+
+def test_a_model_that_answers_for_one_window_of_several_fails_and_is_asked_for_each_alone(tmp_path: Path) -> None:
+    """Where a runtime gathers, windows are shown to it together, whatever it was tried with."""
+    path = write_model(tmp_path / "any.onnx")
+    model = onnx.load(path)
+    next(tensor for tensor in model.graph.initializer if tensor.name == "sides").CopyFrom(
+        numpy_helper.from_array(np.array([1, WINDOW]), "sides")
+    )
+    model.graph.node.insert(1, helper.make_node("ReduceMax", ["floats"], ["first"], axes=[0], keepdims=1))
+    model.graph.node[2].input[0] = "first"
+    onnx.save(model, path)
+    opened = open_shot_model(path)
+    with pytest.raises(Failure, match=r"\[1, 100\] for 2 windows") as failed:
+        opened.look([a_cut(), a_cut()])
+    assert failed.value.code is FailureCode.INFERENCE_FAILED
+
+    with closing(ShotWorkers(Gathering(opened), count=1)) as workers:
+        found = [asked.result(WAIT_S).boundary for asked in [workers.submit(a_cut()) for _ in range(6)]]
+
+    assert [odds.shape for odds in found] == [(STEP,)] * 6
+
+
+def test_an_output_that_says_nothing_of_frames_is_left_alone(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "any.onnx")
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("ReduceMax", ["out"], ["most"], keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("most", TensorProto.FLOAT, []))
+    onnx.save(model, path)
+
+    boundary, _ = open_shot_model(path).look([a_cut()])
+
+    assert boundary.shape == (1, STEP)
+
+
+class Gathering:
+    """A model as if its runtime gathered."""
+
+    rows_best = None
+
+    def __init__(self, model: ShotModel) -> None:
+        self.look = model.look
+        self.close = model.close
 
 
 def test_a_model_of_other_shapes_is_refused_with_what_was_seen(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
@@ -73,6 +74,25 @@ def test_a_window_that_fails_in_a_batch_fails_alone() -> None:
         slow.may_end.set()
         failed = [each.exception(WAIT_S) is not None for each in odds]
     assert failed == [False, False, False, True, False]
+
+
+def test_workers_for_which_there_is_no_room_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Second(threading.Thread):
+        started = 0
+
+        def start(self) -> None:
+            if Second.started:
+                raise RuntimeError("can't start new thread")
+            Second.started += 1
+            super().start()
+
+    monkeypatch.setattr("engine.shot_workers.threading.Thread", Second)
+    finder = CutFinder()
+    with pytest.raises(Failure, match="can't start new thread") as failed:
+        ShotWorkers(finder, count=2)
+
+    assert failed.value.code is FailureCode.ENGINE_UNAVAILABLE
+    assert finder.is_closed
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 64])
