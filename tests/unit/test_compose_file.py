@@ -78,7 +78,7 @@ def test_a_service_is_nobody_may_nothing_writes_nothing_and_is_bounded(name: str
     if "build" in service:
         assert service["user"] == image_of(service).user
     else:
-        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?", service["image"])
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-management)?(@sha256:[0-9a-f]{64})?", service["image"])
 
 
 def test_every_service_and_no_other_is_described_here() -> None:
@@ -179,6 +179,7 @@ def test_the_broker_loads_our_definitions_and_waits_as_long_for_a_video_as_a_vid
     assert broker["hostname"] in (COMPOSE / "make-secrets.sh").read_text()
     plugins = (COMPOSE / "rabbitmq" / "enabled_plugins").read_text().strip()
     assert plugins == "[rabbitmq_management,rabbitmq_prometheus]."
+    assert broker["image"].endswith("-management"), "the plain one has management_agent.disable_metrics_collector"
 
 
 def test_prometheus_asks_every_service_on_the_port_where_it_has_metrics() -> None:
