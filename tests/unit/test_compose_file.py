@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from consumers.app import LAST_WORD_S
+from consumers.app import IMAGES_PER_WORKER, LAST_WORD_S
 from consumers.settings import SHARED as CONSUMER_SHARED
 from consumers.settings import ConsumerSettings
 from consumers.settings import from_environment as consumer_settings
@@ -21,7 +21,7 @@ from edge.settings import SHARED as EDGE_SHARED
 from edge.settings import EdgeSettings
 from edge.settings import from_environment as edge_settings
 from tests.bare import SECRETS
-from tests.compose_file import COMPOSE, environ_of, read_compose, seconds
+from tests.compose_file import COMPOSE, PICTURE_BYTES, VIDEOS_BYTES, environ_of, read_compose, seconds
 from tests.conftest import REPOSITORY
 from tests.container_files import Image, read_images
 from tests.signing import SHARED_KEY
@@ -237,6 +237,13 @@ def test_as_many_workers_as_cpus() -> None:
     service = read_compose({"CONSUMER_CPUS": "6"})["services"]["consumer-cpu"]
 
     assert service["deploy"]["resources"]["limits"]["cpus"] == environ_of(service)["CONSUMER_WORKERS"] == "6"
+
+
+def test_there_is_room_for_the_largest_pictures_that_come_at_once() -> None:
+    limits = services()["consumer-cpu"]["deploy"]["resources"]["limits"]
+    pictures = int(limits["cpus"]) * IMAGES_PER_WORKER
+
+    assert int(limits["memory"].removesuffix("G")) * 2**30 >= pictures * PICTURE_BYTES + VIDEOS_BYTES
 
 
 def test_variables_are_filled_in_as_docker_does(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import yaml
 
-from consumers.app import LAST_WORD_S
+from consumers.app import IMAGES_PER_WORKER, LAST_WORD_S
 from consumers.settings import SHARED as CONSUMER_SHARED
 from consumers.settings import ConsumerSettings
 from consumers.settings import from_environment as consumer_settings
@@ -23,7 +23,7 @@ from edge.background import STOP_WAIT_S
 from edge.settings import SHARED as EDGE_SHARED
 from edge.settings import EdgeSettings
 from edge.settings import from_environment as edge_settings
-from tests.compose_file import COMPOSE
+from tests.compose_file import COMPOSE, PICTURE_BYTES, VIDEOS_BYTES
 from tests.conftest import REPOSITORY
 from tests.container_files import Image, read_images
 from tests.helm_templates import render
@@ -308,6 +308,13 @@ def test_as_many_workers_as_cpus() -> None:
         "resource": "limits.cpu",
         "divisor": "1",
     }
+
+
+def test_there_is_room_for_the_largest_pictures_that_come_at_once() -> None:
+    limits = container(rendered(), "consumer")["resources"]["limits"]
+    pictures = int(limits["cpu"]) * IMAGES_PER_WORKER
+
+    assert int(limits["memory"].removesuffix("Gi")) * 2**30 >= pictures * PICTURE_BYTES + VIDEOS_BYTES
 
 
 def test_queues_are_those_of_the_topology_and_consumers_never_go_to_none() -> None:
