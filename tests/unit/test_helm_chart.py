@@ -3,6 +3,7 @@
 import copy
 import itertools
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -315,6 +316,22 @@ def test_there_is_room_for_the_largest_pictures_that_come_at_once() -> None:
     pictures = int(limits["cpu"]) * IMAGES_PER_WORKER
 
     assert int(limits["memory"].removesuffix("Gi")) * 2**30 >= pictures * PICTURE_BYTES + VIDEOS_BYTES
+
+
+def test_what_is_written_of_scraping_calls_the_pods_as_the_alerts_do() -> None:
+    written = re.search(r"```yaml\n(.+?)```", (REPOSITORY / "docs" / "deployment.md").read_text(), re.DOTALL)
+    assert written
+    (job,) = yaml.safe_load(textwrap.dedent("  " + written[1].lstrip()))
+    ports, components, name = job["relabel_configs"]
+    alerts = (COMPOSE / "prometheus" / "alerts.yml").read_text()
+
+    assert name == {"source_labels": components["source_labels"], "target_label": "job"}
+    assert set(components["regex"].split("|")) == set(re.findall(r'absent\(up{job="(\w+)"}\)', alerts))
+    for component in ("edge", "consumer"):
+        labels = rendered()["Deployment", component]["spec"]["template"]["metadata"]["labels"]
+        (metrics,) = (port for port in container(rendered(), component)["ports"] if port["containerPort"] == 9464)
+        assert re.fullmatch(components["regex"], labels["app.kubernetes.io/component"])
+        assert re.fullmatch(ports["regex"], metrics["name"])
 
 
 def test_queues_are_those_of_the_topology_and_consumers_never_go_to_none() -> None:
