@@ -161,7 +161,8 @@ def test_ports_are_those_of_the_images_and_open_to_this_machine_alone() -> None:
 
     assert {port.rpartition(":")[0].partition(":")[0] for ports in shown.values() for port in ports} == {"127.0.0.1"}
     assert [int(port.rpartition(":")[2]) for port in shown["edge"]] == list(image_of(written["edge"]).ports[:1])
-    assert shown["rabbitmq"] == [f"127.0.0.1:{conf()['management.tcp.port']}:{conf()['management.tcp.port']}"]
+    asked = [conf()["listeners.tcp.default"], conf()["management.tcp.port"]]  # by `detections dead-letters` and `top`
+    assert shown["rabbitmq"] == [f"127.0.0.1:{port}:{port}" for port in asked]
 
 
 def conf() -> dict[str, str]:
