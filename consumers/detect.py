@@ -101,7 +101,8 @@ class Detecting:
 
     @property
     def tasks_running(self) -> int:
-        return len(self._running)
+        """Those that are worked on now, pictures that somebody waits for among them."""
+        return len(self._running) + len(self._answering)
 
     async def take(self, delivery: Delivery) -> None:
         """Do what a command says; what led to nothing is put aside with the reason.

@@ -26,7 +26,7 @@ def build(settings: ConsumerSettings) -> ConsumerApp:
 
 def run(settings: ConsumerSettings) -> None:
     """Serve until SIGTERM."""
-    keep_an_arena_a_core(os.environ)
+    keep_an_arena_a_core(os.environ, workers=settings.workers)
     log_as_json(settings.log_level)
     for variable in unread(os.environ):
         logger.warning("there is no such setting", variable=variable)

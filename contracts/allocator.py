@@ -10,8 +10,10 @@ _M_ARENA_MAX = -8
 _OPERATORS = "MALLOC_ARENA_MAX"
 
 
-def keep_an_arena_a_core(environ: Mapping[str, str]) -> None:
-    """Let threads share as many heaps as there are cores, at least two. To be called before there are threads.
+def keep_an_arena_a_core(environ: Mapping[str, str], *, workers: int | None = None) -> None:
+    """Let threads share as many heaps as there are cores for them, at least two. To be called before there are threads.
+
+    workers: threads that are to be busy at a time; they follow a container's limit of CPUs, which counting cores does not see.
 
     A heap keeps what its threads once needed at the same time. By default there are up to eight a core, and each thread that
     is begun may come to use one that has not grown yet: a process goes on growing for hours, in steps. An operator's own
@@ -19,4 +21,5 @@ def keep_an_arena_a_core(environ: Mapping[str, str]) -> None:
     """
     if _OPERATORS not in environ:
         with contextlib.suppress(AttributeError, OSError):
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, max(2, os.cpu_count() or 1))
+            cores = len(os.sched_getaffinity(0))
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, max(2, min(cores, workers or cores)))

@@ -79,6 +79,11 @@ class FailureCode(StrEnum):
     TOO_MANY_REQUESTS = "too_many_requests"
     INTERNAL = "internal"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "FailureCode | None":
+        """What a newer process names that this one does not know is a failure all the same."""
+        return cls.INTERNAL if isinstance(value, str) else None
+
 
 class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A failure as it travels: `code` for programs, `detail` for people."""

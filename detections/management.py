@@ -1,5 +1,6 @@
 """What RabbitMQ's management says of the queues, over HTTP."""
 
+from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
@@ -7,6 +8,8 @@ import msgspec
 
 from contracts.broker_nodes import nodes
 from contracts.failures import Failure, FailureCode
+
+_Said = TypeVar("_Said")
 
 TIMEOUT_S = 5.0
 PORT = 15672
@@ -25,6 +28,12 @@ class Rate(msgspec.Struct, frozen=True):
 class Traffic(msgspec.Struct, frozen=True):
     publish_details: Rate = Rate()
     deliver_get_details: Rate = Rate()
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What the management says of itself."""
+
+    disable_stats: bool = False
 
 
 class QueueSeen(msgspec.Struct, frozen=True):
@@ -57,12 +66,20 @@ class Management:
 
     async def queues(self) -> list[QueueSeen]:
         """All queues of the virtual host. Raises `Failure(broker_unavailable)`, `Failure(forbidden)`."""
+        if (await self._said("/api/overview", "disable_stats", Overview)).disable_stats:
+            detail = (
+                f"the management at {self.address} counts nothing: management_agent.disable_metrics_collector is set"
+            )
+            raise Failure(FailureCode.BROKER_UNAVAILABLE, detail)
+        return await self._said(self._path, _COLUMNS, list[QueueSeen])
+
+    async def _said(self, path: str, columns: str, said: type[_Said]) -> _Said:
         try:
-            answer = await self._http.get(self._path, params={"columns": _COLUMNS})
+            answer = await self._http.get(path, params={"columns": columns})
             if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
                 detail = f"the management at {self.address} refuses the user: it needs the tag `monitoring`"
                 raise Failure(FailureCode.FORBIDDEN, detail)
-            return msgspec.json.decode(answer.raise_for_status().content, type=list[QueueSeen])
+            return msgspec.json.decode(answer.raise_for_status().content, type=said)
         except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
             detail = f"the management at {self.address}: {error or type(error).__name__}"
             raise Failure(FailureCode.BROKER_UNAVAILABLE, detail) from error

@@ -7,9 +7,14 @@ from typing import Any
 
 import yaml
 
+from engine.images import PIXELS_MAX
 from tests.conftest import REPOSITORY
 
 COMPOSE = REPOSITORY / "compose"
+PICTURE_BYTES = 6 * PIXELS_MAX
+"""What the largest picture takes while it is read, as `docs/deployment.md` says."""
+VIDEOS_BYTES = 900_000_000
+"""What a consumer takes with its decoders while it looks at eight videos: `benchmarks/RESULTS.md`."""
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?P<sign>:-|:\?)?(?P<rest>[^}]*)\}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from consumers.app import LAST_WORD_S
+from consumers.app import IMAGES_PER_WORKER, LAST_WORD_S
 from consumers.settings import SHARED as CONSUMER_SHARED
 from consumers.settings import ConsumerSettings
 from consumers.settings import from_environment as consumer_settings
@@ -21,7 +21,7 @@ from edge.settings import SHARED as EDGE_SHARED
 from edge.settings import EdgeSettings
 from edge.settings import from_environment as edge_settings
 from tests.bare import SECRETS
-from tests.compose_file import COMPOSE, environ_of, read_compose, seconds
+from tests.compose_file import COMPOSE, PICTURE_BYTES, VIDEOS_BYTES, environ_of, read_compose, seconds
 from tests.conftest import REPOSITORY
 from tests.container_files import Image, read_images
 from tests.signing import SHARED_KEY
@@ -78,7 +78,7 @@ def test_a_service_is_nobody_may_nothing_writes_nothing_and_is_bounded(name: str
     if "build" in service:
         assert service["user"] == image_of(service).user
     else:
-        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?", service["image"])
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-management)?(@sha256:[0-9a-f]{64})?", service["image"])
 
 
 def test_every_service_and_no_other_is_described_here() -> None:
@@ -161,7 +161,8 @@ def test_ports_are_those_of_the_images_and_open_to_this_machine_alone() -> None:
 
     assert {port.rpartition(":")[0].partition(":")[0] for ports in shown.values() for port in ports} == {"127.0.0.1"}
     assert [int(port.rpartition(":")[2]) for port in shown["edge"]] == list(image_of(written["edge"]).ports[:1])
-    assert shown["rabbitmq"] == [f"127.0.0.1:{conf()['management.tcp.port']}:{conf()['management.tcp.port']}"]
+    asked = [conf()["listeners.tcp.default"], conf()["management.tcp.port"]]  # by `detections dead-letters` and `top`
+    assert shown["rabbitmq"] == [f"127.0.0.1:{port}:{port}" for port in asked]
 
 
 def conf() -> dict[str, str]:
@@ -179,6 +180,7 @@ def test_the_broker_loads_our_definitions_and_waits_as_long_for_a_video_as_a_vid
     assert broker["hostname"] in (COMPOSE / "make-secrets.sh").read_text()
     plugins = (COMPOSE / "rabbitmq" / "enabled_plugins").read_text().strip()
     assert plugins == "[rabbitmq_management,rabbitmq_prometheus]."
+    assert broker["image"].endswith("-management"), "the plain one has management_agent.disable_metrics_collector"
 
 
 def test_prometheus_asks_every_service_on_the_port_where_it_has_metrics() -> None:
@@ -236,6 +238,13 @@ def test_as_many_workers_as_cpus() -> None:
     service = read_compose({"CONSUMER_CPUS": "6"})["services"]["consumer-cpu"]
 
     assert service["deploy"]["resources"]["limits"]["cpus"] == environ_of(service)["CONSUMER_WORKERS"] == "6"
+
+
+def test_there_is_room_for_the_largest_pictures_that_come_at_once() -> None:
+    limits = services()["consumer-cpu"]["deploy"]["resources"]["limits"]
+    pictures = int(limits["cpus"]) * IMAGES_PER_WORKER
+
+    assert int(limits["memory"].removesuffix("G")) * 2**30 >= pictures * PICTURE_BYTES + VIDEOS_BYTES
 
 
 def test_variables_are_filled_in_as_docker_does(tmp_path: Path) -> None:

@@ -621,6 +621,19 @@ async def test_a_large_picture_is_cancelled_between_two_tiles(tmp_path: Path, is
     consumer.close()
 
 
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_a_picture_that_is_looked_at_keeps_its_consumer_busy(tmp_path: Path, is_quiet: bool) -> None:
+    consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.1))
+    working = asyncio.create_task(consumer.take(large := large_picture(consumer, is_quiet=is_quiet)))
+    await tiles_waiting(consumer)
+    running = consumer.detecting.tasks_running
+    consumer.detecting.cancel(large.task_id)
+    await working
+
+    assert (running, consumer.detecting.tasks_running) == (1, 0)
+    consumer.close()
+
+
 async def test_a_picture_whose_command_will_come_again_is_not_looked_at_to_its_end(tmp_path: Path) -> None:
     consumer = Consumer(tmp_path, model=scripted_model(tmp_path, delay_s=0.1))
     working = asyncio.create_task(consumer.take(large_picture(consumer, is_quiet=True)))

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 import yaml
 
-from consumers.app import LAST_WORD_S
+from consumers.app import IMAGES_PER_WORKER, LAST_WORD_S
 from consumers.settings import SHARED as CONSUMER_SHARED
 from consumers.settings import ConsumerSettings
 from consumers.settings import from_environment as consumer_settings
@@ -23,7 +24,7 @@ from edge.background import STOP_WAIT_S
 from edge.settings import SHARED as EDGE_SHARED
 from edge.settings import EdgeSettings
 from edge.settings import from_environment as edge_settings
-from tests.compose_file import COMPOSE
+from tests.compose_file import COMPOSE, PICTURE_BYTES, VIDEOS_BYTES
 from tests.conftest import REPOSITORY
 from tests.container_files import Image, read_images
 from tests.helm_templates import render
@@ -308,6 +309,29 @@ def test_as_many_workers_as_cpus() -> None:
         "resource": "limits.cpu",
         "divisor": "1",
     }
+
+
+def test_there_is_room_for_the_largest_pictures_that_come_at_once() -> None:
+    limits = container(rendered(), "consumer")["resources"]["limits"]
+    pictures = int(limits["cpu"]) * IMAGES_PER_WORKER
+
+    assert int(limits["memory"].removesuffix("Gi")) * 2**30 >= pictures * PICTURE_BYTES + VIDEOS_BYTES
+
+
+def test_what_is_written_of_scraping_calls_the_pods_as_the_alerts_do() -> None:
+    written = re.search(r"```yaml\n(.+?)```", (REPOSITORY / "docs" / "deployment.md").read_text(), re.DOTALL)
+    assert written
+    (job,) = yaml.safe_load(textwrap.dedent("  " + written[1].lstrip()))
+    ports, components, name = job["relabel_configs"]
+    alerts = (COMPOSE / "prometheus" / "alerts.yml").read_text()
+
+    assert name == {"source_labels": components["source_labels"], "target_label": "job"}
+    assert set(components["regex"].split("|")) == set(re.findall(r'absent\(up{job="(\w+)"}\)', alerts))
+    for component in ("edge", "consumer"):
+        labels = rendered()["Deployment", component]["spec"]["template"]["metadata"]["labels"]
+        (metrics,) = (port for port in container(rendered(), component)["ports"] if port["containerPort"] == 9464)
+        assert re.fullmatch(components["regex"], labels["app.kubernetes.io/component"])
+        assert re.fullmatch(ports["regex"], metrics["name"])
 
 
 def test_queues_are_those_of_the_topology_and_consumers_never_go_to_none() -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from contracts import wire
+from contracts.failures import FailureCode
 from docs.message_documents import EXAMPLES
 
 FOLDER = Path(__file__).parent.parent / "messages"
@@ -29,6 +30,9 @@ READERS: dict[str, Callable[[bytes], wire.AnyMessage]] = {
     "TaskProgressed": wire.decode_event,
     "WakeUp": wire.decode_outgoing,
 }
+
+FAILURES = {"TaskEnded": "failure", "DeadPost": "reason"}
+"""Where a message has one."""
 
 Said = dict[str, Any]
 
@@ -64,6 +68,16 @@ def held(said: Any, again: Any) -> Any:
     if isinstance(said, list) and isinstance(again, list) and len(said) == len(again):
         return [held(*pair) for pair in zip(said, again, strict=True)]
     return again
+
+
+@pytest.mark.parametrize("name", ["TaskEnded", "DeadPost"])
+def test_a_failure_that_only_newer_processes_know_is_one_all_the_same(name: str) -> None:
+    said = next(said for line in RECORDED if (said := said_in(line))["type"] == name and FAILURES[name] in said)
+    said[FAILURES[name]]["code"] = "of_tomorrow"
+
+    failure = getattr(READERS[name](msgspec.json.encode(said)), FAILURES[name])
+
+    assert (failure.code, failure.detail) == (FailureCode.INTERNAL, said[FAILURES[name]]["detail"])
 
 
 @pytest.mark.parametrize("message", EXAMPLES.values(), ids=lambda message: type(message).__name__)

@@ -129,10 +129,21 @@ def management(answer: Callable[[httpx.Request], httpx.Response]) -> Management:
 async def test_queues_are_asked_for_with_the_user_of_the_address() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == httpx.BasicAuth("ada", "s@cret")._auth_header
+        if request.url.path == "/api/overview":
+            return httpx.Response(200, json={"disable_stats": False})
         assert request.url.raw_path.startswith(b"/api/queues/a%2Fb?columns=name")
         return httpx.Response(200, json=[{"name": "q", "messages_ready": 4, "message_stats": {}}, {"name": "new"}])
 
     assert await management(answer).queues() == [QueueSeen("q", 4), QueueSeen("new")]
+
+
+async def test_a_management_that_counts_nothing_is_no_empty_queue() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        said = {"disable_stats": True} if request.url.path == "/api/overview" else [{"name": "q"}]
+        return httpx.Response(200, json=said)
+
+    with pytest.raises(Failure, match="disable_metrics_collector"):
+        await management(answer).queues()
 
 
 @pytest.mark.parametrize(
