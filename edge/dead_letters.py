@@ -144,7 +144,7 @@ def _reason(message: AbstractIncomingMessage, failure: Failure | None) -> Failur
     """What the consumer that gave up said; else what is wrong with the command; else what the broker says."""
     code = str(message.headers.get(topology.FAILURE_CODE_HEADER, ""))
     detail = str(message.headers.get(topology.FAILURE_DETAIL_HEADER, ""))[: topology.DETAIL_CHARACTERS_MAX]
-    if code in FailureCode.__members__.values():
+    if code:
         return FailureRecord(code=FailureCode(code), detail=detail)
     if failure is not None:
         return failure.record()
