@@ -9,6 +9,7 @@ from contracts.broker_nodes import without_password
 from detections import broker_setup
 from detections.broker_definitions import OLDEST, VIRTUAL_HOST_DEFAULT, definitions, document
 from detections.broker_users import USERS, passwords_of
+from detections.management import access
 
 VARIABLES = ", ".join(user.password_variable for user in USERS)
 
@@ -37,6 +38,8 @@ def setup(
     ] = None,
 ) -> None:
     """Create exchanges and queues, and set the policies that an operator may tune."""
+    if management_url is not None:
+        access(management_url)  # refused before anything is done
     broker_setup.declare(amqp_url)
     print(f"declared on {without_password(amqp_url)}")
     if management_url is not None:
