@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
 from detections import broker_commands, dead_letters, models_check, run, stack_commands, top
+from detections.answers import ClientError, UnusableError
 from detections.exits import EXIT_FAILED, EXIT_MISUSED
 
 _MISUSES = frozenset((FailureCode.MALFORMED_OPTIONS, FailureCode.OPTIONS_OUT_OF_RANGE))
@@ -31,6 +32,12 @@ class Commands(TyperGroup):
             raise typer.Exit(EXIT_MISUSED if failure.code in _MISUSES else EXIT_FAILED) from None
         except ConfigurationError as error:
             _say(str(error))
+            raise typer.Exit(EXIT_MISUSED) from None
+        except ClientError as error:
+            _say(str(error))
+            raise typer.Exit(EXIT_MISUSED if isinstance(error, UnusableError) else EXIT_FAILED) from None
+        except UnicodeEncodeError as error:  # text that came in by surrogates goes out nowhere
+            _say(f"an argument or a variable of the environment is no UTF-8: {error.reason}")
             raise typer.Exit(EXIT_MISUSED) from None
         except BrokenPipeError:  # whoever read our stdout has gone: typer ends it without a word
             raise

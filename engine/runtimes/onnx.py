@@ -145,7 +145,9 @@ def _cuda_failure(error: BaseException) -> tuple[int | None, str]:
 
 def _session(path: Path, options: Any, providers: list[Any]) -> Any:
     """Without onnxruntime's own fallback, which prints to the standard output."""
-    return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+    name = str(path)
+    name.encode()  # a name that is no UTF-8 it takes for a mistake in our code
+    return onnxruntime.InferenceSession(name, options, providers=providers, enable_fallback=0)
 
 
 def _spec(node: Any) -> TensorSpec:
