@@ -27,6 +27,7 @@ from detections.uploading import Config, Upload, check_regular, config_text, sen
 from detections.web_addresses import is_web_address, shown
 
 STREAM = "/detect/stream"
+EVENT_STREAM = "text/event-stream"
 UPLOADS = "/uploads"
 _TOKEN = re.compile(r"[!-~]+")  # visible ASCII: httpx would quote anything else in its error
 CONNECT_TIMEOUT_S = 5.0
@@ -102,6 +103,14 @@ def raise_for_refusal(response: httpx.Response) -> None:
     """Raises `ServiceError` unless the status is 2xx."""
     if not response.is_success:
         raise _refusal(response)
+
+
+def check_stream(response: httpx.Response) -> None:
+    """Raises `ServiceError` for a refusal, `ClientError` for a web server that answers everything and knows no events."""
+    raise_for_refusal(response)
+    kind = response.headers.get("content-type", "")
+    if not kind.startswith(EVENT_STREAM):
+        raise ClientError(f"GET {STREAM} was answered with something else: {kind or 'no content type'}")
 
 
 @contextlib.contextmanager

@@ -198,7 +198,7 @@ class Client:
         ):
             if not response.is_success:
                 response.read()
-            calls.raise_for_refusal(response)
+            calls.check_stream(response)
             for chunk in response.iter_bytes():
                 following.receive(chunk)
                 yield following.take()

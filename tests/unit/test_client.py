@@ -20,6 +20,7 @@ from contracts.events import DetectionEvent, MediaStatus
 from detections import AsyncClient, Client
 from detections.answers import ClientError, ServiceError, TaskStatus, UnreachableError, UnusableError
 from detections.calls import TRIES_MAX
+from detections.following import OPENING_RETRIES_MAX
 from detections.rabbitmq import free_port
 from detections.uploading import Progress
 from tests.fake_edge import SEEN, FakeEdge, cut_off, file_name, problem
@@ -434,6 +435,15 @@ def test_an_address_is_shown_without_its_password(make_client: Callable[[str], C
 def test_an_address_that_can_be_none_is_said_at_once(make: Callable[[str], object], url: str) -> None:
     with pytest.raises(UnusableError, match=re.escape(url)):
         make(url)
+
+
+def test_a_web_server_that_answers_everything_is_not_listened_to_for_ever(client: Client, edge: FakeEdge) -> None:
+    edge.answers_before = [Response("<html></html>", media_type="text/html") for _ in range(50)]
+
+    with pytest.raises(ClientError, match="answered with something else: text/html"):
+        next(iter(client.events(TASK)))
+
+    assert len(edge.last_event_ids) == OPENING_RETRIES_MAX + 1
 
 
 def test_a_question_survives_an_edge_that_is_started_again(make_client: Callable[[str], Client]) -> None:
