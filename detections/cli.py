@@ -17,7 +17,7 @@ HELP = """Finds objects in images and video, while the file is still being uploa
 `detections run FILE` looks at one file here and now, without a broker. `detections up` starts the whole service on this
 machine; `detections submit FILE` sends it a file and `detections watch` listens.
 
-Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage, 130 interrupted (Ctrl-C, SIGTERM).
 """
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import runpy
-import signal
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from contracts.formats import ResultFormat, render
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
 from detections.answers import DEFAULT_URL
-from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, take_signals_as_ctrl_c
 from detections.model_files import find_model
 from detections.run import Config, Thumbnails, check_thumbnails, save_thumbnails
 
@@ -93,7 +92,6 @@ def up(
     if annotations not in (None, FAKE):
         raise typer.BadParameter("only `fake` can be started; a real service is named by ANNOTATIONS_URL")
     environ = {"ANNOTATIONS_URL": FAKE} if annotations else {}
-    _take_signals_as_ctrl_c()
     source = None if model is None else find_model(model)
     _say(f"starting, which takes some seconds; logs are in {storage / 'logs'}")
     with _interruptible():
@@ -106,11 +104,6 @@ def up(
             raise typer.Exit(EXIT_FAILED) from None
     if failure is not None:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _take_signals_as_ctrl_c() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
 
 
 def edge() -> None:
@@ -233,6 +226,7 @@ def _stream(submission: "Submission") -> None:
 
 @contextmanager
 def _interruptible() -> Generator[None]:
+    take_signals_as_ctrl_c()
     try:
         yield
     except KeyboardInterrupt:
