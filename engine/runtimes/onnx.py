@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
-import onnxruntime.capi.onnxruntime_pybind11_state  # the exceptions live in the native module
 
 from contracts.failures import Failure, FailureCode
 from engine.device_loss import DeviceLoss
 from engine.runtime import Tensor, TensorSpec, one_line
+from engine.telemetry import silence
+
+silence()
+import onnxruntime  # noqa: E402 - see above
+import onnxruntime.capi.onnxruntime_pybind11_state  # noqa: E402 - the exceptions live in the native module
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
