@@ -27,23 +27,39 @@ class Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - typer's own
         try:
             return super().invoke(ctx)
-        except Failure as failure:
-            _say(f"{failure.code}: {failure.detail}")
-            raise typer.Exit(EXIT_MISUSED if failure.code in _MISUSES else EXIT_FAILED) from None
-        except ConfigurationError as error:
-            _say(str(error))
-            raise typer.Exit(EXIT_MISUSED) from None
-        except ClientError as error:
-            _say(str(error))
-            raise typer.Exit(EXIT_MISUSED if isinstance(error, UnusableError) else EXIT_FAILED) from None
-        except UnicodeEncodeError as error:  # text that came in by surrogates goes out nowhere
-            _say(f"an argument or a variable of the environment is no UTF-8: {error.reason}")
-            raise typer.Exit(EXIT_MISUSED) from None
-        except BrokenPipeError:  # whoever read our stdout has gone: typer ends it without a word
-            raise
-        except OSError as error:  # a path that may not be read, a name that is too long, a stdout that is full
-            _say(str(error))
-            raise typer.Exit(EXIT_MISUSED) from None
+        except Exception as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from None
+            if (code := _exit_code(error)) is None:
+                raise
+            _say(f"{error.code}: {error.detail}" if isinstance(error, Failure) else str(error))
+            raise typer.Exit(code) from None
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it came of a Ctrl-C: one that meets a native module while it loads becomes its ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _exit_code(error: Exception) -> int | None:
+    """How a command ends that met this; None for a fault of ours, and for what typer ends by itself."""
+    match error:
+        case Failure():
+            return EXIT_MISUSED if error.code in _MISUSES else EXIT_FAILED
+        case ConfigurationError() | UnusableError():
+            return EXIT_MISUSED
+        case ClientError():
+            return EXIT_FAILED
+        case UnicodeEncodeError():  # an argument or a variable that is no UTF-8, and is to be sent
+            return EXIT_MISUSED
+        case BrokenPipeError():  # whoever read our stdout has gone
+            return None
+        case OSError():  # a path that may not be read, a name that is too long, a stdout that is full
+            return EXIT_MISUSED
+        case _:
+            return None
 
 
 def build() -> typer.Typer:

@@ -124,6 +124,17 @@ def test_events_go_nowhere_if_stdout_is_closed() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_what_an_interrupt_made_of_a_module_that_was_loading_is_an_interrupt() -> None:
+    error = ImportError("initialization failed")
+    error.__cause__ = KeyboardInterrupt()
+    failure = Failure(FailureCode.ENGINE_UNAVAILABLE, "not installed")
+    failure.__cause__ = error
+
+    result = CliRunner().invoke(failing(failure), ["fail"])
+
+    assert (result.exit_code, result.stderr) == (130, "")
+
+
 def test_a_fault_of_ours_is_not_hidden() -> None:
     result = CliRunner().invoke(failing(ZeroDivisionError()), ["fail"])
 

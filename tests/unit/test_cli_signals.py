@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.fake_edge import FakeEdge
+from tests.media import write_video
 from tests.processes import wait_until
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,6 +35,18 @@ def test_an_upload_that_is_ended_is_cancelled_and_nobody_waits_for_its_rest(
 
         assert (process.returncode, said) == (130, b"")
         assert edge.cancelled == list(edge.uploads)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_model_that_is_not_written_to_its_end_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    clip = write_video(tmp_path / "clip.mp4", frames=100, size=(640, 480))
+    process = start("models", "quantise", "aerial-vehicle", "--calibration", clip, "-o", tmp_path / "small.onnx")
+    wait_until(lambda: list(tmp_path.glob(".quantising-*")))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+
+    assert (process.returncode, said) == (130, b"")
+    assert list(tmp_path.iterdir()) == [clip]
 
 
 @pytest.mark.parametrize(("ignored", "sent", "code"), [("HUP", "HUP", None), ("INT", "TERM", 130)])
