@@ -1,6 +1,7 @@
 """`detections broker`: the broker's side of the service, set up by hand or as a file of definitions."""
 
 import os
+import re
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from detections.broker_definitions import OLDEST, VIRTUAL_HOST_DEFAULT, definiti
 from detections.broker_users import USERS, passwords_of
 from detections.management import access
 
+_VERSION = re.compile(r"\d+\.\d+")
 VARIABLES = ", ".join(user.password_variable for user in USERS)
 
 
@@ -56,5 +58,7 @@ def print_definitions(
 
     A user without a password is there and cannot log in.
     """
+    if not _VERSION.match(version):
+        raise typer.BadParameter(f"--rabbitmq: {version} is no version such as {OLDEST}")
     described = definitions(virtual_host, passwords=passwords_of(os.environ), version=version)
     print(document(described), end="")

@@ -104,6 +104,11 @@ def test_an_argument_that_can_be_none_is_one_line_without_its_password(arguments
     assert "canary" not in result.stderr
 
 
+def test_definitions_are_for_a_version_or_none() -> None:
+    assert CliRunner().invoke(build(), ["broker", "definitions", "--rabbitmq", "newest"]).exit_code == 2
+    assert CliRunner().invoke(build(), ["broker", "definitions", "--rabbitmq", "4.1.0-rc.1"]).exit_code == 0
+
+
 def test_a_format_for_reports_is_refused_where_a_picture_is_answered_without_any(tmp_path: Path) -> None:
     picture = tmp_path / "photo.jpg"
     picture.touch()
