@@ -12,6 +12,9 @@
 .PHONY: help setup rabbitmq chromium demo up run test soak check bench lock
 .SUFFIXES:
 
+# for the benchmarks, which load onnxruntime by themselves; the product says so to it by itself
+export ORT_DISABLE_TELEMETRY ?= 1
+
 VENV := .venv
 TRITON := .venv-triton
 BIN := $(VENV)/bin

@@ -11,6 +11,8 @@ CANCEL_AGAIN_S = 0.5
 
 _HOST_REFUSED = re.compile(r"Expected one of \['Connection\.OpenOk'\], got <[^>]*>")
 """What aiormq makes of the broker's reason, which it does not pass on."""
+_OBJECT = re.compile(r"<[\w.]+\.(\w+) object at 0x[0-9a-f]+>")
+"""`<aio_pika.channel.Channel object at 0x7efe7bdf8890> closed`: another text each time."""
 
 
 class BrokerSilentError(ConnectionError):
@@ -19,9 +21,10 @@ class BrokerSilentError(ConnectionError):
 
 def plainly(text: str) -> str:
     """What the library says of a broker, so that a person can read it, and the same each time."""
-    return _HOST_REFUSED.sub(
+    text = _HOST_REFUSED.sub(
         "the broker refuses the virtual host: it is not there, down, full, or not for this user", text
     )
+    return _OBJECT.sub(r"the \1", text)
 
 
 @contextmanager

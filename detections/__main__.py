@@ -1,5 +1,6 @@
 """`python -m detections` and the `detections` command."""
 
+import os
 import signal
 import sys
 
@@ -11,14 +12,26 @@ if _on_interrupt is signal.default_int_handler:
 from detections.cli import app  # noqa: E402 - see above
 from detections.exits import EXIT_INTERRUPTED  # noqa: E402
 
+_STDERR = 2
+
 
 def main() -> None:
     """Run the command that the arguments name; the process ends with its exit code."""
     try:
         signal.signal(signal.SIGINT, _on_interrupt)
+        _open_what_is_closed()
         app()
     except KeyboardInterrupt:  # before or after the command, which has its own answer to it
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _open_what_is_closed() -> None:
+    """Have stdin, stdout and stderr lead nowhere where the caller closed them: the next file would be given their number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 if __name__ == "__main__":

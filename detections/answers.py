@@ -88,6 +88,10 @@ class ClientError(Exception):
     """Whatever keeps the client from an answer."""
 
 
+class UnusableError(ClientError):
+    """An address or a token that can be none: it was given wrongly, and nobody was asked."""
+
+
 class ServiceError(ClientError):
     """The edge refused: `status` of HTTP (0 if a task's own failure), a stable `code`, and a `detail` for people."""
 

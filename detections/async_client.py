@@ -146,7 +146,7 @@ class AsyncClient:
             ) as response:
                 if not response.is_success:
                     await response.aread()
-                calls.raise_for_refusal(response)
+                calls.check_stream(response)
                 async for chunk in response.aiter_bytes():
                     following.receive(chunk)
                     yield following.take()

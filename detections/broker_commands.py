@@ -1,6 +1,7 @@
 """`detections broker`: the broker's side of the service, set up by hand or as a file of definitions."""
 
 import os
+import re
 from typing import Annotated
 
 import typer
@@ -9,7 +10,9 @@ from contracts.broker_nodes import without_password
 from detections import broker_setup
 from detections.broker_definitions import OLDEST, VIRTUAL_HOST_DEFAULT, definitions, document
 from detections.broker_users import USERS, passwords_of
+from detections.management import access
 
+_VERSION = re.compile(r"\d+\.\d+")
 VARIABLES = ", ".join(user.password_variable for user in USERS)
 
 
@@ -37,6 +40,8 @@ def setup(
     ] = None,
 ) -> None:
     """Create exchanges and queues, and set the policies that an operator may tune."""
+    if management_url is not None:
+        access(management_url)  # refused before anything is done
     broker_setup.declare(amqp_url)
     print(f"declared on {without_password(amqp_url)}")
     if management_url is not None:
@@ -53,5 +58,7 @@ def print_definitions(
 
     A user without a password is there and cannot log in.
     """
+    if not _VERSION.match(version):
+        raise typer.BadParameter(f"--rabbitmq: {version} is no version such as {OLDEST}")
     described = definitions(virtual_host, passwords=passwords_of(os.environ), version=version)
     print(document(described), end="")

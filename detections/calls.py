@@ -11,14 +11,24 @@ import msgspec
 
 from contracts.detections import Detection
 from contracts.events import DetectionEvent
-from detections.answers import ClientError, Health, ServiceError, Started, Task, UnreachableError
+from detections.answers import (
+    DEFAULT_URL,
+    ClientError,
+    Health,
+    ServiceError,
+    Started,
+    Task,
+    UnreachableError,
+    UnusableError,
+)
 from detections.resuming import CONFLICTS, PASSING, Interrupted
 from detections.sse import MalformedStreamError
-from detections.uploading import Config, Upload, config_text, sendable_name
+from detections.uploading import Config, Upload, check_regular, config_text, sendable_name
+from detections.web_addresses import is_web_address, shown
 
 STREAM = "/detect/stream"
+EVENT_STREAM = "text/event-stream"
 UPLOADS = "/uploads"
-_PORT_MAX = 65_535
 _TOKEN = re.compile(r"[!-~]+")  # visible ASCII: httpx would quote anything else in its error
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
@@ -65,29 +75,27 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def address(url: str) -> str:
-    """The edge's, without the slash at its end. Raises `ClientError` for what can be none."""
-    with mapped(url):
-        port = httpx.URL(url).port
-    if port is not None and port > _PORT_MAX:  # the sockets' own error is not one of the network
-        raise ClientError(f"{url} names the port {port}, {_PORT_MAX} is the last")
+    """The edge's, without the slash at its end. Raises `UnusableError` for what can be none."""
+    if not is_web_address(url):
+        raise UnusableError(f"{shown(url)!r} is no address such as {DEFAULT_URL}")
     return url.rstrip("/")
 
 
 def authorization(token: str | None, refresh_token: str | None = None) -> dict[str, str]:
     """The headers that tokens travel in, and nowhere else.
 
-    Raises `ClientError` for one that fits into no header, and for a refresh token without a token that it could refresh.
+    Raises `UnusableError` for one that fits into no header, and for a refresh token without a token that it could refresh.
     """
     if token is None:
         if refresh_token is not None:
-            raise ClientError("there is a refresh token without a token")
+            raise UnusableError("there is a refresh token without a token")
         return {}
     if not _TOKEN.fullmatch(token):
-        raise ClientError("the token is empty or has characters that no token has")
+        raise UnusableError("the token is empty or has characters that no token has")
     if refresh_token is None:
         return {"Authorization": f"Bearer {token}"}
     if not _TOKEN.fullmatch(refresh_token):
-        raise ClientError("the refresh token is empty or has characters that no token has")
+        raise UnusableError("the refresh token is empty or has characters that no token has")
     return {"Authorization": f"Bearer {token}", "X-Refresh-Token": refresh_token}
 
 
@@ -97,15 +105,23 @@ def raise_for_refusal(response: httpx.Response) -> None:
         raise _refusal(response)
 
 
+def check_stream(response: httpx.Response) -> None:
+    """Raises `ServiceError` for a refusal, `ClientError` for a web server that answers everything and knows no events."""
+    raise_for_refusal(response)
+    kind = response.headers.get("content-type", "")
+    if not kind.startswith(EVENT_STREAM):
+        raise ClientError(f"GET {STREAM} was answered with something else: {kind or 'no content type'}")
+
+
 @contextlib.contextmanager
 def mapped(url: str) -> Generator[None, None, None]:
     """httpx's failures enter here."""
     try:
         yield
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise UnreachableError(url, str(error) or type(error).__name__) from error  # some of its texts are empty
+        raise UnreachableError(shown(url), str(error) or type(error).__name__) from error  # some of its texts are empty
     except (httpx.HTTPError, MalformedStreamError, msgspec.DecodeError) as error:
-        raise ClientError(f"{url} answered with something else: {error}") from error
+        raise ClientError(f"{shown(url)} answered with something else: {error}") from error
 
 
 def timeout(read_timeout_s: float) -> httpx.Timeout:
@@ -210,6 +226,7 @@ def read_picture(image: Path | str | bytes, *, name: str | None, config: Config 
     if isinstance(image, bytes):
         return Picture(name=sendable_name(name or "image.jpg"), content=image, config=config)
     path = Path(image)
+    check_regular(path)
     return Picture(name=sendable_name(name or path.name), content=path.read_bytes(), config=config)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from contracts import topology, wire
+from contracts.broker_calls import plainly
 from contracts.events import ActiveModel, ConsumerSeen, ModelChanged
 from contracts.failures import Failure, FailureCode
 from detections.broker_connection import broker_failures, connect
@@ -133,7 +134,7 @@ async def _announce(active: ActiveModel, control: "AbstractExchange") -> None:
     try:
         await control.publish(message, routing_key="", timeout=CONNECT_TIMEOUT_S)
     except CONNECTION_EXCEPTIONS as error:
-        why = f"not announced: {error or type(error).__name__}; who shares its folder finds it by itself"
+        why = f"not announced: {plainly(str(error)) or type(error).__name__}; who shares its folder finds it by itself"
         raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{active.file} was chosen, but {why}") from error
 
 

@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
 from detections import broker_commands, dead_letters, models_check, run, stack_commands, top
+from detections.answers import ClientError, UnusableError
 from detections.exits import EXIT_FAILED, EXIT_MISUSED
 
 _MISUSES = frozenset((FailureCode.MALFORMED_OPTIONS, FailureCode.OPTIONS_OUT_OF_RANGE))
@@ -16,7 +17,7 @@ HELP = """Finds objects in images and video, while the file is still being uploa
 `detections run FILE` looks at one file here and now, without a broker. `detections up` starts the whole service on this
 machine; `detections submit FILE` sends it a file and `detections watch` listens.
 
-Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage, 130 interrupted (Ctrl-C, SIGTERM).
 """
 
 
@@ -26,17 +27,39 @@ class Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - typer's own
         try:
             return super().invoke(ctx)
-        except Failure as failure:
-            _say(f"{failure.code}: {failure.detail}")
-            raise typer.Exit(EXIT_MISUSED if failure.code in _MISUSES else EXIT_FAILED) from None
-        except ConfigurationError as error:
-            _say(str(error))
-            raise typer.Exit(EXIT_MISUSED) from None
-        except BrokenPipeError:  # whoever read our stdout has gone: typer ends it without a word
-            raise
-        except OSError as error:  # a path that may not be read, a name that is too long, a stdout that is full
-            _say(str(error))
-            raise typer.Exit(EXIT_MISUSED) from None
+        except Exception as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from None
+            if (code := _exit_code(error)) is None:
+                raise
+            _say(f"{error.code}: {error.detail}" if isinstance(error, Failure) else str(error))
+            raise typer.Exit(code) from None
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it came of a Ctrl-C: one that meets a native module while it loads becomes its ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _exit_code(error: Exception) -> int | None:
+    """How a command ends that met this; None for a fault of ours, and for what typer ends by itself."""
+    match error:
+        case Failure():
+            return EXIT_MISUSED if error.code in _MISUSES else EXIT_FAILED
+        case ConfigurationError() | UnusableError():
+            return EXIT_MISUSED
+        case ClientError():
+            return EXIT_FAILED
+        case UnicodeEncodeError():  # an argument or a variable that is no UTF-8, and is to be sent
+            return EXIT_MISUSED
+        case BrokenPipeError():  # whoever read our stdout has gone
+            return None
+        case OSError():  # a path that may not be read, a name that is too long, a stdout that is full
+            return EXIT_MISUSED
+        case _:
+            return None
 
 
 def build() -> typer.Typer:

@@ -31,6 +31,7 @@ from detections.answers import (
     Task,
     TaskStatus,
     UnreachableError,
+    UnusableError,
 )
 from detections.async_client import AsyncClient
 from detections.callers_trace import carry_trace
@@ -51,6 +52,7 @@ __all__ = [
     "Task",
     "TaskStatus",
     "UnreachableError",
+    "UnusableError",
 ]
 
 _Answer = TypeVar("_Answer")
@@ -63,7 +65,7 @@ class Client:
         """token: the bearer token of an edge that asks who calls, or that tells an Annotations service in our name.
 
         refresh_token: what the edge gets another one for, should the first expire before all is told.
-        Raises `ClientError` for one that can be none, and for a URL that can be none.
+        Raises `UnusableError` for one that can be none, and for a URL that can be none.
         """
         self.url = calls.address(url)
         headers = calls.authorization(token, refresh_token)
@@ -196,7 +198,7 @@ class Client:
         ):
             if not response.is_success:
                 response.read()
-            calls.raise_for_refusal(response)
+            calls.check_stream(response)
             for chunk in response.iter_bytes():
                 following.receive(chunk)
                 yield following.take()

@@ -28,6 +28,7 @@ from contracts.trace_context import TraceContext
 from contracts.wire import CONTENT_TYPE, decode_command, decode_outgoing, encode
 from detections.broker_connection import broker_failures, connect
 from detections.broker_setup import AMQP_URL_DEFAULT
+from detections.exits import take_signals_as_ctrl_c
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -61,7 +62,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
 def register(commands: typer.Typer) -> None:
     """Add the commands."""
-    letters = typer.Typer(help="Messages that came to nothing, kept for the operator.", no_args_is_help=True)
+    said = "Messages that came to nothing, kept for the operator."
+    letters = typer.Typer(help=said, no_args_is_help=True, callback=take_signals_as_ctrl_c)
     for name, command in (("list", list_letters), ("show", show), ("replay", replay)):
         letters.command(name)(command)
     commands.add_typer(letters, name="dead-letters")

@@ -25,6 +25,7 @@ from contracts.options import DetectionOptions
 from detections.annotate import annotate
 from detections.answers import ClientError
 from detections.client import Client
+from detections.exits import EXIT_FAILED, take_signals_as_ctrl_c
 from detections.frames import first_frame_bytes, save_frame
 from detections.local import LocalStack, StackError
 from detections.looks import Looks
@@ -32,6 +33,7 @@ from detections.model_files import DEFAULT_MODEL, find_model
 from detections.score import IOU_MIN, Score, score
 from detections.streaming import Course, Heard, Streaming, stream
 from detections.street import SECONDS, Street, write_clip
+from detections.uploading import check_regular
 from engine.drawing import draw_boxes, write_picture
 from engine.images import read_picture
 from engine.sources import ModelSource
@@ -54,8 +56,11 @@ def demo(
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of the rendered street.")] = SECONDS,
 ) -> None:
     """Stream a clip through the whole system and show what was found."""
-    OUT.mkdir(exist_ok=True)
+    take_signals_as_ctrl_c()  # the folder of its storage goes in any case
     try:
+        OUT.mkdir(exist_ok=True)
+        if file is not None:
+            check_regular(file)
         if file is None:
             _show_street(find_model(model), seconds)
         elif kind_by_extension(file.name) is MediumKind.IMAGE:
@@ -64,7 +69,7 @@ def demo(
             _show_video(file, find_model(model))
     except (Failure, StackError, ClientError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 def _show_street(model: ModelSource, seconds: float) -> None:

@@ -1,6 +1,24 @@
-"""The exit codes of every command."""
+"""The exit codes of every command, and the signals that end one as Ctrl-C does."""
+
+import signal
+from types import FrameType
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell tells it."""
+
+
+def take_signals_as_ctrl_c() -> None:
+    """From now on SIGTERM and SIGHUP end the command in good order too; who is ignored (`nohup`) stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _as_ctrl_c)
+
+
+def _as_ctrl_c(_signal: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C would do at this moment; where that is ignored (a job in the background), what it does elsewhere."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, frame)

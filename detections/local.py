@@ -3,6 +3,7 @@
 The command line, the demo and the tests all start the system with this.
 """
 
+import errno
 import os
 import sys
 import time
@@ -18,7 +19,7 @@ from detections.answers import ClientError, ServiceError
 from detections.client import Client
 from detections.local_broker import BrokerUrls, private_broker, urls_of
 from detections.processes import Guard, Program
-from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, is_free
+from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, why_taken
 from detections.stack_lock import StackError, locked
 from detections.supervision import Say, Supervisor
 
@@ -97,7 +98,7 @@ class LocalStack:
     def url(self) -> str:
         """Of the edge."""
         host = self._host if self._host not in ("", "0.0.0.0", "::") else "127.0.0.1"
-        return f"http://{host}:{self._port}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     @property
     def amqp_url(self) -> str:
@@ -209,8 +210,10 @@ class LocalStack:
     def _take_port(self) -> None:
         if self._port == 0:
             self._port = free_port()
-        elif not is_free(self._port, self._host):
-            raise StackError(f"port {self._port} is in use; name another one with --port")
+        elif (error := why_taken(self._port, self._host)) is not None:
+            if error.errno == errno.EADDRINUSE:
+                raise StackError(f"port {self._port} is in use; name another one with --port")
+            raise StackError(f"nobody can listen on port {self._port} of {self._host}: {error.strerror}")
         if self._annotations_port == 0:
             self._annotations_port = free_port()
 

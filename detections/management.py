@@ -1,13 +1,15 @@
 """What RabbitMQ's management says of the queues, over HTTP."""
 
 from typing import TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
-from contracts.broker_nodes import nodes
+from contracts.broker_nodes import check_nodes, nodes
 from contracts.failures import Failure, FailureCode
+from contracts.settings import ConfigurationError
+from detections.web_addresses import is_web_address
 
 _Said = TypeVar("_Said")
 
@@ -47,10 +49,14 @@ class QueueSeen(msgspec.Struct, frozen=True):
 
 
 def access(url: str) -> tuple[str, tuple[str, str]]:
-    """A management URL without user and password, and those two; each is `guest` where the URL names none."""
-    parts = urlsplit(url)
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    return address, (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
+    """A management URL without user and password, and those two; each is `guest` where the URL names none.
+
+    Raises `ConfigurationError` for what can be none; it shows nothing of it, since a password is in there.
+    """
+    if not is_web_address(url):
+        raise ConfigurationError("MANAGEMENT_URL is not of the form http://user:password@host:15672")
+    parts = httpx.URL(url)
+    return str(parts.copy_with(userinfo=b"")).rstrip("/"), (parts.username or "guest", parts.password or "guest")
 
 
 class Management:
@@ -91,10 +97,14 @@ class Management:
 def address_of(amqp_url: str, management_url: str | None) -> str:
     """Where the management is, with the user of the AMQP URL unless it names another; by default on the broker's host.
 
-    Of a cluster that is the first node's.
+    Of a cluster that is the first node's. Raises `ConfigurationError` for a broker that can be none, and as `access`.
     """
+    check_nodes(amqp_url)
+    if management_url is not None:
+        access(management_url)
     amqp = urlsplit(nodes(amqp_url)[0])
-    parts = urlsplit(management_url or f"http://{amqp.hostname or '127.0.0.1'}:{PORT}")
+    host = f"[{amqp.hostname}]" if ":" in (amqp.hostname or "") else amqp.hostname
+    parts = urlsplit(management_url or f"http://{host}:{PORT}")
     if parts.username is None and amqp.username is not None:
         parts = parts._replace(netloc=f"{amqp.netloc.rpartition('@')[0]}@{parts.netloc}")
     return parts.geturl()

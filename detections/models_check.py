@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detections import models_quantise, models_use
+from detections.exits import take_signals_as_ctrl_c
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ _SEEN_SHOWN_MAX = 5
 
 def register(commands: typer.Typer) -> None:
     """Add `models` and what is below it."""
-    models = typer.Typer(help="What the engine can load, and what it serves.", no_args_is_help=True)
+    said = "What the engine can load, and what it serves."
+    models = typer.Typer(help=said, no_args_is_help=True, callback=take_signals_as_ctrl_c)
     models.command("check")(check)
     models.command("use")(models_use.use)
     models.command("quantise")(models_quantise.quantise)

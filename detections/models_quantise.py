@@ -42,7 +42,6 @@ def quantise(
 
 def pictures_of(source: Path) -> "list[Picture]":
     """The pictures of a folder, or frames of a video, evenly chosen. Raises `Failure` as those who read them."""
-    from engine.images import read_picture
     from engine.quantising import PICTURES_MAX
 
     if not source.is_dir():
@@ -50,7 +49,16 @@ def pictures_of(source: Path) -> "list[Picture]":
     paths = sorted(path for path in source.iterdir() if kind_by_extension(path.name) is MediumKind.IMAGE)
     if not paths:
         raise Failure(FailureCode.MEDIUM_MISSING, f"no picture in {source}")
-    return [read_picture(path) for path in paths[:: -(-len(paths) // PICTURES_MAX)]]
+    return [_picture(path) for path in paths[:: -(-len(paths) // PICTURES_MAX)]]
+
+
+def _picture(path: Path) -> "Picture":
+    from engine.images import read_picture
+
+    try:
+        return read_picture(path)
+    except Failure as failure:  # of many, it says which
+        raise Failure(failure.code, f"{path.name}: {failure.detail}") from failure
 
 
 def _frames(source: Path, *, at_most: int) -> "Iterator[Picture]":

@@ -67,13 +67,21 @@ def _promise(port: int) -> bool:
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
     """True if a server could listen there now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    return why_taken(port, host) is None
+
+
+def why_taken(port: int, host: str = "127.0.0.1") -> OSError | None:
+    """Why no server could listen there now: it is in use, or forbidden, or no address of this machine. None: one could."""
+    try:
+        family, *_, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None
 
 
 class PrivateRabbit:

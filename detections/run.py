@@ -17,7 +17,7 @@ from contracts.media import MediumKind
 from contracts.options import read_options
 from contracts.settings import Provider
 from contracts.shots import Shot
-from detections.exits import EXIT_INTERRUPTED
+from detections.exits import EXIT_INTERRUPTED, take_signals_as_ctrl_c
 from detections.looks import Looks
 from detections.model_files import DEFAULT_MODEL, find_model, find_shot_model
 from detections.progress import Progress
@@ -198,6 +198,7 @@ def _stop_on_interrupt() -> Generator[threading.Event]:
         stop.set()
         signal.signal(signal.SIGINT, before)
 
+    take_signals_as_ctrl_c()
     before = signal.signal(signal.SIGINT, ask_to_stop)
     try:
         yield stop

@@ -1,9 +1,7 @@
 """The commands that start the service and talk to it."""
 
 import asyncio
-import os
 import runpy
-import signal
 import sys
 import threading
 import time
@@ -20,8 +18,8 @@ from contracts.failures import Failure
 from contracts.formats import ResultFormat, render
 from contracts.media import MediumKind, kind_by_extension
 from contracts.options import read_options
-from detections.answers import DEFAULT_URL, ClientError
-from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISUSED
+from detections.answers import DEFAULT_URL
+from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, take_signals_as_ctrl_c
 from detections.model_files import find_model
 from detections.run import Config, Thumbnails, check_thumbnails, save_thumbnails
 
@@ -94,10 +92,9 @@ def up(
     if annotations not in (None, FAKE):
         raise typer.BadParameter("only `fake` can be started; a real service is named by ANNOTATIONS_URL")
     environ = {"ANNOTATIONS_URL": FAKE} if annotations else {}
-    _take_signals_as_ctrl_c()
     source = None if model is None else find_model(model)
     _say(f"starting, which takes some seconds; logs are in {storage / 'logs'}")
-    with _said(), _interruptible():
+    with _interruptible():
         try:
             with LocalStack(storage, model=source, port=port, consumers=consumers, environ=environ, say=_say) as stack:
                 failure = _serve(stack)
@@ -107,11 +104,6 @@ def up(
             raise typer.Exit(EXIT_FAILED) from None
     if failure is not None:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _take_signals_as_ctrl_c() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
 
 
 def edge() -> None:
@@ -159,8 +151,10 @@ def submit(
         result_format=result_format,
         thumbnails=thumbnails,
     )
-    with _said(), _interruptible():
+    with _interruptible():
         if kind_by_extension(file.name) is MediumKind.IMAGE and not has_shots:
+            if result_format is not None:
+                raise typer.BadParameter("--format is for videos; an image is answered at once, as JSON")
             _detect(submission)
         else:
             _stream(submission)
@@ -176,7 +170,7 @@ def watch(
     """Print events as they come, as JSON lines."""
     from detections.client import Client
 
-    with _said(), _interruptible(), Client(url, token=token) as client:
+    with _interruptible(), Client(url, token=token) as client:
         for event in client.events(task, on_gap=lambda: _say("some events are lost: the edge no longer has them")):
             sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
             sys.stdout.buffer.flush()
@@ -231,23 +225,8 @@ def _stream(submission: "Submission") -> None:
 
 
 @contextmanager
-def _said() -> Generator[None]:
-    """What goes wrong is one line on stderr and an exit code."""
-    try:
-        yield
-    except ClientError as error:
-        _say(str(error))
-        raise typer.Exit(EXIT_FAILED) from None
-    except BrokenPipeError:  # whoever read our stdout has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(EXIT_FAILED) from None
-    except OSError as error:
-        _say(str(error))
-        raise typer.Exit(EXIT_MISUSED) from None
-
-
-@contextmanager
 def _interruptible() -> Generator[None]:
+    take_signals_as_ctrl_c()
     try:
         yield
     except KeyboardInterrupt:

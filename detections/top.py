@@ -13,7 +13,7 @@ from rich.live import Live
 from contracts.broker_nodes import without_password
 from contracts.storage import read_record
 from detections.broker_setup import AMQP_URL_DEFAULT, virtual_host
-from detections.exits import EXIT_INTERRUPTED
+from detections.exits import EXIT_INTERRUPTED, take_signals_as_ctrl_c
 
 DRAWN_EVERY_S = 0.5
 LISTEN_S = 3.0
@@ -61,6 +61,7 @@ def top(
     broker = amqp_url or AMQP_URL_DEFAULT
     console = Console()
     show = partial(_show_once, console, listen_s) if once or not console.is_terminal else partial(_show_live, console)
+    take_signals_as_ctrl_c()  # also they leave the terminal as it was
     try:
         asyncio.run(_fed(broker, address_of(broker, management_url), show))
     except KeyboardInterrupt:

@@ -1,7 +1,9 @@
 """One upload: which bytes go in which order, how fast, and what its headers say. The client only sends what this reads."""
 
 import contextlib
+import errno
 import os
+import stat
 import threading
 import time
 import uuid
@@ -79,6 +81,7 @@ class Upload:
         self._stopped = threading.Event()
         if isinstance(file, (str, Path)):
             self.name = sendable_name(name or Path(file).name)
+            check_regular(Path(file))
             self._file = self._closing.enter_context(Path(file).open("rb"))  # noqa: SIM115 - it is entered right here
             self.tail_bytes = tail_bytes(self._file)
             self.total_bytes = self._file.seek(0, os.SEEK_END)
@@ -190,6 +193,12 @@ class Upload:
                 raise OSError(f"{self.name} got shorter while it was sent")
             remaining_bytes -= len(chunk)
             yield chunk
+
+
+def check_regular(file: Path) -> None:
+    """Raises `OSError` for what is no file: a pipe waits for a writer when it is opened, and has no size."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(file))
 
 
 def sendable_name(name: str) -> str:

@@ -8,5 +8,5 @@ tensor out), `preprocess`, `heads`, `scoring`, `dense_heads` and `row_heads` (wh
 `sampling`, `reporting`, `shot_windows`, `shot_model`, `shot_workers`, `shot_finder`, `shot_feed` and `shot_cuts` (its shots),
 `confinement`, `frame_arena`, `handed_frame`, `sandbox_messages`, `sandbox_child`, `sandbox_nursery`, `sandboxed_video` and
 `sandbox` (a video decoded in a process that can do nothing else), `decode_thread`, `account` and `watching` (a whole video),
-`models`, `trial`, `loading`, `status`, `agreement`, `quantising`.
+`models`, `trial`, `loading`, `status`, `agreement`, `quantising`, `telemetry`.
 """

@@ -11,6 +11,7 @@ from engine.external_data import external_names
 from engine.graphs import OPSET_OF_INT8, of_opset, shown, with_names
 from engine.models import ModelCard
 from engine.picture import Picture
+from engine.telemetry import silence
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 PRODUCTS = ("MatMul", "Gemm")
@@ -33,6 +34,7 @@ def in_half(path: Path) -> bytes:
     What follows the last layer with weights stays FP32: a coordinate of 640 px is only good for half a pixel in 16 bits. So do
     Resize, whose scales are no weights, and the converter's own exceptions (Range, TopK, ...).
     """
+    silence()
     import onnx
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
@@ -57,6 +59,7 @@ def in_eighth(path: Path, card: ModelCard, pictures: Iterable[Picture], folder: 
     What follows the last convolutions stays as it was: scores that share the scale of coordinates are lost (ENGINE 1).
     folder: for what the quantiser writes. Raises `Failure(engine_unavailable)`.
     """
+    silence()
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod

@@ -23,6 +23,7 @@ from engine.loading import load_detector
 from engine.picture import Picture
 from engine.runtime import Tensor
 from engine.side_files import read_side_file, side_file_of
+from engine.telemetry import silence
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -68,6 +69,7 @@ def quantise(model: Path, target: Path, pictures: Sequence[Picture], *, is_force
 
 
 def _write(model: Path, target: Path, reference: Detector, pictures: Iterable[Picture]) -> None:
+    silence()
     try:
         import onnx
         import onnxruntime

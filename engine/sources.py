@@ -51,7 +51,7 @@ ModelSource = Path | RemoteModel
 
 def file_named(path: Path) -> Path | None:
     """The model file that is named there with or without its extension, None if there is none; a side file is no model."""
-    if path.suffix in SUFFIXES:
+    if path.suffix in SUFFIXES or not path.name:
         return path if path.is_file() else None
     candidates = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
     return next((each for each in candidates if each.is_file() and not is_side_file(each)), None)

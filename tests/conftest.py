@@ -8,10 +8,13 @@ import hypothesis
 import pytest
 
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError
+from engine.telemetry import silence
 from tests.virtual_hosts import environ_of, new_virtual_host
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+silence()  # also where a test or a double loads onnxruntime itself
 
 # a busy machine is no fault of what is tested
 hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
-import onnxruntime.capi.onnxruntime_pybind11_state  # the exceptions live in the native module
 
 from contracts.failures import Failure, FailureCode
 from engine.device_loss import DeviceLoss
 from engine.runtime import Tensor, TensorSpec, one_line
+from engine.telemetry import silence
+
+silence()
+import onnxruntime  # noqa: E402 - see above
+import onnxruntime.capi.onnxruntime_pybind11_state  # noqa: E402 - the exceptions live in the native module
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
@@ -148,7 +151,9 @@ def _cuda_failure(error: BaseException) -> tuple[int | None, str]:
 
 def _session(path: Path, options: Any, providers: list[Any]) -> Any:
     """Without onnxruntime's own fallback, which prints to the standard output."""
-    return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+    name = str(path)
+    name.encode()  # a name that is no UTF-8 it takes for a mistake in our code
+    return onnxruntime.InferenceSession(name, options, providers=providers, enable_fallback=0)
 
 
 def _spec(node: Any) -> TensorSpec:

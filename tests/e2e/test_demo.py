@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.media import Square, write_image, write_video
+from tests.processes import wait_until, wait_until_nothing_lives_of
 from tests.scripted import write_model
 
 pytestmark = pytest.mark.e2e
@@ -73,9 +75,31 @@ def test_a_picture_will_do(tmp_path: Path, new_host: Callable[[], dict[str, str]
     assert (tmp_path / "out" / "annotated.png").exists()
 
 
-@pytest.mark.parametrize(("name", "said"), [("missing.mp4", "missing.mp4"), ("empty.mp4", "empty_media")])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_ended_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    storages = tmp_path / "tmp"
+    storages.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "detections.demo", "--seconds", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(storages)},
+        stderr=subprocess.PIPE,
+    )
+    wait_until(lambda: list(storages.glob("*/stack.json")))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+
+    assert (process.returncode, said) == (130, b"")
+    assert list(storages.iterdir()) == []
+    wait_until_nothing_lives_of(storages)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("missing.mp4", "missing.mp4"), ("empty.mp4", "empty_media"), ("pipe.mp4", "Not a regular file")]
+)
 def test_a_file_that_cannot_be_shown_is_one_line(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.mp4")
 
     done = demo(tmp_path, tmp_path / name, "--model", write_model(tmp_path / "squares.json"))
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from contracts import broker_calls
-from contracts.broker_calls import BrokerSilentError, broker_call, end
+from contracts.broker_calls import BrokerSilentError, broker_call, end, plainly
 
 Call = Callable[[], Awaitable[None]]
 
@@ -100,3 +100,7 @@ async def test_ending_what_failed_says_nothing() -> None:
     task = asyncio.create_task(fails())
     await end(task)
     assert task.done()
+
+
+def test_what_a_library_shows_of_its_objects_is_left_out() -> None:
+    assert plainly("<aio_pika.channel.Channel object at 0x7efe7bdf8890> closed") == "the Channel closed"

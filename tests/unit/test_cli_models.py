@@ -13,6 +13,7 @@ from detections.cli import build
 from detections.model_files import SHIPPED_MODELS, find_model
 from detections.models_use import named
 from detections.timing import Blank
+from engine.runtimes.onnx import OnnxRuntime
 from engine.sources import RemoteModel
 from tests.families import BRIGHT, DARK, FAMILIES
 from tests.scripted import write_model
@@ -33,6 +34,14 @@ def write_classifier(path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, str(path))
     return path
+
+
+def test_a_name_that_is_no_utf8_is_refused_and_no_fault_of_ours(tmp_path: Path) -> None:
+    model = tmp_path / "street\udcff.onnx"
+    model.symlink_to(SHIPPED_MODELS / "aerial-vehicle.onnx")
+
+    with pytest.raises(Failure, match="surrogates not allowed"):
+        OnnxRuntime(model)
 
 
 # What it says

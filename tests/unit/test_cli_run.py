@@ -291,12 +291,13 @@ def endless(tmp_path: Path) -> list[object]:
     return [clip, "-m", write_model(tmp_path / "slow.json", delay_s=0.5), "--config", EVERY_FRAME]
 
 
-def test_an_interrupt_ends_the_output_in_good_order(endless: list[object]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_ends_the_output_in_good_order(endless: list[object], number: signal.Signals) -> None:
     process = start(*endless, "-f", "json")
     assert process.stdout is not None
     assert process.stderr is not None
     first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     interrupted_s = time.monotonic()
 
     with process.stdout, process.stderr:

@@ -18,8 +18,9 @@ from litestar import Response
 
 from contracts.events import DetectionEvent, MediaStatus
 from detections import AsyncClient, Client
-from detections.answers import ClientError, ServiceError, TaskStatus, UnreachableError
+from detections.answers import ClientError, ServiceError, TaskStatus, UnreachableError, UnusableError
 from detections.calls import TRIES_MAX
+from detections.following import OPENING_RETRIES_MAX
 from detections.rabbitmq import free_port
 from detections.uploading import Progress
 from tests.fake_edge import SEEN, FakeEdge, cut_off, file_name, problem
@@ -417,11 +418,32 @@ def test_nobody_there_is_said_soon(make_client: Callable[[str], Client], call: C
     assert time.monotonic() - started_s < 15, "as long as an edge may take to come back"
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:http", "http://[::1"])
+def test_an_address_is_shown_without_its_password(make_client: Callable[[str], Client]) -> None:
+    address = f"127.0.0.1:{free_port()}"
+
+    with pytest.raises(UnreachableError, match=f"http://{address}:") as caught:
+        make_client(f"http://user:canary@{address}").health()
+
+    assert "canary" not in str(caught.value) + caught.value.url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:99999", "http://127.0.0.1:http", "http://[::1", "127.0.0.1:8000", "ftp://edge", "http://xn--"],
+)
 @pytest.mark.parametrize("make", [Client, AsyncClient])
 def test_an_address_that_can_be_none_is_said_at_once(make: Callable[[str], object], url: str) -> None:
-    with pytest.raises(ClientError, match=re.escape(url)):
+    with pytest.raises(UnusableError, match=re.escape(url)):
         make(url)
+
+
+def test_a_web_server_that_answers_everything_is_not_listened_to_for_ever(client: Client, edge: FakeEdge) -> None:
+    edge.answers_before = [Response("<html></html>", media_type="text/html") for _ in range(50)]
+
+    with pytest.raises(ClientError, match="answered with something else: text/html"):
+        next(iter(client.events(TASK)))
+
+    assert len(edge.last_event_ids) == OPENING_RETRIES_MAX + 1
 
 
 def test_a_question_survives_an_edge_that_is_started_again(make_client: Callable[[str], Client]) -> None:

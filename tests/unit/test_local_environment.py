@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from detections.local import LocalStack
 from detections.local_broker import BrokerUrls, urls_of
+from detections.stack_lock import StackError
 
 AMQP = BrokerUrls(edge="amqp://edge@b/", consumer="amqp://consumer@b/", operator="amqp://operator@b/")
 SECRETS = {"EDGE_JWT_KEY": "x" * 32, "EDGE_SEAL_KEYS": "y"}
@@ -44,3 +47,15 @@ def test_the_double_of_the_service_gets_none_of_them_either(tmp_path: Path) -> N
     program = LocalStack(tmp_path, environ=SECRETS)._annotations_double(1)
 
     assert not [name for name in program.environ if name.startswith("EDGE_")]
+
+
+@pytest.mark.parametrize(("host", "url"), [("::1", "http://[::1]:8000"), ("::", "http://127.0.0.1:8000")])
+def test_the_edge_may_listen_where_ipv6_is(tmp_path: Path, host: str, url: str) -> None:
+    assert LocalStack(tmp_path, port=8000, environ={"EDGE_HOST": host}).url == url
+
+
+def test_an_address_that_is_not_ours_is_no_port_in_use(tmp_path: Path) -> None:
+    stack = LocalStack(tmp_path, port=8000, environ={"EDGE_HOST": "192.0.2.1"})  # of documentation, RFC 5737
+
+    with pytest.raises(StackError, match=r"port 8000 of 192\.0\.2\.1: Cannot assign requested address"):
+        stack.start()

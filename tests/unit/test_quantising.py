@@ -133,6 +133,13 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
         pictures_of(tmp_path)
 
 
+def test_of_many_pictures_the_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+
+    with pytest.raises(Failure, match=r"empty\.jpg: the file has no bytes"):
+        pictures_of(tmp_path)
+
+
 # Real models
 
 

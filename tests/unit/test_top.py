@@ -166,6 +166,7 @@ async def test_what_the_management_refuses_is_said_without_the_password(status: 
     ("amqp", "asked", "address"),
     [
         ("amqp://u:p@rabbit:5672/", None, "http://u:p@rabbit:15672"),
+        ("amqp://u:p@[::1]:5672/", None, "http://u:p@[::1]:15672"),
         ("amqp://rabbit/x", None, "http://rabbit:15672"),
         ("amqp://u:p@rabbit/", "https://m:15671", "https://u:p@m:15671"),
         ("amqp://u:p@rabbit/", "http://o:q@m", "http://o:q@m"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.options import CameraConfig, DetectionOptions
+from detections.calls import read_picture
 from detections.uploading import CHUNK_BYTES_MAX, Progress, Upload, config_text
 
 MOOV = (300).to_bytes(4, "big") + b"moov" + bytes(range(46)) * 6 + b"end moov" * 2
@@ -31,6 +32,16 @@ def test_a_file_is_sent_in_order_with_its_length(tmp_path: Path) -> None:
     assert max(map(len, chunks)) == CHUNK_BYTES_MAX
     assert upload.headers()["Content-Length"] == str(len(content))
     assert "X-Tail-Bytes" not in upload.headers()
+
+
+def test_a_pipe_is_refused_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
+    pipe = tmp_path / "clip.mp4"
+    os.mkfifo(pipe)
+
+    with pytest.raises(OSError, match="Not a regular file"):
+        Upload(pipe)
+    with pytest.raises(OSError, match="Not a regular file"):
+        read_picture(pipe, name=None, config=None)
 
 
 def test_a_file_with_its_index_at_the_end_is_sent_tail_first(tmp_path: Path) -> None:
