@@ -1,6 +1,5 @@
 """How a process is configured: a struct of settings, read from the environment."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -17,9 +16,6 @@ DecodeIn = Literal["sandbox", "thread"]
 
 HTTP_PATTERN = r"^(https?://[^\s/?#]\S*)?$"
 """The address of an HTTP service; empty: none."""
-
-_USER = re.compile(r"^(\w+://)?.*@", re.DOTALL)
-"""In an address: who asks, with the password."""
 
 FROM_FILE = "_FILE"
 """`<VARIABLE>_FILE` names a file that holds the value: a secret that is mounted, and is in nobody's environment."""
@@ -46,7 +42,7 @@ def read_settings(
             msgspec.convert(text, fields[name].type, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigurationError(
-                f"{variable_name(name, prefix=prefix, shared=shared)}={_shown(text)!r}: {error}"
+                f"{variable_name(name, prefix=prefix, shared=shared)}={without_user(text)!r}: {error}"
             ) from error
     return msgspec.convert(stated, settings, strict=False)
 
@@ -64,9 +60,10 @@ def variable_name(field: str, *, prefix: str, shared: frozenset[str]) -> str:
     return field.upper() if field in shared else prefix + field.upper()
 
 
-def _shown(text: str) -> str:
-    """A value without the password that an address may have in it."""
-    return _USER.sub(r"\1***@", text)
+def without_user(address: str) -> str:
+    """An address as it may be shown, without user and password, also one that is written wrongly; other texts as they are."""
+    scheme, separator, rest = address.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else address.rpartition("@")[2]
 
 
 def _value(environ: Mapping[str, str], variable: str) -> str | None:

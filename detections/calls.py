@@ -11,6 +11,7 @@ import msgspec
 
 from contracts.detections import Detection
 from contracts.events import DetectionEvent
+from contracts.settings import without_user
 from detections.answers import (
     DEFAULT_URL,
     ClientError,
@@ -24,7 +25,7 @@ from detections.answers import (
 from detections.resuming import CONFLICTS, PASSING, Interrupted
 from detections.sse import MalformedStreamError
 from detections.uploading import Config, Upload, check_regular, config_text, sendable_name
-from detections.web_addresses import is_web_address, shown
+from detections.web_addresses import is_web_address
 
 STREAM = "/detect/stream"
 EVENT_STREAM = "text/event-stream"
@@ -77,7 +78,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 def address(url: str) -> str:
     """The edge's, without the slash at its end. Raises `UnusableError` for what can be none."""
     if not is_web_address(url):
-        raise UnusableError(f"{shown(url)!r} is no address such as {DEFAULT_URL}")
+        raise UnusableError(f"{without_user(url)!r} is no address such as {DEFAULT_URL}")
     return url.rstrip("/")
 
 
@@ -119,9 +120,10 @@ def mapped(url: str) -> Generator[None, None, None]:
     try:
         yield
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise UnreachableError(shown(url), str(error) or type(error).__name__) from error  # some of its texts are empty
+        reason = str(error) or type(error).__name__  # some of its texts are empty
+        raise UnreachableError(without_user(url), reason) from error
     except (httpx.HTTPError, MalformedStreamError, msgspec.DecodeError) as error:
-        raise ClientError(f"{shown(url)} answered with something else: {error}") from error
+        raise ClientError(f"{without_user(url)} answered with something else: {error}") from error
 
 
 def timeout(read_timeout_s: float) -> httpx.Timeout:

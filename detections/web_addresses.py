@@ -1,4 +1,4 @@
-"""Addresses of HTTP that a person gives: whether one can be any, and how it is shown."""
+"""Addresses of HTTP that a person gives: whether one can be any."""
 
 from urllib.parse import urlsplit
 
@@ -15,9 +15,3 @@ def is_web_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.host) and 0 < (parts.port or 1) <= _PORT_MAX
     except (httpx.InvalidURL, ValueError):  # its subclasses: of a host that is no name
         return False
-
-
-def shown(url: str) -> str:
-    """The address without user and password, also one that is written wrongly."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url.rpartition("@")[2]
