@@ -16,6 +16,8 @@ def test_each_client_has_its_own_count_and_gets_back_what_ends() -> None:
                 quota.check("a")
             quota.check("b")
         quota.check("a")
+        with quota.counted("a"), pytest.raises(Failure):
+            quota.check("a")
     assert refused.value.code is FailureCode.TOO_MANY_REQUESTS
 
 
