@@ -21,9 +21,11 @@ hypothesis.settings.register_profile("tests", deadline=None, suppress_health_che
 hypothesis.settings.load_profile("tests")
 
 
-# what a shell starts in its background ignores Ctrl-C, and so would every process that a test starts and interrupts
+# what a shell starts in its background ignores Ctrl-C, and under nohup SIGHUP: so would every process that a test ends
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LONG_FIRST = ("e2e", "triton", "broker")
 """Folders whose tests mostly wait: begun at once, they do not keep everybody waiting at the end."""

@@ -98,7 +98,7 @@ async def test_every_answer_has_its_code(status: int, code: FailureCode) -> None
     [
         ("90", 90),
         ("9" * 400, math.inf),
-        (format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True), 7200),
+        ("in two hours", 7200),
         ("soon", 0),
         ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0),
         ("-5", 0),
@@ -107,6 +107,8 @@ async def test_every_answer_has_its_code(status: int, code: FailureCode) -> None
     ],
 )
 async def test_a_service_says_how_long_it_wants_to_be_left_alone(status: int, said: str, asked_s: float) -> None:
+    if said == "in two hours":
+        said = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     service = answering(status, **{"retry-after": said})
     failure = await failure_of(service, lambda annotations: annotations.send(POST, "token"))
 
