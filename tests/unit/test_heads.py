@@ -5,7 +5,7 @@ import pytest
 
 from contracts.failures import Failure
 from engine.dense_heads import DenseHead, YoloxHead
-from engine.heads import InputSize, Shown, grid_cells
+from engine.heads import BoxForm, InputSize, Shown, corners_of, grid_cells
 from engine.row_heads import RowsHead, TensorsHead
 from engine.row_recognition import FLAT_ORDERS
 from engine.scoring import Scoring
@@ -22,6 +22,18 @@ def shown(count: int = 1, score_min: float = 0.25) -> Shown:
 
 def yolox_rows() -> np.ndarray:
     return np.zeros((1, grid_cells(64, 32, (8, 16, 32)), 5 + 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("form", "row"), [("x1y1x2y2", [8, 4, 24, 20]), ("y1x1y2x2", [4, 8, 20, 24]), ("cxcywh", [16, 12, 16, 16])]
+)
+def test_every_way_to_write_a_box_comes_to_the_same_corners(form: BoxForm, row: list[int]) -> None:
+    pixels = np.array([row, row], np.float16)
+    height_first = form == "y1x1y2x2"
+    shares = pixels / np.array([SIZE.height, SIZE.width] * 2 if height_first else [SIZE.width, SIZE.height] * 2)
+
+    assert corners_of(pixels, form=form, unit="pixels", size=SIZE).tolist() == [[8, 4, 24, 20]] * 2
+    assert corners_of(shares, form=form, unit="fractions", size=SIZE).tolist() == [[8, 4, 24, 20]] * 2
 
 
 def test_a_yolox_row_counts_from_its_cell_in_strides() -> None:
