@@ -14,6 +14,7 @@ from contracts.detections import Counts, Detection
 from contracts.events import FrameDetected, TaskEnded
 from contracts.failures import FailureCode, FailureRecord
 from contracts.media import MediumKind
+from contracts.options import CONFIG_BYTES_MAX
 from contracts.results import Checkpoint, Reported
 from contracts.storage import create_record
 from tests.edge_app import Answer, Edge, files_below, names_in, running_edge, until
@@ -110,11 +111,13 @@ async def test_a_report_that_comes_twice_is_answered_once(tmp_path: Path) -> Non
         (form(picture(b"ffconcat version 1.0\nfile x\n", "a.mp4")), 400, "unsupported_media"),
         (form(config("{"), picture()), 400, "malformed_options"),
         (form(picture(), config("[]")), 400, "malformed_options"),
+        (form(picture(), config("{}" + " " * CONFIG_BYTES_MAX)), 400, "malformed_options"),
         (form(picture(), config('{"model_batch_size": 65}')), 422, "options_out_of_range"),
         (form(picture(PNG, "x" * 300 + ".png")), 400, "malformed_request"),
         (form(picture(PNG, "a\x00b.png")), 400, "malformed_request"),
         (form(*[Field("other", b"x")] * 40), 400, "malformed_request"),
         (b"no form at all", 400, "malformed_request"),
+        (form(Field("other", b"x"), Field("other", b"x"), picture(b"")), 400, "empty_media"),
     ],
 )
 async def test_a_form_that_is_wrong_is_refused_without_asking_anybody(
