@@ -19,8 +19,9 @@ from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.shot_finder import FoundShot
 from engine.shot_model import open_shot_model
-from engine.shot_windows import STEP
+from engine.shot_windows import MARGIN, STEP
 from engine.shot_workers import ShotWorkers
+from engine.video import VideoLimits
 from engine.watching import Finished, FrameReport, Seen, watch_video
 from tests.conftest import REPOSITORY
 from tests.cut_finder import CutFinder, scenes, write_scenes
@@ -196,6 +197,26 @@ def test_an_upload_that_is_aborted_tells_no_last_shot(searchers: ShotWorkers, tm
     seen = watch(upload.medium, searchers, terms=Terms(passing=VirtualTime(send_most_then_abort).passing()))
     assert failure_of(seen) is FailureCode.UPLOAD_ABORTED
     assert frames(seen) == [(0, 29)]
+
+
+@pytest.mark.parametrize("frames_max", [20, 75, 80, 124, 125, 190])
+def test_of_a_failed_video_a_shot_is_told_if_the_model_saw_what_lies_behind_it(
+    workers: Workers, searchers: ShotWorkers, tmp_path: Path, frames_max: int
+) -> None:
+    """As if the picture stood still there it would tell of others: of a fade that is cut off it tells a cut in its middle."""
+    clip = write_scenes(tmp_path / "clip", 10, 30, 70, 110, frames=200, over=(RED_SQUARE,))
+    options = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
+    terms = Terms(limits=VideoLimits(frames_max=frames_max))
+    seen = watch(clip, searchers, options, workers=workers, terms=terms)
+
+    assert failure_of(seen) is FailureCode.DURATION_LIMIT
+    certain = (frames_max + MARGIN) // STEP * STEP - STEP
+    assert frames(seen) == [shot for shot in [(0, 9), (10, 29), (30, 69), (70, 109)] if shot[1] < certain]
+    assert [report.frame_index for report in reports(seen)] == list(range(frames_max)), "objects are known at once"
+    alone = watch(clip, searchers, terms=terms)
+    assert frames(alone) == frames(seen)
+    last = [each for each in alone if isinstance(each, Checkpoint)][-1:]
+    assert all(place.shots is None or place.shots.next_frame == place.frame_index + 1 for place in last)
 
 
 def test_a_shot_is_told_while_the_bytes_behind_it_are_on_their_way(searchers: ShotWorkers, tmp_path: Path) -> None:
