@@ -140,6 +140,8 @@ class DecodeThread:
         self._thread.join()
         if self._workers is not None:
             self._workers.forget(self._stream)  # what it submitted in between
+        if self._feed is not None:
+            self._feed.forget()
 
     def _run(self) -> None:
         """The outermost loop of the thread: whatever ends it becomes an `Over`."""

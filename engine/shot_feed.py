@@ -73,6 +73,11 @@ class ShotFeed:
             odds.set_result(WindowOdds(nothing, nothing))
             yield self._searched(self._windows.asked, tuple(self._times_s), odds)
 
+    def forget(self) -> None:
+        """Drop what the workers have not begun: nobody will ask for it. Called when the decode thread has ended."""
+        for odds in self._in_flight:
+            odds.cancel()
+
     def _submitted(self, window: Window) -> Searched:
         self._wait_for_room()
         odds = self._workers.submit(window)

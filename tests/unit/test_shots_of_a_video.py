@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import msgspec
+import numpy as np
 import pytest
 
 from contracts.failures import Failure, FailureCode
@@ -18,8 +19,8 @@ from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.shot_finder import FoundShot
-from engine.shot_model import open_shot_model
-from engine.shot_windows import MARGIN, STEP
+from engine.shot_model import Odds, open_shot_model
+from engine.shot_windows import HEIGHT, MARGIN, STEP, WIDTH, WINDOW, Window
 from engine.shot_workers import ShotWorkers
 from engine.video import VideoLimits
 from engine.watching import Finished, FrameReport, Seen, watch_video
@@ -299,6 +300,32 @@ def test_a_stop_ends_a_search_with_a_checkpoint_to_go_on_from(searchers: ShotWor
     last = seen[-1]
     assert isinstance(last, Checkpoint)
     assert frames(seen) + frames(watch(clip, searchers, resume=last)) == frames(watch(clip, searchers))
+
+
+def test_windows_of_a_stopped_search_are_not_looked_at(tmp_path: Path) -> None:
+    class Held(CutFinder):
+        """Takes its first window and is in no hurry with it."""
+
+        may_answer = threading.Event()
+        has_begun = threading.Event()
+
+        def look(self, windows: Sequence[Window]) -> tuple[Odds, Odds]:
+            self.has_begun.set()
+            assert self.may_answer.wait(WAIT_S)
+            return super().look(windows)
+
+    clip = write_scenes(tmp_path / "clip", 30, frames=300)
+    finder, stop = Held(), threading.Event()
+    with closing(ShotWorkers(finder, count=1)) as searchers:
+        asked = [searchers.submit(np.zeros((WINDOW, HEIGHT, WIDTH, 3), np.uint8))]  # of another video
+        assert finder.has_begun.wait(WAIT_S)
+        terms = Terms(shots=searchers, offered=lambda _: stop.set())
+        list(watch_video(MediumFile(path=clip), workers=None, options=RARELY, stop=stop, terms=terms))
+        finder.may_answer.set()
+        asked.append(searchers.submit(np.zeros((WINDOW, HEIGHT, WIDTH, 3), np.uint8)))
+        for odds in asked:
+            odds.result(WAIT_S)
+    assert len(finder.windows) == len(asked)
 
 
 def test_before_a_server_is_said_to_be_away_comes_a_checkpoint(tmp_path: Path) -> None:
