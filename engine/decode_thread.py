@@ -140,13 +140,16 @@ class DecodeThread:
         self._thread.join()
         if self._workers is not None:
             self._workers.forget(self._stream)  # what it submitted in between
+        if self._feed is not None:
+            self._feed.forget()
 
     def _run(self) -> None:
         """The outermost loop of the thread: whatever ends it becomes an `Over`."""
         try:
             over = self._ended()
-            for searched in self._feed.end() if self._feed is not None else ():
-                self._offer(searched)
+            if self._feed is not None:
+                for searched in self._feed.end() if over.failure is None else self._feed.given_up():
+                    self._offer(searched)
             self._offer(over)
         except StoppedError:
             return

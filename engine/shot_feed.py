@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 
 import msgspec
+import numpy as np
 
 from engine.growing_file import StoppedError
 from engine.orientation import Size
@@ -19,11 +20,11 @@ POLL_S = 0.05
 
 
 class Searched(msgspec.Struct, frozen=True, kw_only=True):
-    """Frames that the workers were asked about."""
+    """Frames that the workers were asked about, or never will be."""
 
     first_frame: int
     times_s: tuple[float, ...]
-    """Of each frame, since the stream's first; 50 of them, fewer at the end."""
+    """Of each frame, since the stream's first; 50 of them, fewer at the end, up to 74 that were given up."""
     percent: int
     size: Size
     odds: "Future[WindowOdds]"
@@ -64,13 +65,28 @@ class ShotFeed:
         for window in self._windows.end():
             yield self._submitted(window)
 
+    def given_up(self) -> Iterator[Searched]:
+        """The frames that nobody was asked about, when those behind them will not come: no shot is certain to end there."""
+        if self._times_s:
+            odds: Future[WindowOdds] = Future()
+            nothing = np.zeros(len(self._times_s), np.float32)
+            odds.set_result(WindowOdds(nothing, nothing))
+            yield self._searched(self._windows.asked, tuple(self._times_s), odds)
+
+    def forget(self) -> None:
+        """Drop what the workers have not begun: nobody will ask for it. Called when the decode thread has ended."""
+        for odds in self._in_flight:
+            odds.cancel()
+
     def _submitted(self, window: Window) -> Searched:
         self._wait_for_room()
         odds = self._workers.submit(window)
         self._in_flight.append(odds)
-        asked = self._windows.asked
         times_s = tuple(self._times_s.popleft() for _ in range(min(STEP, len(self._times_s))))
-        return Searched(first_frame=asked - STEP, times_s=times_s, percent=self._percent, size=self._size, odds=odds)
+        return self._searched(self._windows.asked - STEP, times_s, odds)
+
+    def _searched(self, first_frame: int, times_s: tuple[float, ...], odds: "Future[WindowOdds]") -> Searched:
+        return Searched(first_frame=first_frame, times_s=times_s, percent=self._percent, size=self._size, odds=odds)
 
     def _wait_for_room(self) -> None:
         while len(self._in_flight) >= self._workers.windows_max:

@@ -96,7 +96,7 @@ class ShotFinder:
             found += self._told()
         self._change(
             is_in_run=is_boundary,
-            transition_frames=here.transition_frames + 1 if is_in_transition else 0,
+            transition_frames=self._place.transition_frames + 1 if is_in_transition else 0,
             next_frame=here.next_frame + 1,
         )
         return found
@@ -139,7 +139,7 @@ class ShotFinder:
         place, boundary = self._place, self._place.boundary
         if boundary is None:
             return []
-        self._change(boundary=None)
+        self._change(boundary=None, transition_frames=0)  # where another one follows at once, it has frames of its own
         if not self._is_long_enough(boundary):
             return []
         return [

@@ -19,6 +19,8 @@ INPUT = (WINDOW, HEIGHT, WIDTH, 3)
 """Of one entry of a batch."""
 INPUT_DTYPES = ("uint8", "float32")
 """Both 0..255."""
+ROWS_MAX = 64
+"""Windows of an inference where the model states how many: 100 MB as float32, and all are computed for the sake of one."""
 
 Odds = NDArray[np.float32]
 
@@ -106,6 +108,8 @@ def _recognised(name: str, runtime: Runtime) -> ShotCard:
     if len(inputs) != 1 or inputs[0].shape[1:] != INPUT or inputs[0].dtype not in INPUT_DTYPES:
         raise _refused(runtime, f"it has no single input {list(INPUT)} of {' or '.join(INPUT_DTYPES)}")
     rows = inputs[0].shape[0] or 1
+    if rows > ROWS_MAX:
+        raise _refused(runtime, f"it takes {rows} windows at a time, more than {ROWS_MAX}")
     tried = np.zeros((rows, *INPUT), inputs[0].dtype)
     tried[:, WINDOW // 2 :] = 255
     outputs = runtime.infer({inputs[0].name: tried})

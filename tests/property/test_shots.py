@@ -94,3 +94,16 @@ def test_transitions_change_no_boundary_and_splinters_belong_to_the_next_shot(
     assert all(shot.end_frame - shot.start_frame + 1 >= frames_min for shot in longer[:-1])
     assert longer, "a video has at least one shot"
     assert {shot.end_frame for shot in longer} <= {shot.end_frame for shot in plain} | {len(frames) - 1}
+
+
+def test_cuts_that_touch_are_each_a_cut() -> None:
+    """A flash: of the two frames of each cut, the last of one lies beside the first of the other."""
+    boundaries = [0.0, 0.0, 0.9, 0.0, 0.9, 0.0, 0.9, 0.0, 0.0]
+    transitions = [0.0, 0.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.0]
+    found = found_in(boundaries, transitions, rule=ShotRule())
+    assert [(shot.end_frame, shot.transition) for shot in found] == [(2, "cut"), (4, "cut"), (6, "cut"), (8, None)]
+
+
+def test_a_dissolve_that_begins_before_its_boundary_is_gradual() -> None:
+    found = found_in([0.0, 0.0, 0.0, 0.9, 0.0], [0.0, 0.9, 0.9, 0.9, 0.0], rule=ShotRule())
+    assert [shot.transition for shot in found] == ["gradual", None]

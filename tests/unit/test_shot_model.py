@@ -117,6 +117,17 @@ def test_a_model_of_other_shapes_is_refused_with_what_was_seen(tmp_path: Path) -
     assert refused.value.code is FailureCode.MODEL_NOT_A_DETECTOR
 
 
+def test_a_model_of_more_windows_at_a_time_than_there_is_memory_for_is_refused_untried(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "any.onnx")
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 200_000
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 200_000
+    onnx.save(model, path)
+    with pytest.raises(Failure, match="200000 windows at a time") as refused:
+        open_shot_model(path)
+    assert refused.value.code is FailureCode.MODEL_NOT_A_DETECTOR
+
+
 def test_a_window_alone_is_answered_as_in_a_batch(tmp_path: Path) -> None:
     model = open_shot_model(write_model(tmp_path / "any.onnx"))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import msgspec
+import numpy as np
 import pytest
 
 from contracts.failures import Failure, FailureCode
@@ -18,9 +19,10 @@ from engine.batching import Workers
 from engine.decode_thread import Terms
 from engine.growing_file import MediumFile
 from engine.shot_finder import FoundShot
-from engine.shot_model import open_shot_model
-from engine.shot_windows import STEP
+from engine.shot_model import Odds, open_shot_model
+from engine.shot_windows import HEIGHT, MARGIN, STEP, WIDTH, WINDOW, Window
 from engine.shot_workers import ShotWorkers
+from engine.video import VideoLimits
 from engine.watching import Finished, FrameReport, Seen, watch_video
 from tests.conftest import REPOSITORY
 from tests.cut_finder import CutFinder, scenes, write_scenes
@@ -198,6 +200,26 @@ def test_an_upload_that_is_aborted_tells_no_last_shot(searchers: ShotWorkers, tm
     assert frames(seen) == [(0, 29)]
 
 
+@pytest.mark.parametrize("frames_max", [20, 75, 80, 124, 125, 190])
+def test_of_a_failed_video_a_shot_is_told_if_the_model_saw_what_lies_behind_it(
+    workers: Workers, searchers: ShotWorkers, tmp_path: Path, frames_max: int
+) -> None:
+    """As if the picture stood still there it would tell of others: of a fade that is cut off it tells a cut in its middle."""
+    clip = write_scenes(tmp_path / "clip", 10, 30, 70, 110, frames=200, over=(RED_SQUARE,))
+    options = DetectionOptions(frame_period_recognition=1, frame_recognition_seconds=0)
+    terms = Terms(limits=VideoLimits(frames_max=frames_max))
+    seen = watch(clip, searchers, options, workers=workers, terms=terms)
+
+    assert failure_of(seen) is FailureCode.DURATION_LIMIT
+    certain = (frames_max + MARGIN) // STEP * STEP - STEP
+    assert frames(seen) == [shot for shot in [(0, 9), (10, 29), (30, 69), (70, 109)] if shot[1] < certain]
+    assert [report.frame_index for report in reports(seen)] == list(range(frames_max)), "objects are known at once"
+    alone = watch(clip, searchers, terms=terms)
+    assert frames(alone) == frames(seen)
+    last = [each for each in alone if isinstance(each, Checkpoint)][-1:]
+    assert all(place.shots is None or place.shots.next_frame == place.frame_index + 1 for place in last)
+
+
 def test_a_shot_is_told_while_the_bytes_behind_it_are_on_their_way(searchers: ShotWorkers, tmp_path: Path) -> None:
     content = write_scenes(tmp_path / "clip", 30, frames=300, noise=10).read_bytes()
     upload = Upload(tmp_path, content, chunks=(4096,))
@@ -278,6 +300,32 @@ def test_a_stop_ends_a_search_with_a_checkpoint_to_go_on_from(searchers: ShotWor
     last = seen[-1]
     assert isinstance(last, Checkpoint)
     assert frames(seen) + frames(watch(clip, searchers, resume=last)) == frames(watch(clip, searchers))
+
+
+def test_windows_of_a_stopped_search_are_not_looked_at(tmp_path: Path) -> None:
+    class Held(CutFinder):
+        """Takes its first window and is in no hurry with it."""
+
+        may_answer = threading.Event()
+        has_begun = threading.Event()
+
+        def look(self, windows: Sequence[Window]) -> tuple[Odds, Odds]:
+            self.has_begun.set()
+            assert self.may_answer.wait(WAIT_S)
+            return super().look(windows)
+
+    clip = write_scenes(tmp_path / "clip", 30, frames=300)
+    finder, stop = Held(), threading.Event()
+    with closing(ShotWorkers(finder, count=1)) as searchers:
+        asked = [searchers.submit(np.zeros((WINDOW, HEIGHT, WIDTH, 3), np.uint8))]  # of another video
+        assert finder.has_begun.wait(WAIT_S)
+        terms = Terms(shots=searchers, offered=lambda _: stop.set())
+        list(watch_video(MediumFile(path=clip), workers=None, options=RARELY, stop=stop, terms=terms))
+        finder.may_answer.set()
+        asked.append(searchers.submit(np.zeros((WINDOW, HEIGHT, WIDTH, 3), np.uint8)))
+        for odds in asked:
+            odds.result(WAIT_S)
+    assert len(finder.windows) == len(asked)
 
 
 def test_before_a_server_is_said_to_be_away_comes_a_checkpoint(tmp_path: Path) -> None:
