@@ -11,6 +11,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq chromium demo up run test soak check bench lock
 .SUFFIXES:
+.NOTPARALLEL:  # two apt-gets shut each other out
+
+# libraries that the caller's Python knows are no proof that .venv holds them, and what pip installs belongs in there
+unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT
 
 # for the benchmarks, which load onnxruntime by themselves; the product says so to it by itself
 export ORT_DISABLE_TELEMETRY ?= 1
@@ -19,6 +23,7 @@ VENV := .venv
 TRITON := .venv-triton
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
+BUILD_LOCK := compose/requirements-build.lock
 TEST_PROCESSES ?= 3
 FILE ?=
 MODEL ?=
@@ -38,10 +43,11 @@ $(VENV)/.venv:
 	  fi; \
 	done; echo "setup: no Python of 3.11 or later with venv was found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1
 
-$(VENV)/.product: requirements.lock pyproject.toml | $(VENV)/.venv
+# what builds the product is locked as well: pip by itself would fetch the newest
+$(VENV)/.product: requirements.lock $(BUILD_LOCK) pyproject.toml | $(VENV)/.venv
 	@echo "setup: installing what requirements.lock names"
-	@$(PIP) install --no-compile --require-hashes --requirement requirements.lock
-	@$(PIP) install --no-deps --editable .
+	@$(PIP) install --no-compile --require-hashes --requirement requirements.lock --requirement $(BUILD_LOCK)
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.product
@@ -99,5 +105,5 @@ lock: $(VENV)/.venv
 	@$(LOCK) pyproject.toml --extra cpu --constraint requirements-dev.lock --output-file requirements.lock >/dev/null
 	@for image in edge consumer-cpu consumer-gpu; do \
 	  $(LOCK) --group $$image-image --constraint requirements-dev.lock --output-file compose/requirements-$$image.lock >/dev/null; done
-	@$(LOCK) --group image-build --output-file compose/requirements-build.lock >/dev/null
+	@$(LOCK) --group build --constraint requirements-dev.lock --output-file $(BUILD_LOCK) >/dev/null
 	@$(LOCK) --group triton-server --no-deps --output-file requirements-triton-test.lock >/dev/null

@@ -1,6 +1,7 @@
 """Which runtime runs a model, by where the model is and what is to run it."""
 
 from pathlib import Path
+from typing import Literal
 
 from contracts.failures import Failure, FailureCode
 from contracts.settings import Provider
@@ -29,14 +30,22 @@ def open_runtime(source: ModelSource, *, threads: int = 1, provider: Provider = 
         return TensorRtRuntime(read_plan(source))
     if provider == "openvino":
         return _openvino(source, threads)
-    from engine.runtimes.onnx import OnnxRuntime  # loaded when a model needs it: it takes 0.3 s
-
-    return OnnxRuntime(source, threads=threads, device=provider)
+    return _onnx(source, threads, provider)
 
 
 def is_script(source: ModelSource) -> bool:
     """True for a model that is a script of ours and has no side file."""
     return not isinstance(source, RemoteModel) and source.suffix == ".json"
+
+
+def _onnx(path: Path, threads: int, provider: Literal["auto", "cpu", "cuda"]) -> Runtime:
+    try:
+        from engine.runtimes.onnx import OnnxRuntime  # loaded when a model needs it: it takes 0.3 s
+    except ImportError as error:
+        raise Failure(
+            FailureCode.ENGINE_UNAVAILABLE, f"{path.name}: install the extra `cpu` or `gpu` ({error})"
+        ) from error
+    return OnnxRuntime(path, threads=threads, device=provider)
 
 
 def _openvino(path: Path, threads: int) -> Runtime:

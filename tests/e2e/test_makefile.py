@@ -27,11 +27,16 @@ def put(folder: Path, name: str, content: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def make_venv(folder: Path, tools: Path) -> "subprocess.CompletedProcess[str]":
+WRITES_ITS_ENVIRONMENT = "#!/bin/sh\nenv >>asked\n"
+ALONE = "mkdir one-at-a-time && sleep 0.3 && rmdir one-at-a-time\n"
+"""Fails beside another one, as apt-get does."""
+
+
+def make(folder: Path, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     shutil.copy(REPOSITORY / "Makefile", folder)
-    environ = {**os.environ, "PATH": f"{tools}:/usr/bin:/bin"}
+    environ = {**os.environ, **environ}
     environ.pop("MAKEFLAGS", None)
-    command = ["make", ".venv/.venv", "PYTHON="]
+    command = ["make", *arguments]
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -41,8 +46,33 @@ def test_names_that_run_nothing_are_passed_over(tmp_path: Path) -> None:
     put(tools, "python3.13", OLD)
     put(tools, "python3.12", SOUND)
 
-    done = make_venv(tmp_path, tools)
+    done = make(tmp_path, ".venv/.venv", "PYTHON=", PATH=f"{tools}:/usr/bin:/bin")
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / ".venv" / "bin" / "python").exists()
     assert done.stderr == ""
+
+
+def test_what_the_caller_set_for_another_python_is_not_heard(tmp_path: Path) -> None:
+    """With it pip finds libraries elsewhere, or puts them there, and the environment stays empty."""
+    (tmp_path / ".venv").mkdir()
+    put(tmp_path / ".venv" / "bin", "python", WRITES_ITS_ENVIRONMENT)
+    for name in (".venv/.venv", "requirements.lock", "compose/requirements-build.lock", "pyproject.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    elsewhere = {name: str(tmp_path) for name in ("PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")}
+
+    done = make(tmp_path, ".venv/.product", PIP_USER="1", PIP_TIMEOUT="7", **elsewhere)
+
+    assert done.returncode == 0, done.stderr
+    asked = {line.partition("=")[0] for line in (tmp_path / "asked").read_text().splitlines()}
+    assert asked & {"PIP_USER", "PIP_TIMEOUT", *elsewhere} == {"PIP_TIMEOUT"}
+
+
+def test_system_packages_are_installed_one_after_the_other(tmp_path: Path) -> None:
+    for name in ("rabbitmq", "chromium"):
+        put(tmp_path / "compose", f"install-{name}.sh", ALONE)
+
+    done = make(tmp_path, "-j2", "rabbitmq", "chromium")
+
+    assert (done.returncode, done.stderr) == (0, "")

@@ -87,3 +87,13 @@ def test_without_the_extra_a_remote_model_says_what_to_install(monkeypatch: pyte
         open_runtime(at("triton+grpc://127.0.0.1:8001/street"))
 
     assert caught.value.code is FailureCode.ENGINE_UNAVAILABLE
+
+
+def test_without_onnxruntime_a_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "engine.runtimes.onnx", None)
+    (tmp_path / "street.onnx").touch()
+
+    with pytest.raises(Failure, match="install the extra `cpu` or `gpu`") as caught:
+        open_runtime(tmp_path / "street.onnx")
+
+    assert caught.value.code is FailureCode.ENGINE_UNAVAILABLE
