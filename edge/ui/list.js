@@ -3,7 +3,7 @@ import { element, say } from "./elements.js";
 import { sizeText } from "./times.js";
 import { stateOf } from "./words.js";
 
-/** @typedef {import("./runs.js").Run} Run */
+/** @typedef {import("./run.js").Run} Run */
 
 export class RunList {
   /** @param {HTMLElement} list @param {(run: Run) => void} onOpen */

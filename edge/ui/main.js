@@ -12,7 +12,7 @@ import { Stage } from "./stage.js";
 import { EventStream } from "./stream.js";
 import { stateOf } from "./words.js";
 
-/** @typedef {import("./runs.js").Run} Run */
+/** @typedef {import("./run.js").Run} Run */
 
 const api = new Api();
 const settings = new Settings(byId("settings"));
@@ -20,12 +20,13 @@ const stream = new EventStream(api, {
   onEvent: (event) => runs.hear(event),
   onOpen: () => runs.catchUp(),
   onGap: () => runs.catchUp(),
-  onState: (isOpen) => showConnection(isOpen),
+  onState: showConnection,
 });
 const drawList = paced(() => {
   list.show(runs.list, stage.run);
   byId("no-runs").hidden = runs.list.length > 0;
 });
+addEventListener("pageshow", (event) => event.persisted && stream.restart()); // gone back to: its connection is of before
 const runs = new Runs(api, stream, (run) => {
   drawList();
   if (run === null && stage.run && !runs.list.includes(stage.run)) open(runs.list[0] ?? null);
@@ -40,6 +41,7 @@ api.onRefused = () => askForToken();
 /** @param {Run | null} run */
 function open(run) {
   stage.open(run);
+  runs.show(run);
   drawList();
 }
 
@@ -48,7 +50,7 @@ function take(files) {
   const chosen = [...files];
   const config = chosen.length ? settings.read() : null;
   if (!config) return;
-  if (api.asksForToken && !api.token) return askForToken();
+  if (api.lacksToken) askForToken(); // they wait for it
   open(runs.add(chosen, config)[0]);
 }
 
@@ -64,13 +66,13 @@ function announce(run) {
   say(byId("announce"), `${run.name}: ${word}${why}`);
 }
 
-/** @param {boolean} isOpen */
-function showConnection(isOpen) {
+/** @param {boolean} isOpen @param {Problem} [problem] why it is not */
+function showConnection(isOpen, problem) {
   clearTimeout(connectionTimer);
   if (isOpen) byId("connection").hidden = true;
   else {
     connectionTimer = setTimeout(() => {
-      const words = wordsFor("offline");
+      const words = wordsFor(problem?.code ?? "offline");
       say(byId("connection"), `${words.title}. ${words.advice}`);
       byId("connection").hidden = false;
     }, 2_000);
@@ -112,6 +114,7 @@ function listenForFiles() {
 function listenForToken() {
   const [dialog, input] = [byId("token"), byId("token-text")];
   byId("token-button").addEventListener("click", () => dialog.showModal());
+  byId("token-close").addEventListener("click", () => dialog.close()); // no submit button: the Enter key takes the first of them
   dialog.addEventListener("close", () => {
     const token = input.value.trim();
     const isGiven = dialog.returnValue === "use";
@@ -133,6 +136,7 @@ async function use(token) {
     return askForToken();
   }
   stream.restart();
+  runs.sendNext();
   for (const run of runs.list) if (!run.isOver || run.status === "Lost") runs.read(run);
 }
 
@@ -163,7 +167,7 @@ async function begin() {
     await api.ticket();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    if (error.code === "offline") setTimeout(begin, 3_000);
+    if (error.code === "offline" || error.status >= 500) setTimeout(begin, 3_000);
   }
 }
 

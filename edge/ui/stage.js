@@ -7,7 +7,7 @@ import { Timeline } from "./timeline.js";
 import { clockTime } from "./times.js";
 import { countsOf, foundIn, stateOf } from "./words.js";
 
-/** @typedef {import("./runs.js").Run} Run */
+/** @typedef {import("./run.js").Run} Run */
 
 /** How often the boxes of the moment are told in words, ms. */
 const NOW_MS = 500;
@@ -39,6 +39,7 @@ export class Stage {
     byId("open").hidden = !run;
     byId("nothing").hidden = Boolean(run);
     this._screen.open(run);
+    this._timeline.point(this._screen.time);
     this._toldNowAt = 0; // the words of the run before do not stay for their pace
     this._draw();
   }

@@ -9,11 +9,13 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import BrowserContext
 
 from detections import Client
 from detections.answers import ClientError
@@ -33,6 +35,8 @@ SLOW_BYTES_PER_S = 1_000_000
 PADDING_BYTES = 30_000_000
 """Half of it takes 15 s on the slow line, more than ten times what the first box needs."""
 SUMMARY = "100 detections in 50 reports; 200 frames read, 50 looked at"
+SHORT_S = 6.0
+"""How long a token lasts that expires in the middle of an upload: longer than it takes to the first box."""
 RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 }
@@ -279,6 +283,31 @@ def test_two_pages_of_one_browser_know_the_same_runs(
     other.until("!/one.mp4/.test(document.querySelector('#runs').textContent)")
 
 
+def test_the_timeline_stands_where_the_run_that_is_opened_stands(page: PageUnderTest, tmp_path: Path) -> None:
+    page.choose(clip(tmp_path / "one.mp4"), clip(tmp_path / "two.mp4"))
+    page.until("document.querySelectorAll('#runs [data-tone=good]').length === 2")
+    page.page.reload()  # no video is there to say its time
+    page.page.click("#runs button:has-text('one.mp4')")
+    page.wait_for_text("#summary", SUMMARY)
+    page.until("!document.querySelector('#lanes').hidden")
+    page.page.focus("#timeline")
+    page.page.keyboard.press("End")
+    page.until("document.querySelector('#timeline').ariaValueNow === '7.8'")
+
+    page.page.click("#runs button:has-text('two.mp4')")
+
+    page.wait_for_text("#summary", SUMMARY)
+    assert page.page.evaluate("document.querySelector('#timeline').ariaValueNow") == "0.0"
+
+
+def test_a_service_that_begins_while_the_page_is_opened_is_asked_again(
+    context: BrowserContext, system: LocalStack, open_page: Callable[[str], PageUnderTest]
+) -> None:
+    context.route("**/schema/openapi.json", lambda route: route.fulfill(status=503, body="<html>"), times=1)
+
+    open_page(system.url)  # has its settings
+
+
 def test_the_settings_act_on_the_next_run(page: PageUnderTest, tmp_path: Path) -> None:
     page.page.click("summary:has-text('Settings')")
     page.page.fill("#set-frame_period_recognition", "2000")
@@ -397,6 +426,45 @@ def test_a_token_is_asked_for_and_stays_in_memory(
     give_token(page, token("ada"))
     page.wait_for_state("Done")
     page.wait_for_text("#summary", SUMMARY)
+
+
+def test_what_is_chosen_before_a_token_is_given_is_sent_with_it(
+    guarded: str, open_page: Callable[[str], PageUnderTest], tmp_path: Path
+) -> None:
+    page = open_page(guarded)
+    page.until("document.querySelector('#token').open")
+    page.page.click("#token-close")
+    page.choose(clip(tmp_path / "one.mp4"), write_image(tmp_path / "two.png", squares=TWO))
+    page.until("document.querySelector('#token').open")
+    assert page.uploads() == []
+
+    page.page.fill("#token-text", token("ada"))
+    page.page.keyboard.press("Enter")
+
+    page.until("document.querySelectorAll('#runs [data-tone=good]').length === 2")
+
+
+def test_a_token_that_expires_in_mid_run_is_told_of_once_and_costs_nothing(
+    guarded: str, open_page: Callable[[str], PageUnderTest], tmp_path: Path
+) -> None:
+    page = open_page(guarded)
+    page.until("document.querySelector('#token').open")
+    give_token(page, token("ada", exp=time.time() + SHORT_S))
+    page.throttle(SLOW_BYTES_PER_S)
+    page.choose(long_clip(tmp_path / "long.mp4"))
+    page.wait_for_boxes()
+
+    page.until("document.querySelector('#token').open")
+    page.page.click("#token-close")
+    page.until("/not signed in/.test(document.querySelector('#connection:not([hidden])')?.textContent)")
+    assert not page.page.evaluate("document.querySelector('#token').open")
+    page.page.click("#token-button")
+    give_token(page, token("ada"))
+
+    page.throttle(UNTHROTTLED)
+    page.wait_for_state("Done")
+    page.wait_for_text("#summary", SUMMARY)
+    page.until("document.querySelector('#connection').hidden")
 
 
 def give_token(page: PageUnderTest, text: str) -> None:
