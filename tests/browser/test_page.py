@@ -21,6 +21,7 @@ from detections import Client
 from detections.answers import ClientError
 from detections.local import LocalStack
 from detections.rabbitmq import free_port
+from edge.jwts import LEEWAY_S
 from tests.browser.pages import UNTHROTTLED, WAIT_S, PageUnderTest
 from tests.cut_finder import write_scenes
 from tests.media import GREEN, Container, Square, boxes, write_image, write_video
@@ -449,7 +450,7 @@ def test_a_token_that_expires_in_mid_run_is_told_of_once_and_costs_nothing(
 ) -> None:
     page = open_page(guarded)
     page.until("document.querySelector('#token').open")
-    give_token(page, token("ada", exp=time.time() + SHORT_S))
+    give_token(page, token("ada", exp=time.time() - LEEWAY_S + SHORT_S))
     page.throttle(SLOW_BYTES_PER_S)
     page.choose(long_clip(tmp_path / "long.mp4"))
     page.wait_for_boxes()
