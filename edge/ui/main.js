@@ -14,6 +14,8 @@ import { stateOf } from "./words.js";
 
 /** @typedef {import("./run.js").Run} Run */
 
+/** Of the style sheet: there what is open lies below the list, not beside it. */
+const narrow = matchMedia("(max-width: 820px)");
 const api = new Api();
 const settings = new Settings(byId("settings"));
 const stream = new EventStream(api, {
@@ -34,7 +36,10 @@ const runs = new Runs(api, stream, (run) => {
   if (run) announce(run);
 });
 const stage = new Stage(api, runs, open);
-const list = new RunList(byId("runs"), open);
+const list = new RunList(byId("runs"), (run) => {
+  open(run);
+  if (narrow.matches) byId("stage").scrollIntoView(); // it lies below the list
+});
 new EnginePill(api, byId("engine"), (colours) => useColours(colours) && stage.repaint());
 api.onRefused = () => askForToken();
 

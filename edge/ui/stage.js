@@ -53,6 +53,7 @@ export class Stage {
   _draw() {
     const run = this.run;
     if (!run) return;
+    const focused = document.activeElement; // a button that is hidden loses it
     const [tone, word] = stateOf(run);
     say(byId("open-title"), run.name);
     say(byId("open-state"), word);
@@ -67,6 +68,7 @@ export class Stage {
     byId("downloads").hidden = !run.looks.lastSequence || !run.id;
     say(byId("summary"), [foundIn(run), countsOf(run)].filter(Boolean).join("; "));
     byId("results").hidden = run.isOver && run.status !== "Succeeded" && !run.looks.lastSequence;
+    if (focused?.closest("#open [hidden]")) byId("stage").focus({ preventScroll: true });
     this._screen.reported();
     this._timeline.show(run, this._screen.duration);
     this._tellNow();

@@ -2,7 +2,7 @@
  * When each class was seen: a lane for each, with a switch that hides its boxes; shots above them. A click goes there.
  */
 import { colourOf } from "./colours.js";
-import { element, say } from "./elements.js";
+import { element, fill, say } from "./elements.js";
 import { Lanes, nextSighting, rulerMarks } from "./lanes.js";
 import { clockTime } from "./times.js";
 
@@ -98,12 +98,7 @@ export class Timeline {
       row.box.checked = !this.hidden.has(lane.classNum);
       return row.label;
     });
-    const list = this._parts.names;
-    if (rows.length !== list.children.length || rows.some((row, index) => list.children[index] !== row)) {
-      const focused = /** @type {HTMLElement | null} */ (document.activeElement);
-      list.replaceChildren(...rows);
-      if (focused && list.contains(focused)) focused.focus();
-    }
+    fill(this._parts.names, rows);
   }
 
   /** @param {import("./lanes.js").Lane} lane */

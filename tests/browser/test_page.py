@@ -361,6 +361,34 @@ def test_everything_can_be_reached_with_the_keyboard(page: PageUnderTest, tmp_pa
     assert [name for name in reached if name in wanted] == wanted
 
 
+def test_the_focus_stays_with_what_is_looked_at(
+    page: PageUnderTest, open_page: Callable[[str], PageUnderTest], tmp_path: Path
+) -> None:
+    page.throttle(SLOW_BYTES_PER_S)
+    page.choose(long_clip(tmp_path / "long.mp4"))
+    page.wait_for_boxes()
+    page.page.focus("#cancel")
+    page.page.keyboard.press("Enter")
+    page.wait_for_state("Cancelled")
+    page.until("document.querySelector('#cancel').hidden && document.activeElement.id === 'stage'")
+
+    page.page.focus("#runs button")
+    other = open_page(page.url)
+    other.choose(clip(tmp_path / "clip.mp4"))
+    page.until("/clip.mp4/.test(document.querySelector('#runs').textContent)")
+    assert "long.mp4" in page.page.evaluate("document.activeElement.textContent")
+
+
+def test_a_run_that_is_opened_on_a_narrow_screen_comes_into_view(page: PageUnderTest, tmp_path: Path) -> None:
+    page.page.set_viewport_size({"width": 360, "height": 640})
+    page.choose(*(write_image(tmp_path / f"{number}.png", squares=TWO) for number in range(8)))
+    page.until("document.querySelectorAll('#runs [data-tone=good]').length === 8")
+
+    page.page.click("#runs button:has-text('0.png')")
+
+    page.until("document.querySelector('#open-title').getBoundingClientRect().bottom < innerHeight")
+
+
 def test_an_upload_goes_on_when_its_edge_dies(page: PageUnderTest, system: LocalStack, tmp_path: Path) -> None:
     if "/uploads/{task_id}" not in page.page.evaluate("fetch('/schema/openapi.json').then((answer) => answer.text())"):
         pytest.skip("this edge has no resumable uploads")
