@@ -19,6 +19,11 @@ export class Api {
     return new URL(path, document.baseURI).href;
   }
 
+  /** Whether nothing can be asked for before the person gives a token. */
+  get lacksToken() {
+    return this.asksForToken && !this.token;
+  }
+
   /** @returns {Record<string, string>} */
   get headers() {
     return this.token ? { Authorization: `Bearer ${this.token}` } : {};
@@ -53,9 +58,10 @@ export class Api {
   refused(status, text) {
     const problem = Problem.of(status, text);
     if (status === 401) {
+      const isNews = this.token || !this.asksForToken;
       this.token = ""; // wrong or expired: it opens nothing any more
       this.asksForToken = true;
-      this.onRefused();
+      if (isNews) this.onRefused(); // told once: whoever does not want to give one is left alone
     }
     return problem;
   }

@@ -5,7 +5,7 @@ import { fromJsonLines, renamed, toCoco } from "./exports.js";
 
 /**
  * Save what a run reported.
- * @param {import("./api.js").Api} api @param {import("./runs.js").Run} run @param {Format} format
+ * @param {import("./api.js").Api} api @param {import("./run.js").Run} run @param {Format} format
  * @throws {import("./problems.js").Problem}
  */
 export async function download(api, run, format) {

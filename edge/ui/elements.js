@@ -26,6 +26,14 @@ export function byId(id) {
   return found;
 }
 
+/** Put other children into a place; the one that has the focus keeps it. @param {HTMLElement} place @param {HTMLElement[]} items */
+export function fill(place, items) {
+  if (items.length === place.children.length && items.every((item, index) => place.children[index] === item)) return;
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+  place.replaceChildren(...items);
+  if (focused && place.contains(focused)) focused.focus({ preventScroll: true });
+}
+
 /** Write a text only if it is another one: screen readers are told of each change. @param {Element} node @param {string} text */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;

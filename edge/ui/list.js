@@ -1,9 +1,9 @@
 /** The list of runs: one button each, the newest first. */
-import { element, say } from "./elements.js";
+import { element, fill, say } from "./elements.js";
 import { sizeText } from "./times.js";
 import { stateOf } from "./words.js";
 
-/** @typedef {import("./runs.js").Run} Run */
+/** @typedef {import("./run.js").Run} Run */
 
 export class RunList {
   /** @param {HTMLElement} list @param {(run: Run) => void} onOpen */
@@ -16,10 +16,7 @@ export class RunList {
 
   /** @param {Run[]} runs @param {Run | null} open */
   show(runs, open) {
-    const items = runs.map((run) => this._itemOf(run).item);
-    if (items.length !== this._list.children.length || items.some((item, index) => this._list.children[index] !== item)) {
-      this._list.replaceChildren(...items);
-    }
+    fill(this._list, runs.map((run) => this._itemOf(run).item));
     for (const known of this._items.keys()) if (!runs.includes(known)) this._items.delete(known);
     for (const run of runs) this.update(run, open);
   }

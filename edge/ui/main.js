@@ -12,20 +12,23 @@ import { Stage } from "./stage.js";
 import { EventStream } from "./stream.js";
 import { stateOf } from "./words.js";
 
-/** @typedef {import("./runs.js").Run} Run */
+/** @typedef {import("./run.js").Run} Run */
 
+/** Of the style sheet: there what is open lies below the list, not beside it. */
+const narrow = matchMedia("(max-width: 820px)");
 const api = new Api();
 const settings = new Settings(byId("settings"));
 const stream = new EventStream(api, {
   onEvent: (event) => runs.hear(event),
   onOpen: () => runs.catchUp(),
   onGap: () => runs.catchUp(),
-  onState: (isOpen) => showConnection(isOpen),
+  onState: showConnection,
 });
 const drawList = paced(() => {
   list.show(runs.list, stage.run);
   byId("no-runs").hidden = runs.list.length > 0;
 });
+addEventListener("pageshow", (event) => event.persisted && stream.restart()); // gone back to: its connection is of before
 const runs = new Runs(api, stream, (run) => {
   drawList();
   if (run === null && stage.run && !runs.list.includes(stage.run)) open(runs.list[0] ?? null);
@@ -33,13 +36,17 @@ const runs = new Runs(api, stream, (run) => {
   if (run) announce(run);
 });
 const stage = new Stage(api, runs, open);
-const list = new RunList(byId("runs"), open);
+const list = new RunList(byId("runs"), (run) => {
+  open(run);
+  if (narrow.matches) byId("stage").scrollIntoView(); // it lies below the list
+});
 new EnginePill(api, byId("engine"), (colours) => useColours(colours) && stage.repaint());
 api.onRefused = () => askForToken();
 
 /** @param {Run | null} run */
 function open(run) {
   stage.open(run);
+  runs.show(run);
   drawList();
 }
 
@@ -48,7 +55,7 @@ function take(files) {
   const chosen = [...files];
   const config = chosen.length ? settings.read() : null;
   if (!config) return;
-  if (api.asksForToken && !api.token) return askForToken();
+  if (api.lacksToken) askForToken(); // they wait for it
   open(runs.add(chosen, config)[0]);
 }
 
@@ -64,13 +71,13 @@ function announce(run) {
   say(byId("announce"), `${run.name}: ${word}${why}`);
 }
 
-/** @param {boolean} isOpen */
-function showConnection(isOpen) {
+/** @param {boolean} isOpen @param {Problem} [problem] why it is not */
+function showConnection(isOpen, problem) {
   clearTimeout(connectionTimer);
   if (isOpen) byId("connection").hidden = true;
   else {
     connectionTimer = setTimeout(() => {
-      const words = wordsFor("offline");
+      const words = wordsFor(problem?.code ?? "offline");
       say(byId("connection"), `${words.title}. ${words.advice}`);
       byId("connection").hidden = false;
     }, 2_000);
@@ -112,6 +119,7 @@ function listenForFiles() {
 function listenForToken() {
   const [dialog, input] = [byId("token"), byId("token-text")];
   byId("token-button").addEventListener("click", () => dialog.showModal());
+  byId("token-close").addEventListener("click", () => dialog.close()); // no submit button: the Enter key takes the first of them
   dialog.addEventListener("close", () => {
     const token = input.value.trim();
     const isGiven = dialog.returnValue === "use";
@@ -133,6 +141,7 @@ async function use(token) {
     return askForToken();
   }
   stream.restart();
+  runs.sendNext();
   for (const run of runs.list) if (!run.isOver || run.status === "Lost") runs.read(run);
 }
 
@@ -163,7 +172,7 @@ async function begin() {
     await api.ticket();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    if (error.code === "offline") setTimeout(begin, 3_000);
+    if (error.code === "offline" || error.status >= 500) setTimeout(begin, 3_000);
   }
 }
 

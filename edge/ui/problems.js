@@ -109,7 +109,7 @@ export class Problem extends Error {
     } catch {
       // not ours: a proxy's page
     }
-    const byStatus = { 401: "unauthenticated", 403: "forbidden", 413: "too_large", 429: "too_many_requests", 502: "offline", 504: "no_answer" };
+    const byStatus = { 401: "unauthenticated", 403: "forbidden", 413: "too_large", 429: "too_many_requests", 502: "offline", 503: "offline", 504: "no_answer" };
     return new Problem(byStatus[/** @type {401} */ (status)] ?? "internal", `HTTP ${status}`, status);
   }
 }

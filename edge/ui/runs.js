@@ -6,8 +6,8 @@
  */
 import { uuid } from "./api.js";
 import { fromJsonLines } from "./exports.js";
-import { Looks } from "./looks.js";
 import { Problem } from "./problems.js";
+import { OVER, Run } from "./run.js";
 import { kindOf, send } from "./upload.js";
 
 const KEY = "detections.runs";
@@ -18,55 +18,6 @@ const SILENCE_MS = 10_000;
 const OPEN_MS = 2_000;
 /** A run that is younger may not have begun: another page of this browser is about to send its file. */
 const BEGINS_MS = 60_000;
-const OVER = new Set(["Succeeded", "Failed", "Cancelled", "Lost"]);
-
-/** One file and its task. */
-export class Run {
-  /** @param {{name: string, kind: "video" | "image", size: number, addedAt: number, id?: string, width?: number, height?: number}} made */
-  constructor(made) {
-    this.key = uuid();
-    this.id = made.id ?? "";
-    this.name = made.name;
-    this.kind = made.kind;
-    this.size = made.size;
-    this.addedAt = made.addedAt;
-    /** Of the medium, px; 0 while unknown. */
-    this.width = made.width ?? 0;
-    this.height = made.height ?? 0;
-    /** @type {"waiting" | "sending" | "sent"} */
-    this.upload = "sent";
-    /** @type {"" | "Queued" | "Running" | "Succeeded" | "Failed" | "Cancelled" | "Lost"} as the service says; `Lost`: it does not know it */
-    this.status = "";
-    this.sent = 0;
-    this.percent = 0;
-    /** @type {any} */
-    this.counts = null;
-    this.isPartial = false;
-    this.waitingFor = "";
-    /** @type {{code: string, detail: string} | null} */
-    this.problem = null;
-    this.looks = new Looks();
-    /** @type {File | null} the person's own file, while this page lives */
-    this.file = null;
-    /** @type {Record<string, any>} */
-    this.config = {};
-    this.heardAt = 0;
-    this.abort = new AbortController();
-  }
-
-  get isOver() {
-    return OVER.has(this.status);
-  }
-
-  get isSending() {
-    return this.upload !== "sent" && !this.isOver;
-  }
-
-  /** Whether the same file can be sent once more. */
-  get isRepeatable() {
-    return this.isOver && this.file !== null;
-  }
-}
 
 export class Runs {
   /**
@@ -78,6 +29,8 @@ export class Runs {
     this._stream = stream;
     this._changed = changed;
     this._reading = new Set();
+    /** What is on the screen. @type {Run | null} */
+    this._open = null;
     /** Whether the service runs a failed task again by itself. */
     this.canRetry = false;
     /** Whether an upload goes on after its connection broke. */
@@ -87,6 +40,7 @@ export class Runs {
     this._watch();
     setInterval(() => this._ask(), SILENCE_MS / 2);
     addEventListener("storage", (event) => event.key === KEY && this._adopt());
+    addEventListener("pageshow", (event) => event.persisted && this._adopt()); // gone back to: nobody told it meanwhile
   }
 
   /** Another page of this browser has changed the list. */
@@ -112,8 +66,14 @@ export class Runs {
     });
     this.list.unshift(...added.toReversed());
     this._changed(null);
-    this._sendNext();
+    this.sendNext();
     return added;
+  }
+
+  /** A run is on the screen, or none: of one that was over before, the reports are read now. @param {Run | null} run */
+  show(run) {
+    this._open = run;
+    if (run?.isUnread) this.read(run);
   }
 
   /** Take an event of the stream. @param {any} event */
@@ -140,14 +100,16 @@ export class Runs {
     for (const run of this.list) if (!run.isOver && (run.upload === "sent" || run.heardAt)) this.read(run);
   }
 
-  /** Ask the service where a run stands and what it reported. @param {Run} run */
+  /** Ask the service where a run stands and what it reported; what nobody looks at is over and large. @param {Run} run */
   async read(run) {
     if (!run.id || this._reading.has(run)) return;
     this._reading.add(run);
     try {
       const view = await this._api.json(`tasks/${run.id}`);
-      const lines = await this._api.text(`tasks/${run.id}/results`); // after the view: an ended task's are whole
+      const isUnread = OVER.has(view.status) && run !== this._open && !run.looks.lastSequence;
+      const lines = isUnread ? "" : await this._api.text(`tasks/${run.id}/results`); // after the view: an ended task's are whole
       for (const event of fromJsonLines(lines)) run.looks.add(event);
+      run.isUnread = isUnread;
       run.heardAt = Date.now();
       if (!run.isOver || OVER.has(view.status)) this._stands(run, view); // else the end was heard while we read
     } catch (error) {
@@ -213,8 +175,10 @@ export class Runs {
     this._keep();
   }
 
-  _sendNext() {
+  /** Send what waits, as much as goes at a time; without a token that is asked for it goes on waiting. */
+  sendNext() {
     this._watch();
+    if (this._api.lacksToken) return;
     const waiting = this.list.filter((run) => run.upload === "waiting" && !run.isOver);
     const sending = this.list.filter((run) => run.upload === "sending" && !run.isOver);
     for (const run of waiting.reverse().slice(0, Math.max(0, SENDING_MAX - sending.length))) this._send(run);
@@ -222,7 +186,7 @@ export class Runs {
 
   /** @param {Run} run */
   async _send(run) {
-    run.upload = "sending";
+    Object.assign(run, { upload: "sending", problem: null });
     this._changed(run);
     await this._stream.opened(OPEN_MS); // boxes while it is sent
     try {
@@ -245,7 +209,7 @@ export class Runs {
     } catch (error) {
       await this._sendingFailed(run, error);
     }
-    this._sendNext();
+    this.sendNext();
     this._changed(run);
   }
 
@@ -253,6 +217,7 @@ export class Runs {
   async _sendingFailed(run, error) {
     if (!(error instanceof Problem)) throw error;
     if (run.isOver) return; // the stream has told why
+    if (error.status === 401) return Object.assign(run, { upload: "waiting", sent: 0, problem: error }); // for another token
     if (error.status) run.id = error.taskId; // refused without a task: there is nothing to ask for later
     const isStored = error.code === "broker_unavailable" && error.taskId;
     if (isStored || error.code === "offline") {
@@ -279,8 +244,10 @@ export class Runs {
   }
 
   _ask() {
+    if (document.hidden) return;
     const before = Date.now() - SILENCE_MS;
-    for (const run of this.list) if (!run.isOver && run.upload === "sent" && run.heardAt < before) this.read(run);
+    const isLacking = (/** @type {Run} */ run) => !run.isOver || (run.isUnread && run === this._open);
+    for (const run of this.list) if (isLacking(run) && run.upload === "sent" && run.heardAt < before) this.read(run);
   }
 
   _keep() {

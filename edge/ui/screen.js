@@ -7,7 +7,7 @@
 import { element } from "./elements.js";
 import { Overlay } from "./overlay.js";
 
-/** @typedef {import("./runs.js").Run} Run */
+/** @typedef {import("./run.js").Run} Run */
 
 const FRAME = { width: 16, height: 9 };
 /** While following, least time between two jumps of the video, ms. */
@@ -69,10 +69,6 @@ export class Screen {
   seek(time) {
     this.isFollowing = false;
     this._goTo(time);
-  }
-
-  play() {
-    if (this._medium instanceof HTMLVideoElement) this._medium.paused ? this._medium.play() : this._medium.pause();
   }
 
   /** Reports have come. */

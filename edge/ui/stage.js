@@ -7,7 +7,7 @@ import { Timeline } from "./timeline.js";
 import { clockTime } from "./times.js";
 import { countsOf, foundIn, stateOf } from "./words.js";
 
-/** @typedef {import("./runs.js").Run} Run */
+/** @typedef {import("./run.js").Run} Run */
 
 /** How often the boxes of the moment are told in words, ms. */
 const NOW_MS = 500;
@@ -39,6 +39,7 @@ export class Stage {
     byId("open").hidden = !run;
     byId("nothing").hidden = Boolean(run);
     this._screen.open(run);
+    this._timeline.point(this._screen.time);
     this._toldNowAt = 0; // the words of the run before do not stay for their pace
     this._draw();
   }
@@ -52,6 +53,7 @@ export class Stage {
   _draw() {
     const run = this.run;
     if (!run) return;
+    const focused = document.activeElement; // a button that is hidden loses it
     const [tone, word] = stateOf(run);
     say(byId("open-title"), run.name);
     say(byId("open-state"), word);
@@ -66,6 +68,7 @@ export class Stage {
     byId("downloads").hidden = !run.looks.lastSequence || !run.id;
     say(byId("summary"), [foundIn(run), countsOf(run)].filter(Boolean).join("; "));
     byId("results").hidden = run.isOver && run.status !== "Succeeded" && !run.looks.lastSequence;
+    if (focused?.closest("#open [hidden]")) byId("stage").focus({ preventScroll: true });
     this._screen.reported();
     this._timeline.show(run, this._screen.duration);
     this._tellNow();

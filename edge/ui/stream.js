@@ -7,6 +7,8 @@
 import { Problem } from "./problems.js";
 
 const RETRY_MS = { min: 500, max: 10_000 };
+/** A page that nobody looks at for so long lets go of its connection, ms: six such pages would leave none for an upload. */
+const HIDDEN_MS = 20_000;
 const ID_KEY = "detections.lastEventId";
 
 export class EventStream {
@@ -22,8 +24,10 @@ export class EventStream {
     this._source = null;
     this._retryMs = RETRY_MS.min;
     this._timer = 0;
+    this._hiddenTimer = 0;
     /** Kept over a reload of this tab. */
     this._lastId = sessionStorage.getItem(ID_KEY) ?? "";
+    document.addEventListener("visibilitychange", () => this._looked());
     addEventListener("pagehide", () => sessionStorage.setItem(ID_KEY, this._lastId));
   }
 
@@ -53,9 +57,16 @@ export class EventStream {
     }
   }
 
+  /** Listen where somebody looks; what a hidden page has missed is read when it is looked at again. */
+  _looked() {
+    clearTimeout(this._hiddenTimer);
+    if (document.hidden) this._hiddenTimer = setTimeout(() => this._close(), HIDDEN_MS);
+    else if (this._isWanted && !this._source) this._connect();
+  }
+
   async _connect() {
     this._close();
-    if (this._api.asksForToken && !this._api.token) return; // `restart` comes with the token
+    if (document.hidden || this._api.lacksToken) return; // `_looked` comes, or `restart` with the token
     const attempt = (this._attempt = {});
     let ticket = "";
     try {

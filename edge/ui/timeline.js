@@ -2,7 +2,7 @@
  * When each class was seen: a lane for each, with a switch that hides its boxes; shots above them. A click goes there.
  */
 import { colourOf } from "./colours.js";
-import { element, say } from "./elements.js";
+import { element, fill, say } from "./elements.js";
 import { Lanes, nextSighting, rulerMarks } from "./lanes.js";
 import { clockTime } from "./times.js";
 
@@ -36,12 +36,12 @@ export class Timeline {
     this._timer = 0;
     /** Of the lanes, px; kept, since asking for it makes the browser lay out the page. */
     this._width = 0;
-    /** @type {import("./runs.js").Run | null} */
+    /** @type {import("./run.js").Run | null} */
     this._run = null;
     this._listen();
   }
 
-  /** @param {import("./runs.js").Run | null} run @param {number} duration s */
+  /** @param {import("./run.js").Run | null} run @param {number} duration s */
   show(run, duration) {
     if (run !== this._run) {
       this.hidden.clear();
@@ -74,7 +74,7 @@ export class Timeline {
     const isVideo = this._run?.kind === "video";
     this._lanes = looks ? this._builder.of(looks.list, this.threshold, looks.hold, looks.gapMax) : [];
     frame.hidden = !isVideo || !(this._duration > 0);
-    empty.hidden = this._lanes.length > 0 || !this._run;
+    empty.hidden = this._lanes.length > 0 || !this._run || this._run.isUnread;
     const state = [looks?.version, this.threshold, this._duration, this._width, this._run?.key, [...this.hidden].join()].join("|");
     if (state === this._drawnFor) return;
     this._drawnFor = state;
@@ -98,12 +98,7 @@ export class Timeline {
       row.box.checked = !this.hidden.has(lane.classNum);
       return row.label;
     });
-    const list = this._parts.names;
-    if (rows.length !== list.children.length || rows.some((row, index) => list.children[index] !== row)) {
-      const focused = /** @type {HTMLElement | null} */ (document.activeElement);
-      list.replaceChildren(...rows);
-      if (focused && list.contains(focused)) focused.focus();
-    }
+    fill(this._parts.names, rows);
   }
 
   /** @param {import("./lanes.js").Lane} lane */

@@ -17,8 +17,8 @@ export function kindOf(name) {
 /** How long an upload that makes no headway is gone on with, ms, and the waits between two tries. */
 const GIVE_UP_MS = 100_000;
 const WAIT_MS = { min: 200, max: 5_000 };
-/** Statuses after which asking again may help. */
-const PASSING = new Set([0, 408, 409, 429, 500, 502, 503, 504]);
+/** Statuses after which asking again may help; an expired token may be replaced meanwhile. */
+const PASSING = new Set([401, 408, 409, 429, 500, 502, 503, 504]);
 /** Codes of a video that was broken off and waits for its rest: the line, the service's end, or we fell silent. */
 const BROKEN_OFF = new Set(["offline", "edge_stops", "upload_stalled"]);
 
@@ -79,7 +79,8 @@ async function goOn(api, body, sending, broken) {
       const headers = { "Content-Type": "application/partial-upload", "Upload-Offset": String(offset), "Upload-Complete": "?1" };
       return await carry(api, { method: "PATCH", path, headers, body: body.slice(offset) }, sending, offset);
     } catch (error) {
-      if (!(error instanceof Problem) || !PASSING.has(error.status)) throw error;
+      if (!(error instanceof Problem)) throw error;
+      if (!PASSING.has(error.status) && error.code !== "offline") throw error;
     }
   }
   throw broken;

@@ -1,6 +1,6 @@
 /** What is said of a run: its state in a word, and what has come of it. */
 
-/** @typedef {import("./runs.js").Run} Run */
+/** @typedef {import("./run.js").Run} Run */
 
 /**
  * A tone for the colour, and the word itself.
@@ -34,6 +34,7 @@ function underWay(run) {
  * @param {Run} run
  */
 export function foundIn(run) {
+  if (run.isUnread) return "";
   const { boxes, list: { length: looks } } = run.looks;
   const shots = run.looks.shots.length;
   if (!looks && !shots && !run.isOver) return "";

@@ -9,16 +9,19 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import BrowserContext
 
 from detections import Client
 from detections.answers import ClientError
 from detections.local import LocalStack
 from detections.rabbitmq import free_port
+from edge.jwts import LEEWAY_S
 from tests.browser.pages import UNTHROTTLED, WAIT_S, PageUnderTest
 from tests.cut_finder import write_scenes
 from tests.media import GREEN, Container, Square, boxes, write_image, write_video
@@ -33,6 +36,8 @@ SLOW_BYTES_PER_S = 1_000_000
 PADDING_BYTES = 30_000_000
 """Half of it takes 15 s on the slow line, more than ten times what the first box needs."""
 SUMMARY = "100 detections in 50 reports; 200 frames read, 50 looked at"
+SHORT_S = 6.0
+"""How long a token lasts that expires in the middle of an upload: longer than it takes to the first box."""
 RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 }
@@ -279,6 +284,31 @@ def test_two_pages_of_one_browser_know_the_same_runs(
     other.until("!/one.mp4/.test(document.querySelector('#runs').textContent)")
 
 
+def test_the_timeline_stands_where_the_run_that_is_opened_stands(page: PageUnderTest, tmp_path: Path) -> None:
+    page.choose(clip(tmp_path / "one.mp4"), clip(tmp_path / "two.mp4"))
+    page.until("document.querySelectorAll('#runs [data-tone=good]').length === 2")
+    page.page.reload()  # no video is there to say its time
+    page.page.click("#runs button:has-text('one.mp4')")
+    page.wait_for_text("#summary", SUMMARY)
+    page.until("!document.querySelector('#lanes').hidden")
+    page.page.focus("#timeline")
+    page.page.keyboard.press("End")
+    page.until("document.querySelector('#timeline').ariaValueNow === '7.8'")
+
+    page.page.click("#runs button:has-text('two.mp4')")
+
+    page.wait_for_text("#summary", SUMMARY)
+    assert page.page.evaluate("document.querySelector('#timeline').ariaValueNow") == "0.0"
+
+
+def test_a_service_that_begins_while_the_page_is_opened_is_asked_again(
+    context: BrowserContext, system: LocalStack, open_page: Callable[[str], PageUnderTest]
+) -> None:
+    context.route("**/schema/openapi.json", lambda route: route.fulfill(status=503, body="<html>"), times=1)
+
+    open_page(system.url)  # has its settings
+
+
 def test_the_settings_act_on_the_next_run(page: PageUnderTest, tmp_path: Path) -> None:
     page.page.click("summary:has-text('Settings')")
     page.page.fill("#set-frame_period_recognition", "2000")
@@ -329,6 +359,34 @@ def test_everything_can_be_reached_with_the_keyboard(page: PageUnderTest, tmp_pa
         "COCO",
     ]
     assert [name for name in reached if name in wanted] == wanted
+
+
+def test_the_focus_stays_with_what_is_looked_at(
+    page: PageUnderTest, open_page: Callable[[str], PageUnderTest], tmp_path: Path
+) -> None:
+    page.throttle(SLOW_BYTES_PER_S)
+    page.choose(long_clip(tmp_path / "long.mp4"))
+    page.wait_for_boxes()
+    page.page.focus("#cancel")
+    page.page.keyboard.press("Enter")
+    page.wait_for_state("Cancelled")
+    page.until("document.querySelector('#cancel').hidden && document.activeElement.id === 'stage'")
+
+    page.page.focus("#runs button")
+    other = open_page(page.url)
+    other.choose(clip(tmp_path / "clip.mp4"))
+    page.until("/clip.mp4/.test(document.querySelector('#runs').textContent)")
+    assert "long.mp4" in page.page.evaluate("document.activeElement.closest('#runs button')?.textContent ?? ''")
+
+
+def test_a_run_that_is_opened_on_a_narrow_screen_comes_into_view(page: PageUnderTest, tmp_path: Path) -> None:
+    page.page.set_viewport_size({"width": 360, "height": 640})
+    page.choose(*(write_image(tmp_path / f"{number}.png", squares=TWO) for number in range(8)))
+    page.until("document.querySelectorAll('#runs [data-tone=good]').length === 8")
+
+    page.page.click("#runs button:has-text('7.png')")
+
+    page.until("document.querySelector('#open-title').getBoundingClientRect().bottom < innerHeight")
 
 
 def test_an_upload_goes_on_when_its_edge_dies(page: PageUnderTest, system: LocalStack, tmp_path: Path) -> None:
@@ -395,6 +453,45 @@ def test_a_token_is_asked_for_and_stays_in_memory(
     give_token(page, token("ada"))
     page.wait_for_state("Done")
     page.wait_for_text("#summary", SUMMARY)
+
+
+def test_what_is_chosen_before_a_token_is_given_is_sent_with_it(
+    guarded: str, open_page: Callable[[str], PageUnderTest], tmp_path: Path
+) -> None:
+    page = open_page(guarded)
+    page.until("document.querySelector('#token').open")
+    page.page.click("#token-close")
+    page.choose(clip(tmp_path / "one.mp4"), write_image(tmp_path / "two.png", squares=TWO))
+    page.until("document.querySelector('#token').open")
+    assert page.uploads() == []
+
+    page.page.fill("#token-text", token("ada"))
+    page.page.keyboard.press("Enter")
+
+    page.until("document.querySelectorAll('#runs [data-tone=good]').length === 2")
+
+
+def test_a_token_that_expires_in_mid_run_is_told_of_once_and_costs_nothing(
+    guarded: str, open_page: Callable[[str], PageUnderTest], tmp_path: Path
+) -> None:
+    page = open_page(guarded)
+    page.until("document.querySelector('#token').open")
+    give_token(page, token("ada", exp=time.time() - LEEWAY_S + SHORT_S))
+    page.throttle(SLOW_BYTES_PER_S)
+    page.choose(long_clip(tmp_path / "long.mp4"))
+    page.wait_for_boxes()
+
+    page.until("document.querySelector('#token').open")
+    page.page.click("#token-close")
+    page.until("/not signed in/.test(document.querySelector('#connection:not([hidden])')?.textContent)")
+    assert not page.page.evaluate("document.querySelector('#token').open")
+    page.page.click("#token-button")
+    give_token(page, token("ada"))
+
+    page.throttle(UNTHROTTLED)
+    page.wait_for_state("Done")
+    page.wait_for_text("#summary", SUMMARY)
+    page.until("document.querySelector('#connection').hidden")
 
 
 def give_token(page: PageUnderTest, text: str) -> None:

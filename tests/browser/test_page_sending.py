@@ -157,3 +157,126 @@ def test_a_stream_that_is_not_wanted_any_more_is_not_told_of_as_broken(modules: 
     """
 
     assert run(modules, "stream", script) == [False, True]
+
+
+def test_a_file_that_is_gone_while_its_upload_is_gone_on_with_is_told_of_at_once(modules: Page) -> None:
+    script = """
+    Carrier.prototype.send = function () { this.onerror(); };
+    const away = sending("video", new AbortController().signal);
+    api.request = async () => {
+      away.file.slice = () => ({ arrayBuffer: () => Promise.reject(new DOMException("gone", "NotFoundError")) });
+      return { headers: new Headers({ "upload-offset": "4", "upload-complete": "?0" }) };
+    };
+    const patient = new Promise((resolve) => setTimeout(resolve, 3000, "still trying"));
+    return await Promise.race([patient, m.send(api, away).then(() => "sent", (error) => error.code)]);
+    """
+
+    assert carried(modules, script) == "file_unreadable"
+
+
+def test_a_proxys_page_of_a_service_that_is_away_is_told_of_as_such(modules: Page) -> None:
+    script = "return [502, 503, 504].map((status) => m.Problem.of(status, '<html>').code);"
+
+    assert run(modules, "problems", script) == ["offline", "offline", "no_answer"]
+
+
+KNOWN = """
+const known = { name: "a.mp4", kind: "video", size: 1, addedAt: 1 };
+localStorage.setItem("detections.runs", JSON.stringify([{ ...known, id: "a" }]));
+const asked = [];
+const told = { status: "Succeeded", percent: 100, counts: null, isPartial: false };
+const api = { json: async (path) => (asked.push(path), told), text: async (path) => (asked.push(path), "") };
+const runs = new m.Runs(api, { want() {} }, () => {});
+const settled = () => new Promise((resolve) => setTimeout(resolve));
+try { %s } finally { localStorage.clear(); }
+"""
+"""A run that ended before the page was opened."""
+
+
+def test_the_reports_of_an_ended_run_are_read_when_it_is_looked_at(modules: Page) -> None:
+    script = """
+    await runs.read(runs.list[0]);
+    const before = [...asked];
+    runs.show(runs.list[0]);
+    runs.show(runs.list[0]);
+    await settled();
+    runs.show(runs.list[0]);
+    return [before, asked.slice(before.length)];
+    """
+
+    assert run(modules, "runs", KNOWN % script) == [["tasks/a"], ["tasks/a", "tasks/a/results"]]
+
+
+def test_a_page_that_is_gone_back_to_knows_what_other_pages_have_added(modules: Page) -> None:
+    script = """
+    localStorage.setItem("detections.runs", JSON.stringify([{ ...known, id: "b", addedAt: 2 }, { ...known, id: "a" }]));
+    dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+    return runs.list.map((each) => each.id);
+    """
+
+    assert run(modules, "runs", KNOWN % script) == ["b", "a"]
+
+
+def test_files_wait_for_a_token_that_is_asked_for(modules: Page) -> None:
+    script = """
+    const { Problem } = await import("/problems.js");
+    const sent = [];
+    class Refusing {
+      constructor() { this.upload = {}; }
+      open(_, path) { sent.push(path); }
+      setRequestHeader() {}
+      send() { this.status = 401; setTimeout(() => this.onload()); }
+    }
+    const was = window.XMLHttpRequest;
+    window.XMLHttpRequest = Refusing;
+    Object.assign(api, { lacksToken: true, url: (path) => path, headers: {} });
+    api.refused = () => ((api.lacksToken = true), new Problem("unauthenticated", "", 401));
+    runs._stream.opened = async () => {};
+    const [run] = runs.add([new File(["1"], "b.mp4")], {});
+    const id = run.id;
+    await settled();
+    const before = [run.upload, sent.length];
+    api.lacksToken = false;
+    runs.sendNext();
+    while (!run.problem) await settled();
+    window.XMLHttpRequest = was;
+    return [before, [run.upload, run.status, run.id === id, run.problem.code, sent.length]];
+    """
+
+    assert run(modules, "runs", KNOWN % script) == [["waiting", 0], ["waiting", "", True, "unauthenticated", 1]]
+
+
+def test_a_page_that_nobody_looks_at_leaves_its_connection_to_others(modules: Page) -> None:
+    script = """
+    const [wasSource, later] = [window.EventSource, window.setTimeout];
+    const log = [];
+    window.EventSource = class extends EventTarget {
+      constructor(url) { super(); this.log = url.startsWith("mine") ? log : []; this.log.push("opened"); }
+      close() { this.log.push("closed"); }
+    };
+    window.setTimeout = (what) => later(what);
+    const look = (isHidden) => {
+      Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+      return new Promise((resolve) => later(resolve, 20));
+    };
+    const stream = new m.EventStream({ url: (path) => `mine/${path}`, token: "" }, { onState() {} });
+    try {
+      stream.want(true);
+      await look(true);
+      await look(false);
+      stream.want(false);
+      await look(true);
+      stream.want(true);
+      await look(true);
+      const before = log.length;
+      await look(false);
+      return [log, before];
+    } finally {
+      [window.EventSource, window.setTimeout] = [wasSource, later];
+      delete document.hidden;
+    }
+    """
+
+    log = ["opened", "closed", "opened", "closed", "opened"]
+    assert run(modules, "stream", script) == [log, 4]
