@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-from contracts.settings import ConfigurationError
+from contracts.settings import ConfigurationError, is_address
 
 _NEXT = re.compile(r"\s*,\s*(?=amqps?://)")  # a comma alone may be part of a password
 
@@ -16,7 +16,7 @@ def nodes(amqp_url: str) -> tuple[str, ...]:
 def check_nodes(amqp_url: str) -> None:
     """Raises `ConfigurationError` where a node is named wrongly; it shows none of it, since a password is in there."""
     for number, node in enumerate(nodes(amqp_url), start=1):
-        if not _is_node(node):
+        if not is_address(node, "amqp", "amqps"):
             raise ConfigurationError(
                 f"AMQP_URL: node {number} is not of the form amqp://user:password@host:5672/ (or amqps://); "
                 "what means something in an address (/ ? # @ : %) is written as %2F, ... in a password"
@@ -27,11 +27,3 @@ def without_password(url: str) -> str:
     """The URL, or those of all nodes, as it may be shown."""
     parts = [urlsplit(node) for node in nodes(url)]
     return ",".join(node._replace(netloc=node.netloc.rpartition("@")[2]).geturl() for node in parts)
-
-
-def _is_node(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of a port that is no number
-        return False

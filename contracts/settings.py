@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -58,6 +59,15 @@ def unread_variables(
 def variable_name(field: str, *, prefix: str, shared: frozenset[str]) -> str:
     """The environment variable of a setting."""
     return field.upper() if field in shared else prefix + field.upper()
+
+
+def is_address(url: str, *schemes: str) -> bool:
+    """True for an address of one of the schemes with a host, and a port if any that there can be."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number
+        return False
 
 
 def without_user(address: str) -> str:

@@ -2,9 +2,8 @@
 
 import ipaddress
 import socket
-from urllib.parse import urlsplit
 
-from contracts.settings import ConfigurationError
+from contracts.settings import ConfigurationError, is_address
 from edge.auth import Auth
 from edge.jwks import Jwks
 from edge.jwts import Expected, Keys, SharedKey, Verifier
@@ -59,15 +58,7 @@ def _check_keys(settings: EdgeSettings) -> None:
             SharedKey(settings.jwt_key)
         except ValueError as error:
             raise ConfigurationError(f"EDGE_JWT_KEY: {error}") from error
-    elif not _is_address(settings.jwt_jwks_url):
+    elif not is_address(settings.jwt_jwks_url, "http", "https"):
         raise ConfigurationError(  # without it: a password may be in there
             "EDGE_JWT_JWKS_URL is not an http or https address (in a password / ? # @ : % are written as %2F, ...)"
         )
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of a port that is no number
-        return False
