@@ -10,19 +10,17 @@ if _on_interrupt is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from detections.cli import app  # noqa: E402 - see above
-from detections.exits import EXIT_INTERRUPTED  # noqa: E402
+from detections.exits import ended_by_exit_code  # noqa: E402
 
 _STDERR = 2
 
 
 def main() -> None:
     """Run the command that the arguments name; the process ends with its exit code."""
-    try:
+    with ended_by_exit_code():
         signal.signal(signal.SIGINT, _on_interrupt)
         _open_what_is_closed()
         app()
-    except KeyboardInterrupt:  # before or after the command, which has its own answer to it
-        sys.exit(EXIT_INTERRUPTED)
 
 
 def _open_what_is_closed() -> None:

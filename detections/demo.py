@@ -25,7 +25,7 @@ from contracts.options import DetectionOptions
 from detections.annotate import annotate
 from detections.answers import ClientError
 from detections.client import Client
-from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, take_signals_as_ctrl_c
+from detections.exits import EXIT_FAILED, ended_by_exit_code, take_signals_as_ctrl_c
 from detections.frames import first_frame_bytes, save_frame
 from detections.local import LocalStack, StackError
 from detections.looks import Looks
@@ -215,7 +215,5 @@ def _leave_behind(course: Course, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended_by_exit_code():
         typer.run(demo)
-    except KeyboardInterrupt:  # before or after the command, which has its own answer to it
-        sys.exit(EXIT_INTERRUPTED)

@@ -1,5 +1,6 @@
 """What ends a command that talks to the service."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -47,6 +48,21 @@ def test_a_model_that_is_not_written_to_its_end_leaves_nothing(tmp_path: Path, n
 
     assert (process.returncode, said) == (130, b"")
     assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_ctrl_c_that_came_while_a_dataclass_was_made_is_an_exit_code_too(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "from detections.exits import ended_by_exit_code\n"
+        "with ended_by_exit_code():\n"
+        "    exec('raise KeyboardInterrupt')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, b"")
 
 
 @pytest.mark.parametrize(("ignored", "sent", "code"), [("HUP", "HUP", None), ("INT", "TERM", 130)])
