@@ -25,7 +25,8 @@ ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     STORAGE_DIR=/storage \
     MODELS_DIR=/models \
-    CONSUMER_METRICS_ADDRESS=0.0.0.0:9464
+    CONSUMER_METRICS_ADDRESS=0.0.0.0:9464 \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 RUN install --directory --owner=10001 --group=10001 --mode=0750 /storage /models
 COPY contracts /app/contracts
 COPY engine /app/engine

@@ -1,10 +1,16 @@
-"""What glibc's allocator may keep of what threads gave back."""
+"""What glibc's allocator takes from the kernel, and what it may keep of what threads gave back."""
 
 import contextlib
 import ctypes
 import os
 from collections.abc import Mapping
 
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""The environment in which a process that infers on the CPU begins: glibc reads it before there is any of our code.
+
+Where an allocation is large it asks the kernel for huge pages (madvise), so that a model's weights and activations take few
+entries of the processor's table of addresses (ADR 65). A kernel that gives none, or another C library, ignores it.
+"""
 _M_ARENA_MAX = -8
 """Of `malloc.h`."""
 _OPERATORS = "MALLOC_ARENA_MAX"

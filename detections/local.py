@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from contracts.allocator import HUGE_PAGES
 from contracts.failures import FailureCode
 from contracts.storage import read_record, replace_record
 from detections.answers import ClientError, ServiceError
@@ -240,7 +241,7 @@ class LocalStack:
         if module == "edge":
             environ |= {"EDGE_HOST": self._host, "EDGE_PORT": str(self._port), "EDGE_METRICS_ADDRESS": address}
         else:
-            environ["CONSUMER_METRICS_ADDRESS"] = address
+            environ = HUGE_PAGES | environ | {"CONSUMER_METRICS_ADDRESS": address}
         if self.annotations_url is not None:
             environ["ANNOTATIONS_URL"] = self.annotations_url
         if self._model is not None:

@@ -114,7 +114,8 @@ class Video:
     def _stated_s(self, frame: VideoFrame) -> float | None:
         """When the file says that the frame is shown."""
         stamp = frame.dts if self._container.format.name == AVI else frame.pts
-        return float(stamp * frame.time_base) if stamp is not None and frame.time_base else None
+        unit = frame.time_base
+        return stamp * unit.numerator / unit.denominator if stamp is not None and unit else None
 
     def _pictures(self) -> Iterator[VideoFrame]:
         """The pictures in display order, read once from the start as far as that goes."""

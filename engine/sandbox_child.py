@@ -93,14 +93,15 @@ class _Table:
 
     def say(self, *messages: object) -> None:
         """Say this behind all that has not been told of yet."""
-        self._line.send(*self._untold, *messages)
+        if self._untold or messages:
+            self._line.send(*self._untold, *messages)
         self._untold.clear()
         self._told_at_s = time.monotonic()
 
     def hear(self, *, timeout_s: float | None) -> None:
         """Take in what was said, waiting for the first of it."""
-        while (message := self._line.receive(timeout_s)) is not None:
-            timeout_s = 0
+        message = self._line.receive(timeout_s)
+        while message is not None:
             match message:
                 case Arrived():
                     self.extent = message.extent
@@ -112,6 +113,7 @@ class _Table:
                     self._show_as = message
                 case Begin():
                     raise TypeError("it has begun")
+            message = self._line.at_hand()
 
     def hand_over(self, frame: DecodedFrame, *, damaged: int) -> None:
         """Tell of a frame, with its pixels if they are wanted."""

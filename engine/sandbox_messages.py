@@ -171,7 +171,7 @@ class Line(Generic[_Heard]):
 
         Raises `EOFError` at the end, `ValueError` for what is no message.
         """
-        while (message := self._next()) is None:
+        while (message := self.at_hand()) is None:
             if not self._poll.poll(None if timeout_s is None else timeout_s * 1000):
                 return None
             try:
@@ -183,14 +183,8 @@ class Line(Generic[_Heard]):
             self._buffer += content
         return message
 
-    def close(self) -> None:
-        """Say no more and hear no more."""
-        with self._writing:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _next(self) -> _Heard | None:
+    def at_hand(self) -> _Heard | None:
+        """The next message if it came with one before; costs no system call. Raises `ValueError` for what is no message."""
         if len(self._buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)
@@ -205,6 +199,13 @@ class Line(Generic[_Heard]):
             return self._decoder.decode(content)
         except msgspec.DecodeError as error:
             raise ValueError(str(error)) from error
+
+    def close(self) -> None:
+        """Say no more and hear no more."""
+        with self._writing:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def packed(*messages: object) -> bytes:

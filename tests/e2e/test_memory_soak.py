@@ -18,6 +18,7 @@ import httpx
 import msgspec
 import pytest
 
+from contracts.allocator import HUGE_PAGES
 from detections.processes import Guard, Program
 from detections.rabbitmq import free_port
 from tests.conftest import REPOSITORY
@@ -102,7 +103,10 @@ class Service:
     def _actor(self, name: str, module: str, *, amqp_url: str, ready: str) -> Actor:
         command = (sys.executable, "-P", "-m", "tests.counted", str(self._counted(name)), module)
         program = Program(
-            name=name, command=command, environ=self._environ | {"AMQP_URL": amqp_url}, log=self.folder / f"{name}.log"
+            name=name,
+            command=command,
+            environ=self._environ | {"AMQP_URL": amqp_url} | (HUGE_PAGES if module == "consumers" else {}),
+            log=self.folder / f"{name}.log",
         )
         return Actor(self._guard, program, ready=ready)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.allocator import HUGE_PAGES
 from detections.local import LocalStack
 from detections.local_broker import BrokerUrls, urls_of
 from detections.stack_lock import StackError
@@ -24,6 +25,13 @@ def test_the_edge_gets_its_settings_and_a_consumer_none_of_them(tmp_path: Path) 
     assert (edge["EDGE_HOST"], edge["EDGE_PORT"]) == ("127.0.0.1", "1")
     assert consumer["CONSUMER_WORKERS"] == "1"
     assert not [name for name in consumer if name.startswith("EDGE_")]
+
+
+def test_a_consumer_asks_for_huge_pages_unless_its_operator_says_otherwise(tmp_path: Path) -> None:
+    own = LocalStack(tmp_path, environ={"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})
+
+    assert environ_of(LocalStack(tmp_path, environ={}), "consumer-1", "consumers").items() >= HUGE_PAGES.items()
+    assert environ_of(own, "consumer-1", "consumers")["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=0"
 
 
 def test_each_part_is_a_user_of_its_own_on_the_broker(tmp_path: Path) -> None:
