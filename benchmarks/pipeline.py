@@ -27,7 +27,7 @@ import httpx
 from benchmarks.clips import make_clip, shortened
 from benchmarks.loops import EVERY_FRAME
 from benchmarks.probes import REPOSITORY, cpu_seconds, print_head, tree_cpu_seconds
-from benchmarks.turns import Beside, Loop, Slice, spread, take_turns
+from benchmarks.turns import ENVIRON, Beside, Loop, Slice, spread, take_turns
 from detections.local import LocalStack
 from detections.video_file import opened_video
 
@@ -112,7 +112,7 @@ def run_command(model: Path, video: Path, config: dict[str, object], *more: str)
         *more,
     ]
     with subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=REPOSITORY, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -13,6 +13,7 @@ import pytest
 
 from consumers.model_store import SHIPPED_MODEL
 from consumers.settings import from_environment as consumer_settings
+from contracts.allocator import HUGE_PAGES
 from contracts.operator_port import address_of
 from edge.app import ROUTES
 from edge.settings import from_environment as edge_settings
@@ -92,6 +93,14 @@ def test_an_image_holds_the_packages_that_its_command_imports_and_no_other_of_ou
     assert image.entrypoint == ("python", "-P", "-m", COMMANDS[name])
     assert imported(image) & set(OURS) == held - {"models"}
     assert ("models" in held) == (name != "edge")
+
+
+def test_a_consumer_begins_with_huge_pages_and_an_edge_without() -> None:
+    assert {name: HUGE_PAGES.items() <= image_of(name).environ.items() for name in IMAGES} == {
+        "edge": False,
+        "consumer-cpu": True,
+        "consumer-gpu": True,
+    }
 
 
 def test_what_an_image_copies_is_in_the_repository_and_gets_past_the_ignore_file(name: str) -> None:
