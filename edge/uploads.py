@@ -61,6 +61,7 @@ async def get_upload(
         FailureCode.UPLOAD_OFFSET_MISMATCH,
         FailureCode.UPLOAD_COMPLETED,
         FailureCode.UPLOAD_LENGTH_INCONSISTENT,
+        FailureCode.EMPTY_MEDIA,
         FailureCode.UPLOAD_STALLED,
         FailureCode.UNSUPPORTED_CONTENT_TYPE,
         FailureCode.TOO_LARGE,
