@@ -43,7 +43,7 @@ $(VENV)/.venv:
 	  fi; \
 	done; echo "setup: no Python of 3.11 or later with venv was found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1
 
-# what builds the product is locked as well: pip by itself would fetch the newest
+# what builds the product, and tensorrt-rtx, is locked as well: pip by itself would fetch the newest
 $(VENV)/.product: requirements.lock $(BUILD_LOCK) pyproject.toml | $(VENV)/.venv
 	@echo "setup: installing what requirements.lock names"
 	@$(PIP) install --no-compile --require-hashes --requirement requirements.lock --requirement $(BUILD_LOCK)
@@ -52,7 +52,7 @@ $(VENV)/.product: requirements.lock $(BUILD_LOCK) pyproject.toml | $(VENV)/.venv
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.product
 	@echo "setup: installing what requirements-dev.lock names"
-	@$(PIP) install --no-compile --require-hashes --requirement requirements-dev.lock
+	@$(PIP) install --no-compile --require-hashes --no-build-isolation --requirement requirements-dev.lock
 	@touch $@
 
 rabbitmq:

@@ -30,7 +30,7 @@ from consumers.settings import ConsumerSettings
 from consumers.shot_room import shot_room_of
 from contracts import topology, wire
 from contracts.broker_calls import broker_call, end
-from contracts.broker_nodes import without_password
+from contracts.broker_nodes import without_users
 from contracts.commands import CancelTask
 from contracts.crashpoints import crashpoint
 from contracts.events import ModelChanged
@@ -148,7 +148,7 @@ class ConsumerApp:
                 serving.create_task(self._warm_up())
 
     async def _begin(self) -> None:
-        logger.info("starting", id=self.id, broker=without_password(self._settings.amqp_url))
+        logger.info("starting", id=self.id, broker=without_users(self._settings.amqp_url))
         connection = await self._outgoing.connect()
         connection.reconnect_callbacks.add(self._be_reconnected)
         await self._complete()

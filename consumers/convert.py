@@ -5,7 +5,6 @@ next start (`load_fastest`), until the model, the GPU or TensorRT is another one
 """
 
 import asyncio
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +15,7 @@ import structlog
 from consumers.building import Builder
 from consumers.judging import judged
 from consumers.load_faults import every_fault_named
-from consumers.model_folder import disk_faults_named
+from consumers.model_folder import disk_faults_named, staging_in
 from contracts.failures import Failure, FailureCode
 from engine.agreement import AgreementLimits
 from engine.building import can_calibrate
@@ -183,8 +182,7 @@ class Converter:
         if self._loader is None:
             return None
         try:
-            with tempfile.TemporaryDirectory(dir=plan.parent, prefix=".incoming.") as folder:
-                staging = Path(folder)
+            with staging_in(plan.parent) as staging:
                 await self._loader.fetch(record_path(plan).name, into=staging, bytes_max=RECORD_BYTES_MAX)
                 record = read_record(staging / plan.name)
                 has_passed = record is not None and record.verdict is not None and record.verdict.is_enough
@@ -232,9 +230,10 @@ def _fitting(plan: Path, digest: str, machine: Machine) -> PlanRecord | None:
 
 def _digest_of_served(model: Path, serving: Detector) -> str:
     """Raises `Failure`: an engine of another model would be judged by one that it need not resemble."""
-    if serving.model.sha256 != sha256_of(model):
+    sha256 = sha256_of(model)
+    if serving.model.sha256 != sha256:
         raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{model.name} was replaced since it was loaded")
-    return digest_of_model(model)
+    return digest_of_model(model, sha256=sha256)
 
 
 def _tell(room: Room, precision: Precision, progress: Progress) -> None:

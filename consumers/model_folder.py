@@ -12,7 +12,7 @@ from contracts.failures import Failure, FailureCode
 from engine.checksums import sha256_of
 from engine.plans import is_plan, model_of, record_path
 from engine.side_files import side_file_of
-from engine.sources import SUFFIXES, file_named
+from engine.sources import INCOMING, SUFFIXES, file_named
 
 CLASSES = "classes.json"
 DIGEST_CHARACTERS = 8
@@ -20,14 +20,13 @@ PUT_HERE = "*-" + DIGEST_CHARACTERS * "[0-9a-f]"
 """The folders of models that were put here; others are their owner's."""
 LEFTOVER_S = 24 * 3600.0
 """Nobody needs so long for the files of one model: whoever began is gone."""
-_INCOMING = ".incoming."
 
 
 @contextlib.contextmanager
 def staging_in(folder: Path) -> Generator[Path]:
     """A folder for files that nobody may load yet."""
     _forget_leftovers(folder)
-    staging = folder / f"{_INCOMING}{secrets.token_hex(6)}"
+    staging = folder / f"{INCOMING}{secrets.token_hex(6)}"
     staging.mkdir(parents=True)
     try:
         yield staging
@@ -37,7 +36,7 @@ def staging_in(folder: Path) -> Generator[Path]:
 
 def _forget_leftovers(folder: Path) -> None:
     """Of processes that died while files arrived."""
-    for staging in folder.glob(f"{_INCOMING}*"):
+    for staging in folder.glob(f"{INCOMING}*"):
         with contextlib.suppress(FileNotFoundError):  # its owner is done with it just now
             if time.time() - staging.stat().st_mtime > LEFTOVER_S:
                 shutil.rmtree(staging, ignore_errors=True)

@@ -7,6 +7,7 @@ The folder holds the files of the contract (`<model>.onnx`, `<model>.json`, `cla
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import shutil
 from pathlib import Path, PurePosixPath
@@ -100,6 +101,8 @@ class ModelStore:
                         shutil.copyfile(source, staging / source.name)
                 self._trials.check(staged)
             except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
                 raise Failure(FailureCode.MODEL_MISSING, f"{path}: {error}") from error
             model = self._folder / f"{path.stem}-{digest_of_all(staging)}" / path.name
             sha256 = sha256_of(staged)

@@ -1,9 +1,8 @@
 """Where the broker is: `AMQP_URL` names one node, or each node of a cluster, separated by commas."""
 
 import re
-from urllib.parse import urlsplit
 
-from contracts.settings import ConfigurationError, is_address
+from contracts.settings import ConfigurationError, is_address, without_user
 
 _NEXT = re.compile(r"\s*,\s*(?=amqps?://)")  # a comma alone may be part of a password
 
@@ -23,7 +22,6 @@ def check_nodes(amqp_url: str) -> None:
             )
 
 
-def without_password(url: str) -> str:
-    """The URL, or those of all nodes, as it may be shown."""
-    parts = [urlsplit(node) for node in nodes(url)]
-    return ",".join(node._replace(netloc=node.netloc.rpartition("@")[2]).geturl() for node in parts)
+def without_users(amqp_url: str) -> str:
+    """The URLs of all nodes, as they may be shown."""
+    return ",".join(without_user(node) for node in nodes(amqp_url))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from contracts.broker_nodes import without_password
+from contracts.broker_nodes import without_users
 from detections import broker_setup
 from detections.broker_definitions import OLDEST, VIRTUAL_HOST_DEFAULT, definitions, document
 from detections.broker_users import USERS, passwords_of
@@ -43,7 +43,7 @@ def setup(
     if management_url is not None:
         access(management_url)  # refused before anything is done
     broker_setup.declare(amqp_url)
-    print(f"declared on {without_password(amqp_url)}")
+    print(f"declared on {without_users(amqp_url)}")
     if management_url is not None:
         virtual_host = broker_setup.virtual_host(amqp_url)
         version = broker_setup.set_policies(management_url, virtual_host=virtual_host)

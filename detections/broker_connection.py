@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from contracts.broker_calls import plainly
-from contracts.broker_nodes import check_nodes, nodes, without_password
+from contracts.broker_nodes import check_nodes, nodes, without_users
 from contracts.failures import Failure, FailureCode
 
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ def broker_failures(amqp_url: str) -> Generator[None]:
         yield
     except (AMQPError, OSError, TimeoutError) as error:
         reason = plainly(str(error)) or type(error).__name__
-        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_password(amqp_url)}: {reason}") from error
+        raise Failure(FailureCode.BROKER_UNAVAILABLE, f"{without_users(amqp_url)}: {reason}") from error

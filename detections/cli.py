@@ -1,5 +1,8 @@
 """The command line: every command registers itself here; nothing heavy is imported before one of them runs."""
 
+import sys
+from typing import Any
+
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -8,7 +11,7 @@ from contracts.failures import Failure, FailureCode
 from contracts.settings import ConfigurationError
 from detections import broker_commands, dead_letters, models_check, run, stack_commands, top
 from detections.answers import ClientError, UnusableError
-from detections.exits import EXIT_FAILED, EXIT_MISUSED
+from detections.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISUSED
 
 _MISUSES = frozenset((FailureCode.MALFORMED_OPTIONS, FailureCode.OPTIONS_OUT_OF_RANGE))
 
@@ -24,16 +27,21 @@ Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage, 
 class Commands(TyperGroup):
     """The commands, with one way to end for what goes wrong in any of them."""
 
-    def invoke(self, ctx: typer.Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - typer's own
+    def main(self, *args: Any, **extra: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            return super().main(*args, **extra)
         except Exception as error:
             if _is_interrupt(error):
-                raise KeyboardInterrupt from None
+                sys.exit(EXIT_INTERRUPTED)
             if (code := _exit_code(error)) is None:
                 raise
             _say(f"{error.code}: {error.detail}" if isinstance(error, Failure) else str(error))
-            raise typer.Exit(code) from None
+            sys.exit(code)
+
+    def invoke(self, ctx: typer.Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - typer's own
+        answer = super().invoke(ctx)
+        sys.stdout.flush()  # a command whose words were not written has failed
+        return answer
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
@@ -54,9 +62,9 @@ def _exit_code(error: Exception) -> int | None:
             return EXIT_FAILED
         case UnicodeEncodeError():  # an argument or a variable that is no UTF-8, and is to be sent
             return EXIT_MISUSED
-        case BrokenPipeError():  # whoever read our stdout has gone
-            return None
-        case OSError():  # a path that may not be read, a name that is too long, a stdout that is full
+        case OSError(filename=None):  # a stdout that is full; typer ends by itself where its reader has gone
+            return EXIT_FAILED
+        case OSError():  # a path that may not be read, a name that is too long
             return EXIT_MISUSED
         case _:
             return None

@@ -1,5 +1,6 @@
 """The exit codes of every command, and the signals that end one as Ctrl-C does."""
 
+import os
 import signal
 import sys
 from collections.abc import Generator
@@ -10,6 +11,7 @@ EXIT_FAILED = 1
 EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell tells it."""
+_STDOUT = 1
 
 
 @contextmanager
@@ -25,6 +27,7 @@ def ended_by_exit_code() -> Generator[None]:
         sys.exit(EXIT_INTERRUPTED)
     finally:
         eval("None")  # noqa: S307 - a constant
+        _leave_unwritten()
 
 
 def take_signals_as_ctrl_c() -> None:
@@ -32,6 +35,14 @@ def take_signals_as_ctrl_c() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _as_ctrl_c)
+
+
+def _leave_unwritten() -> None:
+    """Drop what stdout does not take: Python would try once more, tell of it in its own words and end with 120."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
 
 
 def _as_ctrl_c(_signal: int, frame: FrameType | None) -> None:

@@ -15,7 +15,8 @@ import msgspec
 
 from contracts.allocator import HUGE_PAGES
 from contracts.failures import FailureCode
-from contracts.storage import read_record, replace_record
+from contracts.storage import read_record
+from contracts.whole_files import replace_file
 from detections.answers import ClientError, ServiceError
 from detections.client import Client
 from detections.local_broker import BrokerUrls, private_broker, urls_of
@@ -23,6 +24,7 @@ from detections.processes import Guard, Program
 from detections.rabbitmq import PrivateRabbit, RabbitMissingError, free_port, why_taken
 from detections.stack_lock import StackError, locked
 from detections.supervision import Say, Supervisor
+from edge.disk import PRIVATE
 
 if TYPE_CHECKING:
     from engine.sources import ModelSource
@@ -196,8 +198,8 @@ class LocalStack:
             management_url=self.management_url,
             metrics_urls=self.metrics_urls,
         )
-        replace_record(self.storage / RUNNING, running)
-        (self.storage / RUNNING).chmod(0o600)  # the broker's password is in it
+        # nobody else may read it at any time: the broker's password is in it
+        replace_file(self.storage / RUNNING, msgspec.json.encode(running), mode=PRIVATE)
         if self._model is not None:  # said now, so it goes before what was chosen earlier
             models = Path(self._environ.get("MODELS_DIR") or self.storage / "models")
             (models / "active.json").unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detections import models_quantise, models_use
-from detections.exits import take_signals_as_ctrl_c
+from detections.exits import EXIT_FAILED, take_signals_as_ctrl_c
 from detections.model_files import find_model
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check(
             raise
         for line in refused(model, failure.detail):
             typer.echo(line, err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(EXIT_FAILED) from None
     try:
         for line in described(model, detector.model):
             typer.echo(line)

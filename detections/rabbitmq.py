@@ -14,6 +14,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from contracts.whole_files import create_file
 from detections import processes
 from detections.broker_setup import CONSUMER_TIMEOUT_MS
 from detections.processes import Guard, Program
@@ -221,10 +222,7 @@ class PrivateRabbit:
     def _write_files(self) -> None:
         for folder in (self.folder / "home", self.folder / "mnesia", self._logs):
             folder.mkdir(parents=True, exist_ok=True)
-        cookie = self.folder / "home" / ".erlang.cookie"
-        if not cookie.exists():
-            cookie.write_text(secrets.token_hex(16))
-            cookie.chmod(0o400)
+        create_file(self.folder / "home" / ".erlang.cookie", secrets.token_hex(16).encode(), mode=0o400)
         plugins = "[rabbitmq_management,rabbitmq_prometheus]." if self.management_port else "[]."
         (self.folder / "enabled_plugins").write_text(plugins + "\n")
         (self.folder / "env.conf").write_text("")  # empty: else the machine's own rabbitmq-env.conf is read

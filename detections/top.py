@@ -10,7 +10,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from contracts.broker_nodes import without_password
+from contracts.broker_nodes import without_users
 from contracts.storage import read_record
 from detections.broker_setup import AMQP_URL_DEFAULT, virtual_host
 from detections.exits import EXIT_INTERRUPTED, take_signals_as_ctrl_c
@@ -77,7 +77,7 @@ async def _fed(amqp_url: str, management_url: str, show: Callable[[Draw], Corout
 
     board = Board()
     management = Management(management_url, virtual_host=virtual_host(amqp_url))
-    broker = without_password(amqp_url)
+    broker = without_users(amqp_url)
     tasks = (
         asyncio.create_task(listen(board, amqp_url, management)),
         asyncio.create_task(show(lambda: drawn(board, broker=broker))),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from contracts import topology, wire
-from contracts.broker_nodes import without_password
+from contracts.broker_nodes import without_users
 from contracts.failures import Failure
 from detections.broker_connection import broker_failures, connect
 from detections.management import Management
@@ -35,7 +35,7 @@ async def listen(board: Board, amqp_url: str, management: Management) -> None:
         group.create_task(_ask_for_queues(board, management))
         while True:
             await _hear_all(board, connection)
-            board.troubles["broker"] = f"{without_password(amqp_url)} is away"
+            board.troubles["broker"] = f"{without_users(amqp_url)} is away"
             connection = await _connected_again(amqp_url)
             board.troubles.pop("broker")
 

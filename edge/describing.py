@@ -40,8 +40,13 @@ TASK_FAILURES: tuple[FailureCode, ...] = (
     FailureCode.INFERENCE_FAILED,
     FailureCode.ENGINE_UNAVAILABLE,
     FailureCode.MODEL_MISSING,
+    FailureCode.MODEL_CORRUPT,
+    FailureCode.MODEL_NOT_A_DETECTOR,
+    FailureCode.MEDIUM_MISSING,
+    FailureCode.STORAGE_FULL,
     FailureCode.CANCELLED,
     FailureCode.POISON,
+    FailureCode.DELIVERED_TOO_OFTEN,
     FailureCode.INTERNAL,
 )
 """What a task may end of."""

@@ -17,8 +17,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from contracts.broker_nodes import without_password
 from contracts.failures import NOT_READ, Failure, FailureCode
+from contracts.settings import without_user
 from edge.jwts import Key
 
 FRESH_S = 600.0
@@ -101,7 +101,7 @@ class Jwks:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # a timeout, a file of certificates
             _log.warning(
                 "the keys of tokens cannot be fetched",
-                url=without_password(self._url),
+                url=without_user(self._url),
                 reason=repr(error),
                 known=len(self._keys),
             )

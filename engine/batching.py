@@ -19,6 +19,7 @@ import msgspec
 from contracts.detections import Detection
 from contracts.failures import Failure, FailureCode
 from contracts.options import DetectionOptions
+from engine.crew import Crew
 from engine.gathering import BATCH_MAX, BATCH_WAIT_S, INFERENCES_MAX, Batch, Batches
 from engine.orientation import Size
 from engine.picture import Crop, Picture, Rgb
@@ -61,15 +62,14 @@ class Workers:
         self._in_flight: dict[str, int] = {}
         """Frames of each stream, from `submit` until nobody looks at them any more."""
         self._is_closed = False
-        self._threads: list[threading.Thread] = []
-        try:
-            for index, core in enumerate(_cores_of(count, detector)):
-                thread = threading.Thread(target=self._work, args=(core,), name=f"worker-{index}")
-                thread.start()
-                self._threads.append(thread)
-        except RuntimeError as error:
-            self.close()
-            raise Failure(FailureCode.ENGINE_UNAVAILABLE, str(error)) from error
+        self._crew = Crew()
+        self._crew.begin(
+            (
+                threading.Thread(target=self._work, args=(core,), name=f"worker-{index}")
+                for index, core in enumerate(_cores_of(count, detector))
+            ),
+            close=self.close,
+        )
 
     @property
     def detector(self) -> Detects:
@@ -163,8 +163,7 @@ class Workers:
             self._room_came.notify_all()
         for showing in waiting:
             showing.cancel()
-        for thread in self._threads:
-            thread.join()
+        self._crew.join()
         for look in self._batches.clear():
             look.showing.cancel()
             look.showing.dropped()

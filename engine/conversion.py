@@ -32,6 +32,7 @@ from engine.plans import PlanRecord, Precision, plan_path, read_record, stalenes
 from engine.precision import PICTURES_MAX, as_it_is, in_eighth, in_half
 from engine.preprocess import NATIVE_SIDE_FACTOR, InputRule, up_to_multiple
 from engine.runtime import TensorSpec
+from engine.sources import INCOMING
 from engine.tensorrt_library import NEEDS_NO_GPU, load_library
 
 NICENESS = 15
@@ -168,7 +169,7 @@ def _of_precision(order: BuildOrder, card: ModelCard) -> bytes:
     if order.precision == "fp32" or order.calibration_cache:
         return as_it_is(model)
     # beside the model, where the plan has its room: the system's own folder for such files may be small
-    with tempfile.TemporaryDirectory(dir=model.parent, prefix=".incoming.") as folder:
+    with tempfile.TemporaryDirectory(dir=model.parent, prefix=INCOMING) as folder:
         return in_eighth(model, card, _pictures(order), Path(folder))
 
 

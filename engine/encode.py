@@ -30,6 +30,7 @@ class VideoWriter:
     def __init__(self, path: Path, *, width: int, height: int, preset: Preset = "veryfast") -> None:
         """`width` and `height` in pixels, even. Raises `OSError` if the file cannot be made."""
         codec = _codec()
+        path.touch()  # FFmpeg makes it at the first picture, and would not name it
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._stream = cast(VideoStream, self._container.add_stream(codec, options=_quality(codec, preset)))
         self._stream.width, self._stream.height = width, height

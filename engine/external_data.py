@@ -68,12 +68,12 @@ def external_files(model: Path) -> list[Path]:
     return files
 
 
-def digest_of_model(model: Path) -> str:
+def digest_of_model(model: Path, *, sha256: str | None = None) -> str:
     """What a model with all of its weights is known by: the sha256 of its file if that holds everything.
 
-    Raises `Failure` as `external_files`, `OSError`.
+    sha256: of its file, where it is known already. Raises `Failure` as `external_files`, `OSError`.
     """
-    digests = [sha256_of(model), *(sha256_of(file) for file in external_files(model))]
+    digests = [sha256 or sha256_of(model), *(sha256_of(file) for file in external_files(model))]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from contracts.failures import Failure, FailureCode
+from engine.crew import Crew
 from engine.gathering import INFERENCES_MAX
 from engine.shot_model import Odds
 from engine.shot_windows import Window
@@ -76,16 +77,9 @@ class ShotWorkers:
         """Why, once the model does not answer any more: its server went away, or its GPU is lost to this process."""
         self._came = threading.Condition()
         self._is_closed = False
-        names = range(min(count, INFERENCES_MAX) if gathers else count)
-        self._threads: list[threading.Thread] = []
-        try:
-            for number in names:
-                thread = threading.Thread(target=self._work, name=f"shot-worker-{number}")
-                thread.start()
-                self._threads.append(thread)
-        except RuntimeError as error:
-            self.close()
-            raise Failure(FailureCode.ENGINE_UNAVAILABLE, str(error)) from error
+        names = (f"shot-worker-{number}" for number in range(min(count, INFERENCES_MAX) if gathers else count))
+        self._crew = Crew()
+        self._crew.begin((threading.Thread(target=self._work, name=name) for name in names), close=self.close)
 
     def submit(self, window: Window) -> "Future[WindowOdds]":
         """What the model will say of a window; cancelled, also at once, if the workers are closed."""
@@ -105,8 +99,7 @@ class ShotWorkers:
             while self._waiting:
                 self._waiting.popleft().odds.cancel()
             self._came.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._crew.join()
         self.model.close()
 
     def _work(self) -> None:

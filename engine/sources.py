@@ -16,6 +16,8 @@ SCHEMES = ("triton+grpc", "triton+grpcs", "triton+http", "triton+https")
 """Of a model's address; the `s` is TLS."""
 SUFFIXES = (".onnx", ".engine", ".json")
 """Of model files, in the order in which one without is looked for."""
+INCOMING = ".incoming."
+"""How the names of folders begin that lie beside models and hold what nobody may load yet."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 _VERSION = re.compile(r"[0-9]{1,18}")
 _FORM = "an address is triton+grpc://host:port/model or triton+http://host:port/model, with /version where it matters"

@@ -48,6 +48,10 @@ def test_everything_it_opens_is_on_the_loopback(rabbit: PrivateRabbit) -> None:
     assert set(addresses.values()) <= set(LOOPBACK)
 
 
+def test_its_cookie_is_its_owner_s_alone(rabbit: PrivateRabbit) -> None:
+    assert (rabbit.folder / "home" / ".erlang.cookie").stat().st_mode & 0o777 == 0o400
+
+
 def test_its_management_answers(rabbit: PrivateRabbit) -> None:
     answer = httpx.get(f"{rabbit.management_url}/api/overview", auth=("guest", "guest"), timeout=WAIT_S)
 

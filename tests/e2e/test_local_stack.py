@@ -13,7 +13,7 @@ import pytest
 from contracts.events import MediaStatus
 from detections import Client
 from detections.answers import TaskStatus
-from detections.local import LocalStack
+from detections.local import RUNNING, LocalStack
 from detections.rabbitmq import free_port
 from detections.stack_lock import LOCK_TIMEOUT_S, StackError
 from tests.conftest import REPOSITORY
@@ -117,6 +117,10 @@ def test_an_edge_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"detections: no answer from {url}: ")
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_record_of_a_stack_holds_a_password_and_is_its_owner_s_alone(stack: LocalStack) -> None:
+    assert (stack.storage / RUNNING).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_second_stack_on_the_same_storage_is_refused_at_once(stack: LocalStack) -> None:

@@ -148,7 +148,7 @@ def test_closing_cancels_what_waits_and_joins_the_threads(detector: Gated) -> No
     closing.join(WAIT_S)
     assert not closing.is_alive()
     assert running.result(0) == []
-    assert not any(thread.is_alive() for thread in workers._threads)
+    assert not any(thread.is_alive() for thread in workers._crew._threads)
     assert workers.submit(Named("late"), OPTIONS, stream="a").cancelled()
     with pytest.raises(Failure) as failure:
         workers.detect_image(Named("late"), OPTIONS)

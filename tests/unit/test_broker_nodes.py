@@ -10,7 +10,7 @@ from yarl import URL
 
 from consumers import settings as consumer
 from consumers.nodes import AnyNodeConnection
-from contracts.broker_nodes import nodes, without_password
+from contracts.broker_nodes import nodes, without_users
 from contracts.settings import ConfigurationError
 from detections.broker_connection import connect
 from detections.broker_setup import virtual_host
@@ -28,7 +28,7 @@ def test_nodes_are_separated_by_commas_and_a_password_may_have_one(said: str, na
 
 
 def test_of_several_nodes_no_password_is_shown_and_the_virtual_host_is_that_of_each() -> None:
-    assert without_password(f"{ONE},{TWO}") == "amqp://one:5672/here,amqps://two/here?heartbeat=5"
+    assert without_users(f"{ONE},{TWO}") == "amqp://one:5672/here,amqps://two/here?heartbeat=5"
     assert virtual_host(f"{ONE},{TWO}") == "here"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.broker_nodes import without_password
+from contracts.broker_nodes import without_users
 from detections.broker_setup import difference, policies, virtual_host
 
 
@@ -38,7 +38,7 @@ def test_the_virtual_host_is_in_the_url(url: str, name: str) -> None:
 
 
 def test_a_shown_url_has_no_password() -> None:
-    assert without_password("amqp://ops:s@cret@broker:5671/x") == "amqp://broker:5671/x"
+    assert without_users("amqp://ops:s@cret@broker:5671/x") == "amqp://broker:5671/x"
 
 
 @pytest.mark.parametrize(

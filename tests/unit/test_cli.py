@@ -1,5 +1,6 @@
 """The command line as a whole."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
         (ClientError("said\nnothing"), 1, "detections: said nothing\n"),
         (UnusableError("'x' is no address"), 2, "detections: 'x' is no address\n"),
         (PermissionError(13, "Permission denied", "a.mp4"), 2, "detections: [Errno 13] Permission denied: 'a.mp4'\n"),
+        (OSError(28, "No space left on device"), 1, "detections: [Errno 28] No space left on device\n"),
     ],
 )
 def test_what_goes_wrong_is_one_line_on_stderr(error: Exception, exit_code: int, said: str) -> None:
@@ -127,6 +129,21 @@ def test_events_go_nowhere_if_stdout_is_closed() -> None:
         done = subprocess.run(["sh", "-c", command], cwd=REPOSITORY, capture_output=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("command", ["", "--help", "models --help", "broker definitions"])
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_stdout_that_is_full_is_one_line_on_stderr(command: str, unbuffered: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m detections {command} >/dev/full'],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (1, "detections: [Errno 28] No space left on device\n")
 
 
 def test_what_an_interrupt_made_of_a_module_that_was_loading_is_an_interrupt() -> None:

@@ -84,3 +84,12 @@ async def test_the_schema_describes_what_the_signatures_cannot() -> None:
     assert {"200", "202", "400", "413", "415", "422", "503", "504"} <= set(form["responses"])
     assert list(form["responses"]["504"]["content"]) == ["application/problem+json"]
     assert "no_video_stream" in form["responses"]["400"]["description"]
+
+
+@pytest.mark.parametrize("code", ["model_corrupt", "model_not_a_detector", "medium_missing", "delivered_too_often"])
+async def test_the_schema_names_what_a_consumer_may_end_a_task_with(code: str) -> None:
+    paths = build(EdgeSettings()).openapi_schema.to_schema()["paths"]
+
+    of_a_form = paths["/detect"]["post"]["responses"][str(STATUS[FailureCode(code)].value)]
+    assert code in of_a_form["description"]
+    assert code in paths["/detect/video"]["post"]["responses"]["422"]["description"]

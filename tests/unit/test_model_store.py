@@ -19,7 +19,10 @@ from engine.plans import read_plan, write_plan
 from engine.trial import TrialLimits, Trials
 from tests.pictures import GREY, drawn
 from tests.tiny_models import put_weights_beside, write_colour_model, write_script
+from tests.unit.small_disk import small_disk
 from tests.unit.test_plans import CONTENT, RECORD
+
+__all__ = ["small_disk"]
 
 UNTRIED = TrialLimits(memory_bytes=1 << 20, cpu_s=1, wall_s=0.001)
 """An ONNX file that is tried with these fails."""
@@ -241,6 +244,16 @@ def test_a_folder_that_takes_no_files_is_a_failure_with_a_name(tmp_path: Path) -
         store.activate(ActiveModel(file="a.json"))
 
     assert {put.value.code, activated.value.code} == {FailureCode.ENGINE_UNAVAILABLE}
+
+
+def test_a_folder_without_room_for_a_model_is_at_fault_and_not_the_model(small_disk: Path) -> None:
+    store = store_in(small_disk)
+
+    with pytest.raises(Failure, match=r"aerial-vehicle\.onnx cannot be kept here: No space left") as failed:
+        store.put(SHIPPED_MODEL)
+
+    assert failed.value.code is FailureCode.ENGINE_UNAVAILABLE
+    assert list(small_disk.iterdir()) == []
 
 
 def test_a_choice_remembers_the_one_before_and_only_that(tmp_path: Path) -> None:

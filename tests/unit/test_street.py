@@ -85,3 +85,10 @@ def test_the_clip_shows_the_street_frame_by_frame(clip: Path, street: Street) ->
     differences = [np.abs(shown - street.picture(index).astype(int)).mean() for index in (8, 10, 12)]
     assert differences.index(min(differences)) == 1
     assert min(differences) < 6
+
+
+def test_a_clip_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    clip = tmp_path / "nowhere" / "street.mp4"
+
+    with pytest.raises(FileNotFoundError, match=str(clip)):
+        write_clip(clip, seconds=1)
