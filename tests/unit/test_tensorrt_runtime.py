@@ -160,14 +160,6 @@ def test_a_driver_too_old_for_tensorrt_is_told_and_its_runtime_neither_used_nor_
     assert "free runtime" not in gpu.log
 
 
-def test_what_tensorrt_said_of_something_else_before_is_not_taken_for_a_lack_of_cuda() -> None:
-    library = FakeTensorRt(FakeGpu())
-    logger = logger_of(library)
-    logger.log(library.ILogger.Severity.ERROR, "Error Code 1: Cuda Runtime (out of memory)")
-
-    assert made(library.Runtime, logger) is not None
-
-
 def test_a_plan_of_a_type_that_numpy_does_not_know_is_refused_and_freed(model: Path, gpu: FakeGpu) -> None:
     with pytest.raises(Failure, match="Could not resolve TensorRT datatype") as refused:
         TensorRtRuntime(plan(model), library=FakeTensorRt(gpu, dtype="bfloat16"), open_gpu=gpu.open)
@@ -301,3 +293,6 @@ def test_all_plans_of_a_library_have_one_logger_with_the_complaints_of_each_thre
     assert logger_of(library) is logger
     assert logger.complaints.taken("none") == "mine and long"
     assert logger.complaints.taken("none") == "none"
+
+    logger.log(library.ILogger.Severity.ERROR, "Error Code 1: Cuda Runtime (out of memory)")
+    assert made(library.Runtime, logger) is not None  # that was said of something else
