@@ -53,8 +53,8 @@ class Complaints(threading.local):
 def made(kind: Callable[[Any], Any], logger: Any) -> Any:
     """A new `Runtime` or `Builder`. Raises `Failure(engine_unavailable)` with what TensorRT says where it finds no CUDA.
 
-    Some then give nothing, which pybind makes a `TypeError`. The runtime of 11.4 that runs on a driver which is too old for it
-    gives an object that ends the process with SIGSEGV when it is used, and also when it is freed.
+    Some then give nothing, which pybind makes a `TypeError`. The lean runtime of 11.4.0, where it finds no driver that is new
+    enough, gives an object that ends the process with SIGSEGV when it is used, and also when it is freed.
     """
     complaints: Complaints = logger.complaints
     complaints.taken("")  # of what was done before
