@@ -132,11 +132,6 @@ def print_switch(model: Path, plan: Path) -> None:
     """Pictures are asked for all the time while the engine takes the place of the ONNX file."""
     pictures = list(reference_pictures(model))
     workers = Workers(load_detector(model), count=CALLERS)
-    use: Callable[[Any], None] | None = getattr(workers, "use", None)
-    if use is None:
-        print("switch: these workers cannot swap their detector")
-        workers.close()
-        return
     ends: list[float] = []
     failed: list[Failure] = []
     is_over = threading.Event()
@@ -152,7 +147,7 @@ def print_switch(model: Path, plan: Path) -> None:
     with ThreadPoolExecutor(CALLERS) as pool:
         asking = [pool.submit(ask, caller) for caller in range(CALLERS)]
         time.sleep(SWITCH_AFTER_S)
-        use(load_detector(plan))
+        workers.use(load_detector(plan))
         time.sleep(SWITCH_AFTER_S)
         is_over.set()
         for asked in asking:

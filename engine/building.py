@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from contracts.failures import Failure, FailureCode
-from engine.tensorrt_library import load_library, logger_of, major_version
+from engine.tensorrt_library import load_library, logger_of, made, major_version
 
 LAST_MAJOR_WITH_CALIBRATION = 10
 _COMPLAINTS_LENGTH_MAX = 600
@@ -48,10 +48,7 @@ class BuildPlan(msgspec.Struct, frozen=True, kw_only=True):
 def build(plan: BuildPlan, library: Any, told: Told) -> bytes:
     """The plan's bytes. Raises `Failure`: `engine_unavailable` with what TensorRT says, `cancelled`."""
     logger = logger_of(library)
-    try:
-        builder = library.Builder(logger)
-    except TypeError as error:  # pybind's way to say that there is no CUDA
-        raise _refused(logger.complaints.taken(str(error))) from error
+    builder = made(library.Builder, logger)
     network = builder.create_network(_network_flags(library, plan))
     parser = library.OnnxParser(network, logger)
     if not parser.parse(plan.model):

@@ -8,7 +8,7 @@ import numpy as np
 from contracts.failures import Failure, FailureCode
 from engine.plans import Plan
 from engine.runtime import TensorSpec
-from engine.tensorrt_library import load_library, logger_of
+from engine.tensorrt_library import load_library, logger_of, made
 
 _OF_THE_GPU = re.compile(r"cuda (runtime|driver)|cudaerror|out ?of ?memory", re.IGNORECASE)
 """In what TensorRT says, for instance `Error Code 1: Cuda Runtime (out of memory)`."""
@@ -18,11 +18,11 @@ class TensorRtEngine:
     """What a plan becomes on the GPU whose context is current in this thread."""
 
     def __init__(self, plan: Plan, library: Any = None) -> None:
-        """Raises `Failure`: `engine_unavailable` without library or memory, `model_corrupt` with what it says of the plan."""
+        """Raises `Failure`: `engine_unavailable` for want of a library, CUDA or memory, else `model_corrupt` with its words."""
         self.library = library or load_library(plan.library)
         logger = logger_of(self.library)
         self.complaints = logger.complaints
-        self._runtime: Any = self.library.Runtime(logger)
+        self._runtime: Any = made(self.library.Runtime, logger)
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan.content)
         if self._engine is None:  # it raises nothing, also where there is no GPU at all
             raise _not_loaded(plan.name, self.complaints.taken("TensorRT does not say why"))

@@ -1,7 +1,9 @@
 """The TensorRT in use: `tensorrt` (10.16 and 11) or `tensorrt_rtx`, which has the same classes. Loaded when it is needed."""
 
+import ctypes
 import importlib
 import threading
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -46,6 +48,25 @@ class Complaints(threading.local):
         """The lines as one, and forget them; `otherwise` where there are none."""
         lines, self.lines = self.lines, []
         return "; ".join(lines) or otherwise
+
+
+def made(kind: Callable[[Any], Any], logger: Any) -> Any:
+    """A new `Runtime` or `Builder`. Raises `Failure(engine_unavailable)` with what TensorRT says where it finds no CUDA.
+
+    Some then give nothing, which pybind makes a `TypeError`. The lean runtime of 11.4.0, where it finds no driver that is new
+    enough, gives an object that ends the process with SIGSEGV when it is used, and also when it is freed.
+    """
+    complaints: Complaints = logger.complaints
+    complaints.taken("")  # of what was done before
+    try:
+        new = kind(logger)
+    except TypeError as error:
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, complaints.taken(str(error))) from error
+    said = complaints.taken("")
+    if "cuda" in said.lower():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(new))  # never freed
+        raise Failure(FailureCode.ENGINE_UNAVAILABLE, said)
+    return new
 
 
 @cache

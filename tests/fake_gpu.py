@@ -177,12 +177,16 @@ class FakeTensorRt:
         self.raises_after: int | None = None
         """Calls of its contexts until one raises, as bindings do that find no memory; None: no more."""
         self.has_plugins = False
+        self.is_driver_too_old = False
+        """True: as on a driver that is older than its CUDA, a runtime is there, and whoever uses or frees it crashes."""
 
     def init_libnvinfer_plugins(self, logger: Any, namespace: str) -> bool:
         self.has_plugins = True
         return True
 
     def Runtime(self, logger: Any) -> "_Runtime":  # noqa: N802 - its name
+        if self.is_driver_too_old:
+            logger.log(1, "Error Code 6: API Usage Error (CUDA initialization failure with error: 35)")
         return _Runtime(self, logger)
 
     def called(self) -> None:
@@ -209,6 +213,7 @@ class _Runtime:
         self.log = library.gpu.log
 
     def deserialize_cuda_engine(self, content: bytes) -> "_Engine | None":
+        assert not self.library.is_driver_too_old, "a crash"
         if not content.startswith(b"ftrt"):
             self.logger.log(1, "Error 1: magic tag does\nnot match")
             return None

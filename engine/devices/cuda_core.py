@@ -19,7 +19,7 @@ class CudaModules(msgspec.Struct, frozen=True, kw_only=True):
     core: Any
     driver: Any
     error: type[Exception]
-    """What `cuda.core` raises; without a driver it is a `RuntimeError`."""
+    """What `cuda.core` raises; without a driver it is a `RuntimeError`, with one that has no GPU a `ValueError`."""
 
 
 def cuda_modules() -> CudaModules:
@@ -95,7 +95,7 @@ class CudaCoreDevice:
     def _call(self, function: Callable[..., _Value], *arguments: Any) -> _Value:
         try:
             return function(*arguments)
-        except (self._modules.error, RuntimeError, MemoryError) as error:
+        except (self._modules.error, RuntimeError, ValueError, MemoryError) as error:
             raise DeviceError(f"{type(error).__name__}: {error}") from error
 
     def _checked(self, result: tuple[Any, ...]) -> tuple[Any, ...]:

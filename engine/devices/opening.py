@@ -1,5 +1,7 @@
 """Which library opens the GPU: `cuda.core` where it is installed, else pycuda."""
 
+from collections.abc import Callable
+from contextlib import closing
 from importlib.util import find_spec
 
 from engine.devices.memory import Device, DeviceError, GpuFacts
@@ -16,16 +18,13 @@ def open_device() -> Device:
     return PycudaDevice()
 
 
-def find_gpu() -> GpuFacts | None:
-    """What the GPU is, None where there is none, no driver, or no library that knows it."""
+def find_gpu(open_gpu: Callable[[], Device] = open_device) -> GpuFacts | None:
+    """What the GPU is, None where there is none that answers, no driver, or no library that knows it."""
     try:
-        device = open_device()
+        with closing(open_gpu()) as device:
+            return device.facts
     except DeviceError:
         return None
-    try:
-        return device.facts
-    finally:
-        device.close()
 
 
 def _is_installed(module: str) -> bool:

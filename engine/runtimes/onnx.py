@@ -53,7 +53,7 @@ class OnnxRuntime:
     engine_type = "onnx"
 
     def __init__(self, path: Path, *, threads: int = 1, device: Literal["auto", "cpu", "cuda"] = "cpu") -> None:
-        """device: `auto` takes CUDA where this onnxruntime was built for it and finds it, `cuda` misses it otherwise.
+        """device: `auto` takes CUDA where this onnxruntime was built for it, and then misses it; `cuda` misses it anywhere.
 
         Raises `Failure`: `model_missing`, or `model_corrupt` with what onnxruntime says of the file.
         """
@@ -73,7 +73,7 @@ class OnnxRuntime:
         except _ERRORS as error:
             raise Failure(FailureCode.MODEL_CORRUPT, f"{path.name}: {one_line(error)}") from error
         self._is_on_gpu = CUDA in self._session.get_providers()
-        is_missing_gpu = refusal is not None or (device == "cuda" and not self._is_on_gpu)
+        is_missing_gpu = not self._is_on_gpu and (device == "cuda" or (device == "auto" and _knows_cuda()))
         self._missing = (CUDA if refusal is None else f"{CUDA} ({refusal})",) if is_missing_gpu else ()
         self._names = [spec.name for spec in self._outputs]
         self._loss = DeviceLoss()
@@ -125,9 +125,9 @@ class OnnxRuntime:
 def _opened(path: Path, options: Any, device: str) -> tuple[Any, str | None]:
     """A session, and what CUDA says if it is installed and refuses: the driver is too old, no GPU is left, its memory is full.
 
-    That onnxruntime lists CUDA says only how it was built.
+    Where libraries of CUDA are missing, it is silently a session without it.
     """
-    if device == "cpu" or CUDA not in onnxruntime.get_available_providers():
+    if device == "cpu" or not _knows_cuda():
         return _session(path, options, [CPU]), None
     with contextlib.redirect_stdout(sys.stderr):  # it prints which libraries it does not find
         onnxruntime.preload_dlls()  # those of the nvidia-* packages: they are on no search path
@@ -138,6 +138,11 @@ def _opened(path: Path, options: Any, device: str) -> tuple[Any, str | None]:
         session = _session(path, options, [CPU])  # raises again what is wrong with the model
         _, said = _cuda_failure(error)
         return session, said
+
+
+def _knows_cuda() -> bool:
+    """How this onnxruntime was built, not whether it finds CUDA."""
+    return CUDA in onnxruntime.get_available_providers()
 
 
 def _cuda_failure(error: BaseException) -> tuple[int | None, str]:

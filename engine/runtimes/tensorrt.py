@@ -32,7 +32,7 @@ SLOTS = LANES + 2
 POLL_S = 0.0002
 """How often the owner looks whether an inference has ended while it also waits for the next one."""
 ANSWER_S_MAX = 60.0
-"""How long a caller waits for a slot, and then for the GPU; beyond it the GPU hangs."""
+"""How long a caller waits for a slot, then for the GPU, and who closes for both; beyond it the GPU hangs, which is a loss."""
 
 Tensors = Mapping[str, Tensor]
 Outputs = tuple[Tensor, ...]
@@ -112,7 +112,7 @@ class TensorRtRuntime:
     def lend(self, tensors: Tensors) -> Generator[Outputs]:
         """The outputs where the GPU wrote them, for as long as the block: afterwards another inference has that memory.
 
-        tensors: of no more rows than `batch_max`. Raises `Failure`: `inference_failed`, `engine_unavailable` once closed.
+        tensors: of no more rows than `batch_max`. Raises `Failure`: `inference_failed`, `engine_unavailable` if closed or lost.
         """
         slot, answer = self._taken(), None
         try:
@@ -129,12 +129,15 @@ class TensorRtRuntime:
         self._loss.watch(on_lost)
 
     def close(self) -> None:
-        """Answer what was asked before, wait for the callers that still read, and free everything."""
+        """Answer what was asked before, wait for the callers that still read, and free everything.
+
+        A GPU that hangs frees nothing before the process ends.
+        """
         with self._closing:
             if not self._is_closed:
                 self._is_closed = True
                 self._jobs.put(None)  # the last
-        self._owner.join()
+        self._owner.join(self._answer_s_max)
 
     def _infer(self, tensors: Tensors) -> Outputs:
         with self.lend(tensors) as outputs:
@@ -149,7 +152,7 @@ class TensorRtRuntime:
         try:
             slot = self._free.get(timeout=self._answer_s_max)
         except Empty as error:
-            raise Failure(FailureCode.INFERENCE_FAILED, f"no memory free within {self._answer_s_max:g} s") from error
+            raise self._loss.failure(f"no memory free within {self._answer_s_max:g} s") from error
         if slot is None:
             self._free.put(None)  # for the next who waits
             raise _closed()
@@ -167,7 +170,7 @@ class TensorRtRuntime:
         try:
             return answer.result(self._answer_s_max)
         except TimeoutError as error:
-            raise Failure(FailureCode.INFERENCE_FAILED, f"no answer within {self._answer_s_max:g} s") from error
+            raise self._loss.failure(f"no answer within {self._answer_s_max:g} s") from error
 
     def _parts(self, tensors: Tensors) -> list[Tensors]:
         most = self._specs.batch_max

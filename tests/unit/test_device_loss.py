@@ -8,8 +8,12 @@ import pytest
 
 from contracts.failures import Failure, FailureCode
 from engine.device_loss import DeviceLoss
+from engine.plans import Plan
 from engine.runtimes.onnx import OnnxRuntime
 from engine.runtimes.scripted import ScriptedRuntime
+from engine.runtimes.tensorrt import TensorRtRuntime
+from tests.fake_gpu import FakeGpu, FakeTensorRt, plan_of
+from tests.processes import wait_until
 from tests.tiny_models import write_colour_model, write_script
 
 IMAGES = {"images": np.zeros((1, 3, 64, 64), np.float32)}
@@ -81,3 +85,23 @@ def test_a_script_is_lost_from_the_inference_it_names_on(tmp_path: Path) -> None
         with pytest.raises(Failure) as caught:
             runtime.infer(images)
         assert caught.value.code is FailureCode.ENGINE_UNAVAILABLE
+
+
+def test_a_gpu_that_hangs_is_lost_and_keeps_nobody_who_closes(tmp_path: Path) -> None:
+    gpu, lost = FakeGpu(), list[str]()
+    model = write_colour_model(tmp_path / "tiny.onnx")
+    plan = Plan(name="m.engine", content=plan_of(model.read_bytes()), library="tensorrt", metadata={})
+    runtime = TensorRtRuntime(plan, library=FakeTensorRt(gpu), open_gpu=gpu.open, answer_s_max=0.05)
+    runtime.watch(lost.append)
+    gpu.may_finish.clear()
+
+    with pytest.raises(Failure, match="lost to this process: no answer within") as failed:
+        runtime.infer(IMAGES)
+    assert failed.value.code == FailureCode.ENGINE_UNAVAILABLE  # what was asked is asked again elsewhere
+    assert lost == ["no answer within 0.05 s"]
+    runtime.close()
+
+    assert gpu.memory != {}
+    gpu.may_finish.set()
+    wait_until(lambda: gpu.log[-1] == "close")
+    assert gpu.memory == {}

@@ -14,6 +14,7 @@ from engine.devices.memory import Device, DeviceError, GpuFacts
 from engine.devices.opening import find_gpu, open_device
 from engine.devices.pycuda import PycudaDevice
 from tests.conftest import REPOSITORY
+from tests.fake_gpu import FACTS, FakeGpu
 
 SIZE = 64
 
@@ -233,6 +234,24 @@ def test_a_status_of_the_driver_becomes_an_error_with_its_name() -> None:
 
     with pytest.raises(DeviceError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
         device.h2d(pinned, device.alloc(SIZE), SIZE, device.stream())
+
+
+def test_a_gpu_that_opens_and_then_refuses_is_none() -> None:
+    gpu = FakeGpu()
+    assert find_gpu(gpu.open) == FACTS
+
+    gpu.is_lost = True
+
+    assert find_gpu(gpu.open) is None
+    assert gpu.log == ["open", "close"] * 2
+
+
+def test_a_driver_without_a_gpu_is_a_device_error() -> None:
+    def no_device(index: int) -> Any:
+        raise ValueError(f"device_id must be within [0, 0), got {index}")
+
+    with pytest.raises(DeviceError, match="device_id must be within"):
+        CudaCoreDevice(modules=CudaModules(core=SimpleNamespace(Device=no_device), driver=None, error=Refused))
 
 
 @pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU here")

@@ -109,6 +109,25 @@ def test_a_gpu_that_refuses_is_a_warning_with_its_reason_and_the_cpu_is_used(
     assert options == {"cudnn_conv_algo_search": "HEURISTIC"}  # batches are of any number of pictures
 
 
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_that_is_left_out_for_want_of_a_library_is_a_warning(
+    tmp_path: Path, device: Literal["auto", "cuda"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime-gpu 1.31 without cuBLAS or cuDNN opens a session without CUDA and says nothing."""
+    session = onnxruntime.InferenceSession
+
+    def without_cuda(path: str, options: Any, **_: Any) -> Any:
+        return session(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", without_cuda)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+
+    runtime = OnnxRuntime(write_colour_model(tmp_path / "model.onnx"), device=device)
+
+    assert runtime.missing_providers == ("CUDAExecutionProvider",)
+    assert not runtime.gathers
+
+
 RUNTIMES = [OnnxRuntime, OpenVinoRuntime]
 
 

@@ -15,7 +15,7 @@ from engine.plans import Plan
 from engine.runtime import Tensor
 from engine.runtimes.onnx import OnnxRuntime
 from engine.runtimes.tensorrt import LANES, SLOTS, TensorRtRuntime
-from engine.tensorrt_library import logger_of
+from engine.tensorrt_library import logger_of, made
 from tests.fake_gpu import FakeGpu, FakeTensorRt, plan_of
 from tests.processes import wait_until
 from tests.tiny_models import write_colour_model
@@ -144,6 +144,20 @@ def test_a_plan_for_which_the_gpu_has_no_memory_is_not_called_corrupt(model: Pat
         TensorRtRuntime(plan(model), library=FakeTensorRt(gpu, weights_bytes=2 << 30), open_gpu=gpu.open)
     assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
     assert_nothing_is_left(gpu)
+
+
+def test_a_driver_too_old_for_tensorrt_is_told_and_its_runtime_neither_used_nor_freed(
+    model: Path, gpu: FakeGpu
+) -> None:
+    """TensorRT 11.4 gives one all the same, and its use and its destructor end the process."""
+    library = FakeTensorRt(gpu)
+    library.is_driver_too_old = True
+
+    with pytest.raises(Failure, match="CUDA initialization failure with error: 35") as refused:
+        TensorRtRuntime(plan(model), library=library, open_gpu=gpu.open)
+    assert refused.value.code == FailureCode.ENGINE_UNAVAILABLE
+    assert_nothing_is_left(gpu)
+    assert "free runtime" not in gpu.log
 
 
 def test_a_plan_of_a_type_that_numpy_does_not_know_is_refused_and_freed(model: Path, gpu: FakeGpu) -> None:
@@ -279,3 +293,6 @@ def test_all_plans_of_a_library_have_one_logger_with_the_complaints_of_each_thre
     assert logger_of(library) is logger
     assert logger.complaints.taken("none") == "mine and long"
     assert logger.complaints.taken("none") == "none"
+
+    logger.log(library.ILogger.Severity.ERROR, "Error Code 1: Cuda Runtime (out of memory)")
+    assert made(library.Runtime, logger) is not None  # that was said of something else
