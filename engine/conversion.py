@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from contracts.failures import Failure, FailureCode, FailureRecord
-from engine.building import BuildPlan, ShapeRange, build
+from engine.building import BuildPlan, ShapeRange, Told, build
 from engine.devices.memory import GpuFacts
 from engine.devices.opening import find_gpu
 from engine.external_data import digest_of_model
@@ -85,7 +85,7 @@ class NotBuilt(msgspec.Struct, frozen=True, kw_only=True, tag="not built"):
 Line = Progress | Built | NotBuilt
 
 
-def convert(order: BuildOrder, told: "Teller") -> Path:
+def convert(order: BuildOrder, told: Told) -> Path:
     """Build the plan and put it in place, with its record. Raises `Failure`."""
     model = Path(order.model)
     gpu = order.for_gpu or find_gpu()
@@ -101,7 +101,7 @@ def convert(order: BuildOrder, told: "Teller") -> Path:
 
 
 @contextlib.contextmanager
-def _alone(target: Path, told: "Teller") -> Generator[None]:
+def _alone(target: Path, told: Told) -> Generator[None]:
     """While no other process builds that plan: consumers with GPUs of one kind hear of a model at the same time."""
     with target.with_name(f".{target.name}.lock").open("ab") as file:
         try:
@@ -129,7 +129,7 @@ def _digest(order: BuildOrder) -> str:
     return digest
 
 
-def _built(order: BuildOrder, digest: str, gpu: GpuFacts, library: Any, told: "Teller") -> tuple[bytes, PlanRecord]:
+def _built(order: BuildOrder, digest: str, gpu: GpuFacts, library: Any, told: Told) -> tuple[bytes, PlanRecord]:
     """The plan and its record. Raises `Failure`, also if the model is another one by the end: which was read nobody knows."""
     told(0.0, "reading the model")
     model = Path(order.model)
