@@ -31,6 +31,8 @@ SLOTS = LANES + 2
 """Inferences that have memory on the host: two more are written or read by their callers. Who finds no slot waits for one."""
 POLL_S = 0.0002
 """How often the owner looks whether an inference has ended while it also waits for the next one."""
+OPEN_S_MAX = 900.0
+"""How long an engine may take to be opened, which compiles it where its library is RTX; beyond it the GPU hangs."""
 ANSWER_S_MAX = 60.0
 """How long a caller waits for a slot, then for the GPU, and who closes for both; beyond it the GPU hangs, which is a loss."""
 
@@ -63,12 +65,13 @@ class TensorRtRuntime:
         *,
         library: Any = None,
         open_gpu: Callable[[], Device] = open_device,
+        open_s_max: float = OPEN_S_MAX,
         answer_s_max: float = ANSWER_S_MAX,
     ) -> None:
         """library: a TensorRT module, the one of the plan if None.
 
-        Raises `Failure`: `engine_unavailable` without a GPU or memory on it, `model_corrupt` for a plan of another GPU or
-        version, or one whose outputs are of a size that depends on what it sees.
+        Raises `Failure`: `engine_unavailable` without a GPU that answers or memory on it, `model_corrupt` for a plan of another
+        GPU or version, or one whose outputs are of a size that depends on what it sees.
         """
         self.metadata: Mapping[str, str] = plan.metadata
         self._plan = plan
@@ -85,7 +88,10 @@ class TensorRtRuntime:
         self._owner = threading.Thread(target=self._own, name="tensorrt", daemon=True)
         self._owner.start()
         try:
-            self._specs = self._opened.result()
+            self._specs = self._opened.result(open_s_max)
+        except TimeoutError as error:
+            self._jobs.put(None)  # should it be opened after all, it is freed
+            raise Failure(FailureCode.ENGINE_UNAVAILABLE, f"{plan.name} is not open after {open_s_max:g} s") from error
         except Failure:
             self._owner.join()
             raise

@@ -16,7 +16,7 @@ from engine.runtime import Tensor
 from engine.runtimes.onnx import OnnxRuntime
 from engine.runtimes.tensorrt import LANES, SLOTS, TensorRtRuntime
 from engine.tensorrt_library import logger_of, made
-from tests.fake_gpu import FakeGpu, FakeTensorRt, plan_of
+from tests.fake_gpu import FakeDevice, FakeGpu, FakeTensorRt, plan_of
 from tests.processes import wait_until
 from tests.tiny_models import write_colour_model
 from tests.unit.plan_fixtures import gpu, model
@@ -42,6 +42,24 @@ def assert_nothing_is_left(gpu: FakeGpu) -> None:
     assert gpu.memory == {}
     assert gpu.pinned == 0
     assert gpu.log[-1] == "close"
+
+
+def test_a_gpu_that_hangs_while_an_engine_is_opened_holds_nobody_up_and_is_let_go_when_it_goes_on(
+    model: Path, gpu: FakeGpu
+) -> None:
+    goes_on = threading.Event()
+
+    def open_gpu() -> FakeDevice:
+        goes_on.wait()
+        return gpu.open()
+
+    with pytest.raises(Failure, match=r"not open after 0\.05 s") as failure:
+        TensorRtRuntime(plan(model), library=FakeTensorRt(gpu), open_gpu=open_gpu, open_s_max=0.05)
+    assert failure.value.code is FailureCode.ENGINE_UNAVAILABLE
+
+    goes_on.set()
+    wait_until(lambda: gpu.log[-1:] == ["close"])
+    assert_nothing_is_left(gpu)
 
 
 def test_a_plan_says_what_it_takes_and_gives(opened: TensorRtRuntime) -> None:
