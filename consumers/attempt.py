@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from enum import Enum, auto
@@ -28,6 +27,7 @@ from contracts.events import TaskEnded
 from contracts.failures import Failure, FailureCode, FailureRecord
 from contracts.results import Checkpoint
 from contracts.storage import Layout, Seal, read_record
+from contracts.whole_files import NO_ROOM
 from engine.account import Finished
 
 logger = structlog.get_logger(__name__)
@@ -282,6 +282,6 @@ def log_end(failure: FailureRecord | None) -> None:
 
 def unexpected(error: Exception) -> FailureRecord:
     """An exception that nobody named, as the end of what it broke."""
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    is_full = isinstance(error, OSError) and error.errno in NO_ROOM
     code = FailureCode.STORAGE_FULL if is_full else FailureCode.INTERNAL
     return FailureRecord(code=code, detail=f"{type(error).__name__}: {error}")

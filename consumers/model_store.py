@@ -7,7 +7,6 @@ The folder holds the files of the contract (`<model>.onnx`, `<model>.json`, `cla
 
 import asyncio
 import contextlib
-import errno
 import secrets
 import shutil
 from pathlib import Path, PurePosixPath
@@ -30,6 +29,7 @@ from consumers.settings import ConsumerSettings
 from contracts.events import ActiveModel
 from contracts.failures import Failure, FailureCode
 from contracts.storage import read_record, replace_record
+from contracts.whole_files import NO_ROOM
 from engine.checksums import sha256_of
 from engine.external_data import external_files, external_names
 from engine.models import describe
@@ -101,7 +101,7 @@ class ModelStore:
                         shutil.copyfile(source, staging / source.name)
                 self._trials.check(staged)
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno in NO_ROOM:
                     raise
                 raise Failure(FailureCode.MODEL_MISSING, f"{path}: {error}") from error
             model = self._folder / f"{path.stem}-{digest_of_all(staging)}" / path.name

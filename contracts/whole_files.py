@@ -1,12 +1,16 @@
 """Files that appear whole or not at all, and leave nothing of themselves where there was no room for them."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Generator
 from pathlib import Path
 
 from contracts.crashpoints import crashpoint
+
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
+"""What an `OSError` says where a disk, or somebody's share of it, is full."""
 
 
 def create_file(path: Path, content: bytes, *, mode: int = 0o666) -> bool:

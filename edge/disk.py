@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from contracts.failures import Failure, FailureCode
+from contracts.whole_files import NO_ROOM
 
 PRIVATE = 0o600
 """Mode of a file that its owner alone may read."""
 
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_FULL = NO_ROOM | {errno.EFBIG}
 
 
 @contextlib.contextmanager
